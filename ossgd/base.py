@@ -1,0 +1,55 @@
+"""The words the other modules share: arrays that travel together, matmul."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Params(NamedTuple):
+  """A two-layer ReLU network without biases (Section 3)."""
+
+  w: jax.Array  # hidden weights w_r, trained: (m, d)
+  a: jax.Array  # output weights a_{i,r}, never trained: (k, m)
+
+
+class Dataset(NamedTuple):
+  """Labelled examples."""
+
+  x: jax.Array  # inputs x_s: (n, d)
+  y: jax.Array  # labels y_s in 0..k-1: (n,) int32
+
+
+class Split(NamedTuple):
+  """Training and test sets; mixtures also say which component drew what."""
+
+  train: Dataset
+  test: Dataset
+  train_component: jax.Array | None = None  # j of z = (i, j): (n,) int32
+  test_component: jax.Array | None = None
+
+
+def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+  """a @ b with the multiplications' precision stated, on every platform.
+
+  Accelerators may round float32 operands to TF32 or bfloat16 by default, and
+  rounding near <w_r, x> = 0 would then count as pattern change. The precision
+  is the highest unless `jax.default_matmul_precision` asks for another.
+
+  Args:
+    a: (..., p, q).
+    b: (..., q, r).
+
+  Returns:
+    (..., p, r).
+  """
+  precision = jax.config.jax_default_matmul_precision or 'highest'
+  return jnp.matmul(a, b, precision=precision)
+
+
+def unit_norm(x: jax.Array) -> jax.Array:
+  """x / ||x||_2 along the last axis, assumption (A2).
+
+  A zero vector has no direction and becomes NaN: check the data first.
+  """
+  return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
