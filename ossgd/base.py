@@ -1,6 +1,6 @@
 """The words the other modules share: arrays that travel together, matmul."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,8 @@ def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
   Returns:
     (..., p, r).
   """
-  precision = jax.config.jax_default_matmul_precision or 'highest'
+  config: Any = jax.config  # its options are attributes made at run time
+  precision = config.jax_default_matmul_precision or 'highest'
   return jnp.matmul(a, b, precision=precision)
 
 

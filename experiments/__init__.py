@@ -1,0 +1,1 @@
+"""One script per claim or figure: absl flags in, run folder out."""

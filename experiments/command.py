@@ -1,0 +1,121 @@
+"""From a command line to a run folder: what every script does in `main`."""
+
+import dataclasses
+import json
+import logging as stdlib_logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import tqdm
+import xarray as xr
+from absl import app, flags, logging
+from matplotlib.figure import Figure
+
+from experiments import options
+from ossgd import claims, records
+
+_SECONDS_BETWEEN_LOG_LINES = 15
+
+
+class Experiment(NamedTuple):
+  """A script, as data."""
+
+  name: str
+  config: type  # frozen dataclass of options
+  presets: Mapping[str, Mapping[str, Any]]
+  run: Callable[..., xr.Dataset]  # of a config and a progress function
+  figures: Callable[[xr.Dataset], Mapping[str, Figure]]
+  table: Callable[[xr.Dataset], str]  # Markdown
+  claims: Callable[[xr.Dataset], list[claims.Claim]]
+
+
+def main(experiment: Experiment, argv: list[str] | None = None) -> None:
+  """Runs a script with the flags of the command line, or of argv."""
+
+  def parse(args):
+    flags.FLAGS(args[:1])  # absl's own flags keep their defaults
+    return options.parse(
+      experiment.name, experiment.config, experiment.presets, args
+    )
+
+  app.run(
+    lambda call: _execute(experiment, call), argv=argv, flags_parser=parse
+  )
+
+
+class Progress:
+  """A bar with the time left on a terminal, a log line now and then if not."""
+
+  def __init__(self):
+    self.started = False
+    self._begin = self._logged = time.monotonic()
+    self._bar = None
+    if sys.stderr.isatty():
+      self._bar = tqdm.tqdm(
+        total=1.0,
+        bar_format='{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left '
+        '{postfix}',
+      )
+
+  def __call__(self, fraction: float, label: str) -> None:
+    """Shows that this fraction of the work is done."""
+    self.started = True
+    now = time.monotonic()
+    if self._bar is not None:
+      self._bar.set_postfix_str(label, refresh=False)
+      self._bar.update(fraction - self._bar.n)
+    elif fraction > 0 and now - self._logged > _SECONDS_BETWEEN_LOG_LINES:
+      self._logged = now
+      left = (now - self._begin) * (1 / fraction - 1)
+      logging.info(
+        '%3.0f %% done, %.0f s left (%s)', 100 * fraction, left, label
+      )
+
+  def close(self) -> None:
+    """Leaves the terminal on a line of its own."""
+    if self._bar is not None:
+      self._bar.close()
+
+
+def _execute(experiment: Experiment, call: options.Call) -> None:
+  """Runs, saves, draws and reports; or shows again what is already there."""
+  logging.set_verbosity(logging.INFO)
+  stdlib_logging.getLogger('jax').setLevel(stdlib_logging.WARNING)
+  config = {
+    'experiment': experiment.name,
+    'settings': dataclasses.asdict(call.config),
+    'environment': records.environment(),
+  }
+  progress = Progress()
+  try:
+    done = records.prepare(call.out, config, overwrite=call.overwrite)
+    if done:
+      logging.info('%s holds these results already', call.out)
+      results, _ = records.read(call.out)
+    else:
+      results = experiment.run(call.config, progress)
+  except (ValueError, FileNotFoundError) as error:
+    # Before the first step, what is wrong is the input; later, it is us.
+    if progress.started:
+      raise
+    options.fail(str(error))
+  finally:
+    progress.close()
+  if not done:
+    results.attrs['config'] = json.dumps(config)
+  table = experiment.table(results)
+  findings = [
+    claims.judge(claim, results) for claim in experiment.claims(results)
+  ]
+  report = f'# {experiment.name}\n\n{table}\n{claims.report(findings)}'
+  if not done:
+    records.write(
+      call.out,
+      config,
+      results,
+      report=report,
+      figures=experiment.figures(results),
+    )
+  print(f'\n{table}\n{claims.summary(findings)}\nwritten to {call.out}')

@@ -1,0 +1,82 @@
+"""Figure 2, 4b and 5b: MNIST, over widths and seeds.
+
+Section 7: T = 20000 steps of SGD with B = 64 and eta = 400 / m. The data come
+from a prepared TFDS directory, TFDS's download or an npm package, whichever is
+there; TensorFlow is never needed. Also for the like of MNIST, and own files.
+
+  python -m experiments.mnist --preset=quick --out=/tmp/quick
+"""
+
+import dataclasses
+
+import xarray as xr
+
+from experiments import command, training
+from experiments.options import option
+from ossgd import claims, images, sweeps
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(training.Config):
+  """Section 7's set-up for MNIST."""
+
+  num_steps: int = option(20000, 'T, SGD steps (Section 7: 20000).')
+  batch_size: int = option(64, 'B, examples (Section 7: 64).')
+  lr_times_width: float = option(
+    400.0, 'eta m, step size times width (Section 7: 400).'
+  )
+  eval_first: int = option(0, 'Steps; up to here every step is measured.')
+  eval_every: int = option(100, 'Steps between later measurements.')
+  target: float = option(
+    0.95, 'Test accuracy of Figures 4 and 5, in (0, 1] (D.1: 0.95).'
+  )
+  dataset: str = option(
+    'mnist',
+    'mnist, fashion_mnist, idx:FOLDER (four IDX files) or npz:FILE (x_train, '
+    'y_train, x_test, y_test).',
+  )
+  data_dir: str = option('', 'The TFDS directory; empty: the default one.')
+  num_train_eval: int = option(
+    10000, 'Training loss and accuracy are over the first so many examples.'
+  )
+
+
+PRESETS = {
+  'quick': {'widths': (500, 1000, 2000), 'num_seeds': 3, 'num_steps': 2000}
+}
+
+
+def run(
+  config: Config, progress: sweeps.Progress = lambda fraction, label: None
+) -> xr.Dataset:
+  """Trains every width with every seed on the same images."""
+  split = images.load(
+    config.dataset,
+    data_dir=config.data_dir or None,
+    normalize=config.normalize,
+  )
+  return training.sweep(
+    config, split, progress, num_train_eval=config.num_train_eval
+  )
+
+
+EXPERIMENT = command.Experiment(
+  'mnist',
+  Config,
+  PRESETS,
+  run,
+  figures=lambda ds: training.figures(ds, 'figure2', reference=8),
+  table=training.table,
+  claims=lambda ds: claims.training_claims(
+    'Figure 2', num_patterns=None, constant=8
+  ),
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Flags in, run folder out."""
+  command.main(EXPERIMENT, argv)
+
+
+if __name__ == '__main__':
+  main()

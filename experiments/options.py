@@ -1,0 +1,124 @@
+"""Flags from the fields of a Config dataclass.
+
+A script's flags live in a FlagValues of their own, made when the script is
+called: two scripts imported into one process do not clash, and nothing below
+`main` ever sees a flag.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from absl import flags
+
+_DEFINE: dict[type, Any] = {
+  bool: flags.DEFINE_bool,
+  int: flags.DEFINE_integer,
+  float: flags.DEFINE_float,
+  str: flags.DEFINE_string,
+  tuple: flags.DEFINE_list,  # of strings, turned into numbers by `_typed`
+}
+
+
+class Call(NamedTuple):
+  """What a command line asks for."""
+
+  config: Any
+  out: Path
+  overwrite: bool
+
+
+def option(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
+  """A field of a Config that is a flag too; its default sets the type."""
+  return dataclasses.field(
+    default=default, metadata={'text': text, 'choices': choices}
+  )
+
+
+def parse(
+  name: str,
+  config: type,
+  presets: Mapping[str, Mapping[str, Any]],
+  argv: Sequence[str],
+) -> Call:
+  """Flags to settings; shows --help or says what is wrong, and exits.
+
+  Args:
+    name: the script's, which names its run folder.
+    config: a frozen dataclass of options; the defaults are the paper's.
+    presets: by name, settings other than the defaults.
+    argv: the command line, program first.
+  """
+  parsed = _define(name, config, presets)
+  try:
+    rest = parsed(list(argv))[1:]
+    if rest:
+      raise flags.Error(f'{rest[0]!r} is not a flag; one looks like --seed=1')
+    if parsed.help:
+      doc = sys.modules[config.__module__].__doc__
+      print(f'{doc}\nFlags:\n{parsed.get_help()}')
+      sys.exit(0)
+    settings = dict(presets.get(parsed.preset, {}))
+    for field in dataclasses.fields(config):
+      if parsed[field.name].present:
+        settings[field.name] = _typed(field, parsed[field.name].value)
+  except flags.Error as error:
+    fail(f'{error}\n--help lists the flags')
+  out = Path(parsed.out).expanduser()
+  return Call(config(**settings), out, parsed.overwrite)
+
+
+def fail(message: str) -> NoReturn:
+  """Ends the script as a wrong command line does."""
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(2)
+
+
+def _define(
+  name: str, config: type, presets: Mapping[str, Mapping[str, Any]]
+) -> flags.FlagValues:
+  values = flags.FlagValues()
+  where: dict[str, Any] = {'flag_values': values, 'module_name': name}
+  for field in dataclasses.fields(config):
+    text, choices = field.metadata['text'], field.metadata['choices']
+    default: Any = field.default
+    if choices:
+      flags.DEFINE_enum(field.name, default, choices, text, **where)
+      continue
+    if isinstance(default, tuple):
+      default = [str(number) for number in default]
+    _DEFINE[type(field.default)](field.name, default, text, **where)
+  described = ''.join(
+    f' {preset}: '
+    + ' '.join(f'--{flag}={_shown(v)}' for flag, v in settings.items())
+    + '.'
+    for preset, settings in presets.items()
+  )
+  text = f'paper: the defaults.{described} Flags given by hand win.'
+  flags.DEFINE_enum('preset', 'paper', ['paper', *presets], text, **where)
+  text = 'Folder for results.nc, config.json, report.md and the figures.'
+  flags.DEFINE_string('out', f'runs/{name}', text, **where)
+  text = 'Replace the results of other settings that --out holds.'
+  flags.DEFINE_bool('overwrite', False, text, **where)
+  flags.DEFINE_bool('help', False, 'Show this.', short_name='h', **where)
+  return values
+
+
+def _shown(value: Any) -> str:
+  return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _typed(field: dataclasses.Field, value: Any) -> Any:
+  """A list of strings as a tuple of the default's kind of number."""
+  if not isinstance(field.default, tuple):
+    return value
+  kind = type(field.default[0])
+  try:
+    return tuple(kind(item) for item in value)
+  except ValueError as error:
+    raise flags.Error(
+      f'flag --{field.name}={",".join(value)}: expected {kind.__name__} '
+      'numbers with commas between them'
+    ) from error

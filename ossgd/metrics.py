@@ -1,0 +1,88 @@
+"""What Section 7 reports, as pure functions of logits, patterns and weights."""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+
+def accuracy(f: jax.Array, y: jax.Array) -> jax.Array:
+  """Fraction of examples with f_y > f_j for all j != y, as in Theorem 4.1.
+
+  A tie for the first place is an error, and so is a logit that is not a
+  number.
+
+  Args:
+    f: logits, (n, k).
+    y: labels in 0..k-1, (n,).
+
+  Returns:
+    A scalar in [0, 1].
+  """
+  chex.assert_rank([f, y], [2, 1])
+  is_label = y[:, None] == jnp.arange(f.shape[1])[None, :]
+  own = jnp.sum(jnp.where(is_label, f, 0), axis=1)
+  best_other = jnp.max(jnp.where(is_label, -jnp.inf, f), axis=1)
+  return jnp.mean(own > best_other)
+
+
+def pattern_difference(p: jax.Array, p0: jax.Array) -> jax.Array:
+  """Fraction of (unit, example) pairs whose pattern differs: (n, m) twice."""
+  chex.assert_equal_shape([p, p0])
+  return jnp.mean(p != p0)
+
+
+def relative_distance(w: jax.Array, w0: jax.Array) -> jax.Array:
+  """||w - w0||_F / ||w0||_F, Section 7: (m, d) twice -> scalar."""
+  chex.assert_equal_shape([w, w0])
+  return jnp.linalg.norm(w - w0) / jnp.linalg.norm(w0)
+
+
+def spectrum(w: jax.Array) -> jax.Array:
+  """Singular values of a matrix in descending order: (m, d) -> (min(m, d),).
+
+  A QR decomposition first makes the matrix square at no loss of accuracy; a
+  float32 Gram matrix would lose every value below 3e-4 of the largest.
+  """
+  chex.assert_rank(w, 2)
+  tall = w if w.shape[0] >= w.shape[1] else w.T
+  triangle = jnp.linalg.qr(tall, mode='r')
+  return jnp.linalg.svd(triangle, compute_uv=False)
+
+
+def steps_to_accuracy(
+  accuracies: jax.Array, steps: ArrayLike, target: float
+) -> jax.Array:
+  """The first recorded step with accuracy >= target, Figure 4.
+
+  Args:
+    accuracies: (..., t) at the recorded steps.
+    steps: the recorded steps, (t,), increasing.
+    target: in [0, 1].
+
+  Returns:
+    (...,) float; NaN where the target was never reached.
+  """
+  return at_accuracy(
+    jnp.broadcast_to(steps, accuracies.shape), accuracies, target
+  )
+
+
+def at_accuracy(
+  values: jax.Array, accuracies: jax.Array, target: float
+) -> jax.Array:
+  """A recorded quantity where the target accuracy is first met, Figure 5.
+
+  Args:
+    values: the quantity at the recorded steps, (..., t).
+    accuracies: (..., t) at the same steps.
+    target: in [0, 1].
+
+  Returns:
+    (...,) float; NaN where the target was never reached.
+  """
+  chex.assert_equal_shape([values, accuracies])
+  reached = accuracies >= target
+  first = jnp.argmax(reached, axis=-1)
+  value = jnp.take_along_axis(values, first[..., None], axis=-1)[..., 0]
+  return jnp.where(reached.any(axis=-1), value * 1.0, jnp.nan)

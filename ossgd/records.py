@@ -1,0 +1,172 @@
+"""Run folders: what an experiment leaves on disk, each file whole or absent.
+
+  results.nc    the measurements (netCDF4)
+  config.json   every setting, and the versions that the numbers depend on
+  report.md     the claims the experiment bears on
+  *.png         the figures
+
+config.json is written last: a folder that has one is complete.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import xarray as xr
+from matplotlib.figure import Figure
+
+RESULTS, CONFIG, REPORT = 'results.nc', 'config.json', 'report.md'
+
+
+class RecordError(ValueError):
+  """A run folder cannot be written or read; the message says what to do."""
+
+
+def environment() -> dict[str, Any]:
+  """What numbers depend on besides the settings, as JSON values."""
+  config: Any = jax.config  # its options are attributes made at run time
+  device = jax.devices()[0]
+  packages = ('ossgd', 'jax', 'jaxlib', 'numpy')
+  return {
+    **{name: importlib.metadata.version(name) for name in packages},
+    'python': platform.python_version(),
+    'prng': config.jax_default_prng_impl,
+    'threefry_partitionable': config.jax_threefry_partitionable,
+    'device': f'{device.platform}: {device.device_kind}',
+    'matmul_precision': config.jax_default_matmul_precision or 'highest',
+    'x64': config.jax_enable_x64,
+  }
+
+
+def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
+  """Makes a folder ready for results, before anything is computed.
+
+  Args:
+    folder: made if it is not there.
+    config: what will be given to `write`.
+    overwrite: other results there may be replaced.
+
+  Returns:
+    Whether the folder already holds the complete results of this config.
+
+  Raises:
+    RecordError: the folder cannot be written, or holds other results.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+  except OSError as error:
+    raise RecordError(
+      f'cannot write to the folder {folder}: {error.strerror}; give another '
+      'with --out'
+    ) from error
+  if overwrite or not any((folder / f).exists() for f in (CONFIG, RESULTS)):
+    return False
+  previous = read_config(folder) if (folder / CONFIG).exists() else {}
+  if (folder / RESULTS).exists() and previous == json.loads(json.dumps(config)):
+    return True
+  raise RecordError(
+    f'{folder} holds other results ({_difference(previous, config)}); give '
+    'another folder with --out, or replace them with --overwrite'
+  )
+
+
+def write(
+  folder: Path,
+  config: Mapping[str, Any],
+  results: xr.Dataset,
+  *,
+  report: str,
+  figures: Mapping[str, Figure],
+) -> None:
+  """Writes a run folder; interrupted, it leaves no file half written.
+
+  Args:
+    folder: from `prepare`.
+    config: JSON values.
+    results: the measurements.
+    report: Markdown.
+    figures: by name, without the ending.
+  """
+  (folder / CONFIG).unlink(missing_ok=True)
+  with replacing(folder / RESULTS) as path:
+    results.to_netcdf(path, engine='h5netcdf')
+  for name, figure in figures.items():
+    with replacing(folder / f'{name}.png') as path:
+      figure.savefig(path, format='png', dpi=150)
+  with replacing(folder / REPORT) as path:
+    path.write_text(report, encoding='utf-8')
+  with replacing(folder / CONFIG) as path:
+    path.write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
+
+
+def read(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
+  """The results and the config of a complete run folder.
+
+  Raises:
+    RecordError: a file is missing or is not what it should be.
+  """
+  config = read_config(folder)
+  try:
+    with xr.open_dataset(folder / RESULTS, engine='h5netcdf') as results:
+      return results.load(), config
+  except (OSError, ValueError) as error:
+    raise RecordError(f'cannot read {folder / RESULTS}: {error}') from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+  """config.json of a run folder.
+
+  Raises:
+    RecordError: it is missing or is not a JSON object.
+  """
+  path = folder / CONFIG
+  try:
+    config = json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError) as error:
+    raise RecordError(f'cannot read {path}: {error}') from error
+  if not isinstance(config, dict):
+    raise RecordError(f'{path} is not a JSON object')
+  return config
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+  """A temporary path that takes the place of `path` if all goes well."""
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  try:
+    yield temporary
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _difference(previous: Mapping, config: Mapping) -> str:
+  """The settings that differ, `name: there, here`."""
+  flat, flat_previous = _flat(config), _flat(previous)
+  if not previous:
+    return 'with no readable config.json beside them'
+  names = [
+    n for n in flat | flat_previous if flat.get(n) != flat_previous.get(n)
+  ]
+  return ', '.join(
+    f'{n}: {flat_previous.get(n)} there, {flat.get(n)} here' for n in names
+  )
+
+
+def _flat(config: Mapping, prefix: str = '') -> dict[str, str]:
+  """Nested settings as one level of printable ones."""
+  flat: dict[str, str] = {}
+  for name, value in config.items():
+    if isinstance(value, Mapping):
+      flat |= _flat(value, f'{prefix}{name}.')
+    else:
+      flat[prefix + name] = json.dumps(value)
+  return flat

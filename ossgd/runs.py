@@ -1,0 +1,173 @@
+"""One run: one seed at one width, started, advanced and measured.
+
+Pure functions that `sweeps` compiles, alone or under `vmap` over seeds.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ossgd import metrics, network, sgd
+from ossgd.base import Dataset, Params, Split
+
+# An evaluation holds at most this many pre-activations at a time (256 MB).
+_EVALUATED_AT_ONCE = 2**26
+
+
+class SeedKeys(NamedTuple):
+  """The named subkeys of one seed."""
+
+  data: jax.Array
+  init: jax.Array
+  order: jax.Array
+
+
+class Start(NamedTuple):
+  """Where a run began, which it is compared with ever after."""
+
+  params: Params
+  pattern: jax.Array  # of the test examples: (n, m) bool
+
+
+class Record(NamedTuple):
+  """What is measured at a recorded step: scalars."""
+
+  test_accuracy: jax.Array
+  test_loss: jax.Array
+  pattern_difference: jax.Array | None
+  train_accuracy: jax.Array
+  train_loss: jax.Array
+  relative_distance: jax.Array
+
+
+class Spectra(NamedTuple):
+  """Singular values after the last step: (min(m, d),) each."""
+
+  update: jax.Array
+  weights: jax.Array
+
+
+def seed_keys(seed: jax.Array) -> SeedKeys:
+  """Subkeys of the seed's master key, `jax.random.key(seed)`.
+
+  All widths share the data and the order of the examples.
+  """
+  return SeedKeys(*jax.random.split(jax.random.key(seed), 3))
+
+
+def start(
+  key: jax.Array,
+  split: Split,
+  *,
+  width: int,
+  num_classes: int,
+  init_scale: float,
+) -> Start:
+  """A run's initialisation, and the test examples' pattern there.
+
+  Args:
+    key: the seed's init key. The width is folded in: else the rows of a narrow
+      network would be rows of every wider one, and widths would not be
+      independent samples.
+    split: the data.
+    width: m.
+    num_classes: k.
+    init_scale: multiplies 1 / sqrt(m), the initial standard deviation.
+  """
+  params = network.init_params(
+    jax.random.fold_in(key, width),
+    width=width,
+    dim=split.train.x.shape[1],
+    num_classes=num_classes,
+    scale=init_scale,
+  )
+
+  def initial_pattern(x):
+    return network.pattern(params.w, x[None])[0]
+
+  return Start(params, _over_examples(initial_pattern, split.test.x, width))
+
+
+def advance(
+  key: jax.Array,
+  state: sgd.State,
+  start: Start,
+  split: Split,
+  boundaries: jax.Array,
+  *,
+  method: sgd.Method,
+  num_train_eval: int | None,
+) -> tuple[sgd.State, Record]:
+  """Trains from boundaries[0] and measures at boundaries[1:].
+
+  Args:
+    key: the seed's order key, the same in every call.
+    state: at step boundaries[0].
+    start: where the run began.
+    split: the data.
+    boundaries: steps, (r + 1,) int, non-decreasing, not mapped by `vmap`.
+    method: how to take a step.
+    num_train_eval: training loss and accuracy are over the first so many
+      training examples; over all if None.
+
+  Returns:
+    The state at boundaries[-1], and a Record of arrays (r,).
+  """
+
+  def observe(params):
+    train = Dataset(*(rows[:num_train_eval] for rows in split.train))
+    train_accuracy, train_loss, _ = evaluate(params, train)
+    accuracy, loss, difference = evaluate(params, split.test, start.pattern)
+    distance = metrics.relative_distance(params.w, start.params.w)
+    return Record(
+      accuracy, loss, difference, train_accuracy, train_loss, distance
+    )
+
+  return sgd.advance(
+    key,
+    state,
+    start.params,
+    split.train,
+    boundaries,
+    method=method,
+    observe=observe,
+  )
+
+
+def evaluate(
+  params: Params, data: Dataset, pattern: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+  """Accuracy, loss and pattern difference over a data set, in bounded memory.
+
+  Args:
+    params: w (m, d), a (k, m).
+    data: n examples.
+    pattern: the pattern to compare with, (n, m) bool, if any.
+
+  Returns:
+    Three scalars; the last is None without a pattern.
+  """
+
+  def one(example):
+    x, y, p0 = example
+    h = network.preactivations(params.w, x[None])
+    p = h >= 0
+    f = network.gated_logits(params.a, h, p)
+    difference = None if p0 is None else metrics.pattern_difference(p[0], p0)
+    return metrics.accuracy(f, y[None]), network.loss(f, y[None]), difference
+
+  values = _over_examples(one, (*data, pattern), params.w.shape[0])
+  return jax.tree.map(jnp.mean, values)
+
+
+def spectra(w: jax.Array, w0: jax.Array) -> Spectra:
+  """Singular values of the accumulated update w(T) - w(0) and of w(T)."""
+  return Spectra(metrics.spectrum(w - w0), metrics.spectrum(w))
+
+
+def _over_examples(one: Callable, examples, width: int):
+  """`vmap` in batches small enough to hold a row of m numbers each."""
+  at_once = max(1, _EVALUATED_AT_ONCE // width)
+  return jax.lax.map(one, examples, batch_size=at_once)

@@ -1,0 +1,201 @@
+"""Widths by a loop, seeds side by side: from data to a labelled Dataset."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+
+from ossgd import arrays, components, metrics, mixtures, sgd, units
+from ossgd.base import Split
+
+# (fraction of the whole sweep that is done, the unit at work)
+Progress = Callable[[float, str], None]
+
+
+def sweep(
+  data: components.Spec | Split | tuple,
+  *,
+  widths: Sequence[int],
+  num_seeds: int = 5,
+  seed: int = 0,
+  num_steps: int = 400,
+  batch_size: int = 16,
+  lr_times_width: float = 10.0,
+  init_scale: float = 1.0,
+  eval_first: int = 50,
+  eval_every: int = 10,
+  order: sgd.Order = 'epochs',
+  optimizer: Callable[[float], optax.GradientTransformation] = optax.sgd,
+  gradient_fn: sgd.GradientFn = sgd.true_gradient,
+  target: float = 0.98,
+  num_train: int = 1000,
+  num_test: int = 1000,
+  num_train_eval: int | None = None,
+  seeds_at_once: int | None = None,
+  progress: Progress = lambda fraction, label: None,
+) -> xr.Dataset:
+  """Trains every width with every seed, measuring as it goes (Section 7).
+
+  The run of seed s has master key `jax.random.key(s)`: asked for alone, it
+  gives the same numbers. All widths see the same data in the same order;
+  their initialisations are independent.
+
+  Args:
+    data: a mixture spec (fresh data for every seed), a Split (used as it is),
+      or arrays (x_train, y_train, x_test, y_test), scaled to unit norm.
+    widths: the values of m, all different.
+    num_seeds: runs per width.
+    seed: the first seed.
+    num_steps: T.
+    batch_size: B; not used with order 'full_batch'.
+    lr_times_width: eta m; the optimizer is given eta = lr_times_width / m.
+    init_scale: multiplies 1 / sqrt(m), the initial standard deviation.
+    eval_first: every step is measured up to this one: the accuracy of
+      Section 7's set-up rises within the first 50 steps.
+    eval_every: steps between later measurements; the last is measured too.
+    order: 'epochs' reshuffled (Section 7), 'one_pass' (Section 3) or
+      'full_batch' (the simplified case).
+    optimizer: from step size to transformation, such as `optax.sgd` or
+      `functools.partial(optax.sgd, momentum=0.9)`.
+    gradient_fn: `sgd.true_gradient`, `sgd.pseudo_gradient` or the like.
+    target: the test accuracy of Figures 4 and 5.
+    num_train: examples drawn for training, where data is a spec.
+    num_test: examples drawn for testing, where data is a spec.
+    num_train_eval: training loss and accuracy are measured on the first so
+      many training examples; on all if not given.
+    seeds_at_once: seeds trained side by side under `vmap`. By default one on
+      a CPU, where batched matmuls are slower, and all on an accelerator.
+    progress: called with the fraction of the work that is done.
+
+  Returns:
+    Dataset with dims width, seed, step and rank, as the README lists it.
+
+  Raises:
+    ValueError: a setting or the data does not fit, said before any training.
+  """
+  # Batched matmuls are slower than a loop over seeds on a CPU.
+  one_by_one = jax.default_backend() == 'cpu'
+  at_once = seeds_at_once or (1 if one_by_one else num_seeds)
+  plan = units.Plan(
+    num_steps=num_steps,
+    eval_first=eval_first,
+    eval_every=eval_every,
+    batch_size=batch_size,
+    lr_times_width=lr_times_width,
+    init_scale=init_scale,
+    order=order,
+    optimizer=optimizer,
+    gradient_fn=gradient_fn,
+    num_train_eval=num_train_eval,
+    seeds_at_once=at_once,
+    **_source(data, num_train, num_test),
+  )
+  check(plan, widths, num_seeds, target)
+  seeds = np.arange(seed, seed + num_seeds)
+  blocks = np.split(seeds, range(at_once, num_seeds, at_once))
+  done, total = 0, sum(widths) * num_seeds
+  rows = []
+  for width in widths:
+    unit = units.compile_unit(plan, width)
+    row = []
+    for block in blocks:
+      work = width * len(block)
+      label = f'm={width} seed={block[0]}' + f'-{block[-1]}' * (len(block) > 1)
+
+      def tell(fraction, *, before=done, work=work, label=label):
+        progress((before + fraction * work) / total, label)
+
+      row.append(units.run_block(unit, plan, block, tell))
+      done += work
+    rows.append(jax.tree.map(lambda *v: np.concatenate(v), *row))
+  return _label(rows, widths, seeds, plan.record_steps, target)
+
+
+def _source(
+  data: components.Spec | Split | tuple, num_train: int, num_test: int
+) -> dict:
+  """The part of a plan that says where a seed's data come from."""
+  if isinstance(data, components.Spec):
+    draw = functools.partial(
+      mixtures.sample, spec=data, num_train=num_train, num_test=num_test
+    )
+    return dict(
+      num_classes=data.num_classes, num_train=num_train, draw=draw, fixed=None
+    )
+  if isinstance(data, Split):
+    arrays.validate(data)
+  else:
+    data = arrays.to_split(*data)
+  num_classes = int(jnp.max(data.train.y)) + 1
+  return dict(
+    num_classes=num_classes, num_train=len(data.train.y), draw=None, fixed=data
+  )
+
+
+def check(
+  plan: units.Plan, widths: Sequence[int], num_seeds: int, target: float
+) -> None:
+  """Raises ValueError for a setting that no sweep can have."""
+  for name, value in (
+    ('num_seeds', num_seeds),
+    ('num_steps', plan.num_steps),
+    ('eval_every', plan.eval_every),
+    ('lr_times_width', plan.lr_times_width),
+    ('init_scale', plan.init_scale),
+    *(('width', width) for width in widths),
+  ):
+    if not value > 0:
+      raise ValueError(f'{name} is {value}; expected a positive number')
+  if not widths or len(set(widths)) < len(widths):
+    raise ValueError(
+      f'widths are {tuple(widths)}; expected at least one, all different'
+    )
+  if not 0 < target <= 1:
+    raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
+  sgd.check_order(plan.order, plan.num_train, plan.batch_size, plan.num_steps)
+
+
+def _label(
+  rows: list,
+  widths: Sequence[int],
+  seeds: np.ndarray,
+  steps: np.ndarray,
+  target: float,
+) -> xr.Dataset:
+  """Stacks the widths and names every axis; short spectra end in NaN."""
+  longest = max(s.update.shape[1] for _, s in rows)
+
+  def pad(values):
+    missing = longest - values.shape[1]
+    return np.pad(values, ((0, 0), (0, missing)), constant_values=np.nan)
+
+  record = jax.tree.map(lambda *v: np.stack(v), *(r for r, _ in rows))
+  spectra = jax.tree.map(
+    lambda *v: np.stack(v), *(jax.tree.map(pad, s) for _, s in rows)
+  )
+  reached = metrics.steps_to_accuracy(record.test_accuracy, steps, target)
+  distance = metrics.at_accuracy(
+    record.relative_distance, record.test_accuracy, target
+  )
+  by_step, by_rank = ('width', 'seed', 'step'), ('width', 'seed', 'rank')
+  return xr.Dataset(
+    {name: (by_step, v) for name, v in record._asdict().items()}
+    | {
+      f'singular_values_{k}': (by_rank, v) for k, v in spectra._asdict().items()
+    }
+    | {
+      'steps_to_accuracy': (by_step[:2], np.asarray(reached)),
+      'distance_at_accuracy': (by_step[:2], np.asarray(distance)),
+    },
+    coords={
+      'width': list(widths),
+      'seed': seeds,
+      'step': steps,
+      'rank': np.arange(1, longest + 1),
+    },
+    attrs={'target': target},
+  )
