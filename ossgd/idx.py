@@ -1,0 +1,149 @@
+"""IDX and npz files that nobody vouches for, as NumPy arrays.
+
+A header is only a claim: what it promises is read in pieces, and has to be
+there in full with nothing after it, so that memory follows the file and not
+its header. Nothing is unpickled.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import math
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+# The four files of MNIST and its kin, in the order of the fields of Arrays.
+FILES = (
+  'train-images-idx3-ubyte',
+  'train-labels-idx1-ubyte',
+  't10k-images-idx3-ubyte',
+  't10k-labels-idx1-ubyte',
+)
+
+_PIECE = 1 << 20
+_NPY_HEADERS = {
+  (1, 0): np.lib.format.read_array_header_1_0,
+  (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+class Arrays(NamedTuple):
+  """A training and a test set as they were read."""
+
+  x_train: np.ndarray  # (n, ...)
+  y_train: np.ndarray  # (n,)
+  x_test: np.ndarray  # (n_test, ...)
+  y_test: np.ndarray  # (n_test,)
+
+
+def read_folder(folder: Path) -> Arrays:
+  """Four IDX files: each under its name in FILES, plain or with .gz.
+
+  `train-images.idx3-ubyte`, with a dot, is the same name.
+
+  Args:
+    folder: where they are.
+
+  Returns:
+    Images (n, height, width) and labels (n,), all uint8.
+
+  Raises:
+    FileNotFoundError: a file is missing.
+    ValueError: a file is not what its name says, cut short or damaged.
+  """
+  return Arrays(*(_read_idx(_find(folder, name)) for name in FILES))
+
+
+def read_npz(path: Path) -> Arrays:
+  """A NumPy archive of x_train, y_train, x_test and y_test.
+
+  Args:
+    path: the file that `np.savez` or `np.savez_compressed` left.
+
+  Returns:
+    The arrays, of any numeric type.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is no such archive, cut short or damaged.
+  """
+  if not path.is_file():
+    raise FileNotFoundError(f'there is no file {path}.')
+  with _named(path), zipfile.ZipFile(path) as archive:
+    return Arrays(*(_read_member(archive, key) for key in Arrays._fields))
+
+
+def sha256(array: np.ndarray) -> str:
+  """SHA-256 of the plain IDX file that holds this uint8 array."""
+  magic = struct.pack('>4B', 0, 0, 8, array.ndim)
+  digest = hashlib.sha256(magic + np.array(array.shape, '>u4').tobytes())
+  digest.update(np.ascontiguousarray(array).data)
+  return digest.hexdigest()
+
+
+def _find(folder: Path, name: str) -> Path:
+  plain = (name, name.replace('-idx', '.idx'))
+  for candidate in (*plain, *(f'{file}.gz' for file in plain)):
+    if (folder / candidate).is_file():
+      return folder / candidate
+  raise FileNotFoundError(
+    f'{folder} has no file {plain[0]} or {plain[1]}, plain or with .gz.'
+  )
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+  """Makes one error, with the file's name, of the many a bad file raises."""
+  try:
+    yield
+  except Exception as error:
+    raise ValueError(f'{path} cannot be used: {error}') from error
+
+
+def _read_exactly(read: Callable[[int], bytes], size: int) -> bytearray:
+  """The rest of a stream, which must be `size` bytes long."""
+  data = bytearray()
+  while len(data) <= size and (piece := read(_PIECE)):
+    data += piece
+  if len(data) != size:
+    held = 'more' if len(data) > size else f'{len(data)}'
+    raise ValueError(f'its header promises {size} bytes, it holds {held}.')
+  return data
+
+
+def _read_idx(path: Path) -> np.ndarray:
+  """An IDX file of bytes, with the number of dimensions its name gives."""
+  ndim = int(path.name.partition('idx')[2][0])
+  opened = gzip.open if path.suffix == '.gz' else open
+  with _named(path), opened(path, 'rb') as stream:
+    magic = stream.read(4)
+    if magic != bytes((0, 0, 8, ndim)):
+      raise ValueError(
+        f'it begins with {magic.hex(" ") or "nothing"}, an IDX file of bytes '
+        f'in {ndim} dimensions with 00 00 08 0{ndim}.'
+      )
+    shape = struct.unpack(f'>{ndim}I', stream.read(4 * ndim))
+    data = _read_exactly(stream.read, math.prod(shape))
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _read_member(archive: zipfile.ZipFile, key: str) -> np.ndarray:
+  """One array of an npz file: `np.load` would allocate what a header says."""
+  if f'{key}.npy' not in archive.namelist():
+    held = ', '.join(archive.namelist()) or 'nothing'
+    raise ValueError(
+      f'it holds {held}; expected arrays named {", ".join(Arrays._fields)}.'
+    )
+  with archive.open(f'{key}.npy') as stream:
+    read_header = _NPY_HEADERS[np.lib.format.read_magic(stream)]
+    shape, fortran_order, dtype = read_header(stream)
+    if dtype.kind not in 'buif':
+      raise ValueError(f'{key} has type {dtype}, expected real numbers.')
+    data = _read_exactly(stream.read, math.prod(shape) * dtype.itemsize)
+    flat = np.frombuffer(data, dtype)
+    return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)
