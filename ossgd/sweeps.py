@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import optax
 import xarray as xr
 
-from ossgd import arrays, components, metrics, mixtures, sgd, units
+from ossgd import arrays, components, metrics, mixtures, runs, sgd, units
 from ossgd.base import Split
 
 # (fraction of the whole sweep that is done, the unit at work)
@@ -117,35 +118,58 @@ def sweep(
 
 def _source(
   data: components.Spec | Split | tuple, num_train: int, num_test: int
-) -> dict:
-  """The part of a plan that says where a seed's data come from."""
+) -> dict[str, Any]:
+  """The part of a plan that says where a block of seeds has its data from."""
   if isinstance(data, components.Spec):
     draw = functools.partial(
-      mixtures.sample, spec=data, num_train=num_train, num_test=num_test
+      _draw, spec=data, num_train=num_train, num_test=num_test
     )
     return dict(
-      num_classes=data.num_classes, num_train=num_train, draw=draw, fixed=None
+      num_classes=data.num_classes,
+      num_train=num_train,
+      draw=draw,
+      shared=False,
     )
   if isinstance(data, Split):
     arrays.validate(data)
+    split = data
   else:
-    data = arrays.to_split(*data)
-  num_classes = int(jnp.max(data.train.y)) + 1
+    split = arrays.to_split(*data)
   return dict(
-    num_classes=num_classes, num_train=len(data.train.y), draw=None, fixed=data
+    num_classes=int(jnp.max(split.train.y)) + 1,
+    num_train=len(split.train.y),
+    draw=lambda seeds: split,
+    shared=True,
   )
+
+
+@functools.partial(jax.jit, static_argnames=('spec', 'num_train', 'num_test'))
+def _draw(
+  seeds: jax.Array, *, spec: components.Spec, num_train: int, num_test: int
+) -> Split:
+  """Fresh data for one seed, or for a block of them."""
+
+  def one(seed):
+    key = runs.seed_keys(seed).data
+    return mixtures.sample(key, spec, num_train=num_train, num_test=num_test)
+
+  return jax.vmap(one)(seeds) if seeds.ndim else one(seeds)
 
 
 def check(
   plan: units.Plan, widths: Sequence[int], num_seeds: int, target: float
 ) -> None:
   """Raises ValueError for a setting that no sweep can have."""
+  some = plan.num_train if plan.num_train_eval is None else plan.num_train_eval
   for name, value in (
     ('num_seeds', num_seeds),
+    ('seeds_at_once', plan.seeds_at_once),
+    ('num_train_eval', some),
     ('num_steps', plan.num_steps),
     ('eval_every', plan.eval_every),
     ('lr_times_width', plan.lr_times_width),
     ('init_scale', plan.init_scale),
+    ('seeds_at_once', plan.seeds_at_once),
     *(('width', width) for width in widths),
   ):
     if not value > 0:

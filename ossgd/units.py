@@ -23,8 +23,8 @@ class Plan(NamedTuple):
 
   num_classes: int
   num_train: int
-  draw: Callable[[jax.Array], Split] | None  # a seed's own data from its key
-  fixed: Split | None  # or the same data for every seed
+  draw: Callable[[jax.Array], Split]  # the data of a block of seeds, compiled
+  shared: bool  # whether all seeds have the same data, without a seed axis
   num_steps: int
   eval_first: int
   eval_every: int
@@ -54,11 +54,9 @@ class Unit(NamedTuple):
 
 
 def compile_unit(plan: Plan, width: int) -> Unit:
-  """Compiles, on first call, what a block of seeds needs at one width.
+  """What a block of seeds needs at one width; compiled when first called.
 
-  The order's key is a function of the seed, and so is the data unless it is
-  fixed; a fixed Split is an argument, not a constant of the program, and is
-  shared by the block.
+  The data are an argument, not constants of the program.
   """
   method = sgd.Method(
     plan.optimizer(plan.lr_times_width / width),
@@ -67,18 +65,15 @@ def compile_unit(plan: Plan, width: int) -> Unit:
     plan.gradient_fn,
   )
 
-  def start(seed, fixed):
-    keys = runs.seed_keys(seed)
-    split = plan.draw(keys.data) if plan.draw else fixed
+  def start(seed, split):
     begin = runs.start(
-      keys.init,
+      runs.seed_keys(seed).init,
       split,
       width=width,
       num_classes=plan.num_classes,
       init_scale=plan.init_scale,
     )
-    state = sgd.start(begin.params.w, len(split.train.y), method)
-    return state, begin, split if plan.draw else None
+    return sgd.start(begin.params.w, plan.num_train, method), begin
 
   def advance(state, seed, begin, split, boundaries):
     return runs.advance(
@@ -91,14 +86,15 @@ def compile_unit(plan: Plan, width: int) -> Unit:
       num_train_eval=plan.num_train_eval,
     )
 
-  def over_seeds(function, in_axes):
-    return jax.vmap(function, in_axes) if plan.seeds_at_once > 1 else function
-
-  split_axis = 0 if plan.draw else None
+  axis = None if plan.shared else 0
+  if plan.seeds_at_once > 1:
+    start = jax.vmap(start, (0, axis))
+    advance = jax.vmap(advance, (0, 0, 0, axis, None))
+    spectra = jax.vmap(runs.spectra)
+  else:
+    spectra = runs.spectra
   return Unit(
-    jax.jit(over_seeds(start, (0, None))),
-    jax.jit(over_seeds(advance, (0, 0, 0, split_axis, None)), donate_argnums=0),
-    jax.jit(over_seeds(runs.spectra, 0)),
+    jax.jit(start), jax.jit(advance, donate_argnums=0), jax.jit(spectra)
   )
 
 
@@ -107,8 +103,8 @@ def run_block(
 ) -> tuple[runs.Record, runs.Spectra]:
   """One work unit: arrays (seed, step) and (seed, rank)."""
   seeds = jnp.asarray(block if plan.seeds_at_once > 1 else block[0])
-  state, begin, drawn = unit.start(seeds, plan.fixed)
-  split = drawn or plan.fixed
+  split = plan.draw(seeds)
+  state, begin = unit.start(seeds, split)
   records = []
   before = 0
   for step in plan.record_steps:
