@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tqdm
 import xarray as xr
-from absl import app, flags, logging
+from absl import app, logging
 from matplotlib.figure import Figure
 
 from experiments import options
@@ -33,36 +33,37 @@ class Experiment(NamedTuple):
 
 def main(experiment: Experiment, argv: list[str] | None = None) -> None:
   """Runs a script with the flags of the command line, or of argv."""
-
-  def parse(args):
-    flags.FLAGS(args[:1])  # absl's own flags keep their defaults
-    return options.parse(
-      experiment.name, experiment.config, experiment.presets, args
-    )
-
   app.run(
-    lambda call: _execute(experiment, call), argv=argv, flags_parser=parse
+    lambda call: _execute(experiment, call),
+    argv=argv,
+    flags_parser=lambda args: options.parse(
+      experiment.name, experiment.config, experiment.presets, args
+    ),
   )
 
 
 class Progress:
-  """A bar with the time left on a terminal, a log line now and then if not."""
+  """A bar with the time left on a terminal, a log line now and then if not.
+
+  Nothing is shown before the first call: until then an error may end the
+  script, and its message gets a line of its own.
+  """
 
   def __init__(self):
     self.started = False
     self._begin = self._logged = time.monotonic()
     self._bar = None
-    if sys.stderr.isatty():
-      self._bar = tqdm.tqdm(
-        total=1.0,
-        bar_format='{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left '
-        '{postfix}',
-      )
 
   def __call__(self, fraction: float, label: str) -> None:
     """Shows that this fraction of the work is done."""
-    self.started = True
     now = time.monotonic()
+    if not self.started and sys.stderr.isatty():
+      self._bar = tqdm.tqdm(
+        total=1.0,
+        bar_format='{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left'
+        '{postfix}',
+      )
+    self.started = True
     if self._bar is not None:
       self._bar.set_postfix_str(label, refresh=False)
       self._bar.update(fraction - self._bar.n)
@@ -96,7 +97,7 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
       results, _ = records.read(call.out)
     else:
       results = experiment.run(call.config, progress)
-  except (ValueError, FileNotFoundError) as error:
+  except (ValueError, OSError) as error:
     # Before the first step, what is wrong is the input; later, it is us.
     if progress.started:
       raise
@@ -105,17 +106,14 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
     progress.close()
   if not done:
     results.attrs['config'] = json.dumps(config)
+    records.write_results(call.out, results)
   table = experiment.table(results)
   findings = [
     claims.judge(claim, results) for claim in experiment.claims(results)
   ]
   report = f'# {experiment.name}\n\n{table}\n{claims.report(findings)}'
   if not done:
-    records.write(
-      call.out,
-      config,
-      results,
-      report=report,
-      figures=experiment.figures(results),
+    records.write_report(
+      call.out, config, report=report, figures=experiment.figures(results)
     )
-  print(f'\n{table}\n{claims.summary(findings)}\nwritten to {call.out}')
+  print(f'\n{table}\n{claims.summary(findings)}\nsee {call.out}')

@@ -25,8 +25,7 @@ class Config(training.Config):
   lr_times_width: float = option(
     400.0, 'eta m, step size times width (Section 7: 400).'
   )
-  eval_first: int = option(0, 'Steps; up to here every step is measured.')
-  eval_every: int = option(100, 'Steps between later measurements.')
+  eval_every: int = option(20, 'Steps between measurements, at least.')
   target: float = option(
     0.95, 'Test accuracy of Figures 4 and 5, in (0, 1] (D.1: 0.95).'
   )
@@ -37,7 +36,7 @@ class Config(training.Config):
   )
   data_dir: str = option('', 'The TFDS directory; empty: the default one.')
   num_train_eval: int = option(
-    10000, 'Training loss and accuracy are over the first so many examples.'
+    5000, 'Training loss and accuracy are over the first so many examples.'
   )
 
 

@@ -52,6 +52,7 @@ def parse(
     argv: the command line, program first.
   """
   parsed = _define(name, config, presets)
+  flags.FLAGS(argv[:1])  # absl's own keep their defaults; app.run insists
   try:
     rest = parsed(list(argv))[1:]
     if rest:
@@ -65,7 +66,7 @@ def parse(
       if parsed[field.name].present:
         settings[field.name] = _typed(field, parsed[field.name].value)
   except flags.Error as error:
-    fail(f'{error}\n--help lists the flags')
+    fail(f'{error} (--help lists the flags)')
   out = Path(parsed.out).expanduser()
   return Call(config(**settings), out, parsed.overwrite)
 

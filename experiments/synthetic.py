@@ -12,25 +12,12 @@ import dataclasses
 import xarray as xr
 
 from experiments import command, training
-from experiments.options import option
-from ossgd import claims, mixtures, sweeps
+from ossgd import claims, sweeps
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(training.Config):
+class Config(training.DataConfig):
   """Section 7's synthetic set-up."""
-
-  dim: int = option(1000, 'd, input coordinates (Section 7: 1000).')
-  num_classes: int = option(10, 'k (Section 7: 10).')
-  num_components: int = option(2, 'l, components per class (Section 7: 2).')
-  center_scale: float = option(
-    5.0, 'sigma_0: component means ~ N(0, sigma_0^2/d I) (Section 7: 5).'
-  )
-  noise_scale: float = option(
-    1.0, 'sigma: examples ~ N(mean, sigma^2/d I) (Section 7: 1).'
-  )
-  num_train: int = option(1000, 'N, training examples (Section 7: 1000).')
-  num_test: int = option(1000, 'Test examples (Section 7: 1000).')
 
 
 PRESETS = {'quick': {'widths': (500, 1000, 2000), 'num_seeds': 3}}
@@ -40,24 +27,7 @@ def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
 ) -> xr.Dataset:
   """Trains every width with every seed on data of its own."""
-  spec = mixtures.gaussian(
-    num_classes=config.num_classes,
-    num_components=config.num_components,
-    dim=config.dim,
-    center_scale=config.center_scale,
-    noise_scale=config.noise_scale,
-    normalize=config.normalize,
-  )
-  results = training.sweep(
-    config,
-    spec,
-    progress,
-    num_train=config.num_train,
-    num_test=config.num_test,
-  )
-  return results.assign_attrs(
-    num_patterns=config.num_classes * config.num_components
-  )
+  return training.sweep(config, training.data(config), progress)
 
 
 EXPERIMENT = command.Experiment(
@@ -66,9 +36,9 @@ EXPERIMENT = command.Experiment(
   PRESETS,
   run,
   figures=lambda ds: training.figures(ds, 'figure1', reference=2 / 3),
-  table=lambda ds: training.table(ds, ds.num_patterns),
+  table=training.table,
   claims=lambda ds: claims.training_claims(
-    'Figure 1', num_patterns=ds.num_patterns, constant=2 / 3
+    'Figure 1', num_patterns=ds.attrs.get('num_patterns'), constant=2 / 3
   ),
 )
 

@@ -9,7 +9,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from experiments.options import option
-from ossgd import claims, plots, sweeps
+from ossgd import claims, components, images, mixtures, plots, sweeps
+from ossgd.base import Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,12 @@ class Config:
     '3). full_batch: all examples every step (Section 5.1).',
     choices=('epochs', 'one_pass', 'full_batch'),
   )
-  eval_first: int = option(50, 'Steps; up to here every step is measured.')
-  eval_every: int = option(10, 'Steps between later measurements.')
+  eval_every: int = option(1, 'Steps between measurements, at least.')
+  eval_growth: float = option(
+    0.05,
+    'Gaps between measurements grow to this fraction of the step, which '
+    'resolves early and late steps alike; 0: even gaps.',
+  )
   target: float = option(
     0.98, 'Test accuracy of Figures 4 and 5, in (0, 1] (D.1: 0.98; MNIST 0.95).'
   )
@@ -58,41 +63,149 @@ class Config:
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class MixtureConfig(Config):
+  """And the data of Section 7: a Gaussian mixture.
+
+  A script that varies one of the numbers lists several of it instead.
+  """
+
+  dim: int = option(1000, 'd, input coordinates (Section 7: 1000).')
+  num_classes: int = option(10, 'k (Section 7: 10).')
+  num_components: Any = option(2, 'l, components per class (Section 7: 2).')
+  center_scale: float = option(
+    5.0, 'sigma_0: component means ~ N(0, sigma_0^2/d I) (Section 7: 5).'
+  )
+  noise_scale: Any = option(
+    1.0, 'sigma: examples ~ N(mean, sigma^2/d I) (Section 7: 1).'
+  )
+  num_train: int = option(1000, 'N, training examples (Section 7: 1000).')
+  num_test: int = option(1000, 'Test examples (Section 7: 1000).')
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(MixtureConfig):
+  """And whether to use other data in place of the mixture."""
+
+  dataset: str = option(
+    'synthetic',
+    'synthetic: the mixture that the flags describe, fresh for every seed. '
+    'Else mnist, fashion_mnist, idx:FOLDER (four IDX files) or npz:FILE '
+    '(x_train, y_train, x_test, y_test), the same for every seed.',
+  )
+  data_dir: str = option('', 'The TFDS directory; empty: the default one.')
+
+
+def mixture(config: MixtureConfig) -> components.Spec:
+  """The Gaussian mixture of Section 7 with a Config's settings."""
+  return mixtures.gaussian(
+    num_classes=config.num_classes,
+    num_components=config.num_components,
+    dim=config.dim,
+    center_scale=config.center_scale,
+    noise_scale=config.noise_scale,
+    normalize=config.normalize,
+  )
+
+
+def data(config: DataConfig) -> components.Spec | Split:
+  """What a Config says to train on."""
+  if config.dataset == 'synthetic':
+    return mixture(config)
+  return images.load(
+    config.dataset,
+    data_dir=config.data_dir or None,
+    normalize=config.normalize,
+  )
+
+
 def sweep(
   config: Config, data: Any, progress: sweeps.Progress, **others: Any
 ) -> xr.Dataset:
-  """`sweeps.sweep` with a Config's settings."""
-  names = [field.name for field in dataclasses.fields(Config)]
-  settings = {
-    name: getattr(config, name)
-    for name in names
-    if name not in ('normalize', 'engine', 'seeds_at_once')
+  """`sweeps.sweep` with a Config's settings, and others if given."""
+  settings: dict[str, Any] = {
+    field.name: getattr(config, field.name)
+    for field in dataclasses.fields(Config)
   }
+  # The data are scaled already, and the plain engine is the only one.
+  del settings['normalize'], settings['engine']
   settings['seeds_at_once'] = config.seeds_at_once or None
-  return sweeps.sweep(data, progress=progress, **settings, **others)
+  if isinstance(config, MixtureConfig):
+    settings |= {'num_train': config.num_train, 'num_test': config.num_test}
+  results = sweeps.sweep(data, progress=progress, **(settings | others))
+  if not isinstance(data, components.Spec):
+    return results
+  num_patterns = data.num_classes * data.num_components
+  cliff = claims.cliff(results.singular_values_update, num_patterns)
+  return results.assign(cliff=cliff).assign_attrs(num_patterns=num_patterns)
 
 
-def table(results: xr.Dataset, num_patterns: int | None = None) -> str:
-  """Per width, mean ± std over seeds of what Section 7 and D.1 report."""
+def over(
+  config: MixtureConfig, name: str, progress: sweeps.Progress
+) -> xr.Dataset:
+  """One width at every value of a setting that lists several: dim `name`.
+
+  Raises:
+    ValueError: more than one width is asked for.
+  """
+  values = getattr(config, name)
+  if len(config.widths) != 1 or len(set(values)) < len(values):
+    raise ValueError(
+      f'--widths={config.widths} --{name}={values}: expected one width, and '
+      f'{name} without repetition'
+    )
+  parts = []
+  for i, value in enumerate(values):
+
+    def tell(fraction, label, done=i, value=value):
+      progress((done + fraction) / len(values), f'{name}={value} {label}')
+
+    one = dataclasses.replace(config, **{name: value})
+    part = sweep(one, mixture(one), tell)
+    parts.append(part.squeeze('width', drop=True))
+  results = xr.concat(parts, xr.Variable(name, list(values)))
+  return results.assign_attrs(width=config.widths[0])
+
+
+def table(results: xr.Dataset, by: str = 'width', symbol: str = 'm') -> str:
+  """Mean ± std over seeds of what Section 7 and D.1 report, a row a run.
+
+  Args:
+    results: of a sweep.
+    by: the dim that tells runs apart.
+    symbol: its name in the table.
+  """
   last = results.isel(step=-1)
-  distance = results.distance_at_accuracy * np.sqrt(results.width)
+  width = results.width if by == 'width' else results.attrs['width']
   percent = f'{100 * results.target:g} %'
   columns = {
     'test accuracy': last.test_accuracy,
     'pattern difference': last.pattern_difference,
     'relative distance': last.relative_distance,
     f'steps to {percent}': results.steps_to_accuracy,
-    f'sqrt(m) x distance at {percent}': distance,
+    f'sqrt(m) x distance at {percent}': (
+      results.distance_at_accuracy * np.sqrt(width)
+    ),
   }
-  if num_patterns:
-    columns[f'singular value {num_patterns} / {num_patterns + 1}'] = (
-      claims.cliff(results.singular_values_update, num_patterns)
-    )
+  if 'cliff' in results:
+    columns['singular value k l / (k l + 1)'] = results.cliff
   rows = [
-    (int(width), *(mean_std(v.sel(width=width)) for v in columns.values()))
-    for width in results.width
+    (value, *(mean_std(v.sel({by: value})) for v in columns.values()))
+    for value in results[by].values
   ]
-  return claims.markdown_table(('m', *columns), rows)
+  return claims.markdown_table((symbol, *columns), rows)
+
+
+def rise(values: xr.DataArray, by: str) -> xr.DataArray:
+  """The value at the largest coordinate less that at the smallest: (seed,)."""
+  ordered = values.sortby(by)
+  return ordered.isel({by: -1}) - ordered.isel({by: 0})
+
+
+def early_error(results: xr.Dataset) -> xr.DataArray:
+  """Mean test error over the first 50 steps, where learning happens."""
+  accuracy = results.test_accuracy.sel(step=slice(0, 50))
+  return 1 - accuracy.integrate('step') / accuracy.step[-1]
 
 
 def mean_std(values: xr.DataArray) -> str:

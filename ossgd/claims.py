@@ -13,7 +13,7 @@ import numpy as np
 import scipy.stats
 import xarray as xr
 
-_INF = float('inf')
+INF = float('inf')
 
 
 Verdict = Literal['holds', 'fails', 'undecided']
@@ -25,7 +25,7 @@ class Claim(NamedTuple):
   where: str  # in the paper
   words: str  # what it says, in ours
   quantity: str  # what is measured, one value a seed
-  low: float  # the claim holds if the mean is in [low, high]
+  low: float  # the claim holds if the mean is in (low, high)
   high: float
   measure: Callable[[xr.Dataset], xr.DataArray | np.ndarray]  # -> (seed,)
 
@@ -64,9 +64,9 @@ def judge(claim: Claim, results: xr.Dataset) -> Finding:
   half = scipy.stats.t.ppf(0.975, known.size - 1) * std / known.size**0.5
   low, high = mean - half, mean + half
   verdict: Verdict
-  if high < claim.low or low > claim.high:
+  if high <= claim.low or low >= claim.high:
     verdict = 'fails'
-  elif claim.low <= low and high <= claim.high and not missing:
+  elif claim.low < low and high < claim.high and not missing:
     verdict = 'holds'
   else:
     verdict = 'undecided'
@@ -114,7 +114,9 @@ def summary(findings: Sequence[Finding]) -> str:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence]) -> str:
   """A table that reads in Markdown and on a terminal alike."""
-  cells = [[str(cell) for cell in row] for row in (header, *rows)]
+  cells = [
+    [str(cell).replace('|', r'\|') for cell in row] for row in (header, *rows)
+  ]
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
   cells.insert(1, ['-' * width for width in widths])
   lines = (
@@ -125,9 +127,9 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence]) -> str:
 
 
 def _range(low: float, high: float) -> str:
-  if low == -_INF:
-    return f'<= {high:.3g}'
-  return f'>= {low:.3g}' if high == _INF else f'{low:.3g} to {high:.3g}'
+  if low == -INF:
+    return f'< {high:.3g}'
+  return f'> {low:.3g}' if high == INF else f'{low:.3g} to {high:.3g}'
 
 
 def log_slope(values: xr.DataArray, dim: str = 'width') -> np.ndarray:
@@ -175,22 +177,22 @@ def training_claims(
       'the test accuracy goes to 100 %',
       'final test accuracy, lowest over widths',
       0.99,
-      _INF,
-      lambda ds: ds.test_accuracy.isel(step=-1).min('width'),
+      INF,
+      lambda ds: ds.test_accuracy.isel(step=-1).min('width', skipna=False),
     ),
     Claim(
       where,
       'wider networks get there sooner',
-      'slope of log (1 - mean test accuracy over steps) in log m',
-      -_INF,
+      'slope of log (1 - mean test accuracy over recorded steps) in log m',
+      -INF,
       0.0,
-      lambda ds: log_slope(1 - ds.test_accuracy.mean('step')),
+      lambda ds: log_slope(1 - ds.test_accuracy.mean('step', skipna=False)),
     ),
     Claim(
       where,
       'fewer than one pattern in ten changes',
       'largest pattern difference, over widths and steps',
-      -_INF,
+      -INF,
       0.1,
       lambda ds: ds.pattern_difference.max(['width', 'step'], skipna=False),
     ),
@@ -198,7 +200,7 @@ def training_claims(
       where,
       'the coupling tightens with width',
       'slope of log final pattern difference in log m',
-      -_INF,
+      -INF,
       0.0,
       lambda ds: log_slope(ds.pattern_difference.isel(step=-1)),
     ),
@@ -206,7 +208,7 @@ def training_claims(
       where,
       'the solution stays within a tenth of the initial norm',
       'largest relative distance, over widths and steps',
-      -_INF,
+      -INF,
       0.1,
       lambda ds: ds.relative_distance.max(['width', 'step'], skipna=False),
     ),
@@ -215,7 +217,7 @@ def training_claims(
       'D.1, Figure 4',
       'the steps to the target accuracy do not depend on width',
       'steps to the target, largest / smallest over widths',
-      -_INF,
+      -INF,
       2.0,
       spread,
     ),
@@ -251,15 +253,19 @@ def _cliff_claims(where: str, count: int) -> list[Claim]:
       f'the top {count} singular values of the update are much larger',
       f'value {count} / value {count + 1} of the update, lowest over widths',
       10.0,
-      _INF,
-      lambda ds: cliff(ds.singular_values_update, count).min('width'),
+      INF,
+      lambda ds: cliff(ds.singular_values_update, count).min(
+        'width', skipna=False
+      ),
     ),
     Claim(
       where,
       'the final weights have no such cliff',
       f'value {count} / value {count + 1} of the weights, largest over widths',
-      -_INF,
+      -INF,
       1.1,
-      lambda ds: cliff(ds.singular_values_weights, count).max('width'),
+      lambda ds: cliff(ds.singular_values_weights, count).max(
+        'width', skipna=False
+      ),
     ),
   ]

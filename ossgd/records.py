@@ -22,7 +22,12 @@ import jax
 import xarray as xr
 from matplotlib.figure import Figure
 
+import ossgd
+
 RESULTS, CONFIG, REPORT = 'results.nc', 'config.json', 'report.md'
+_REMEDY = (
+  'give another folder with --out, or replace what is there with --overwrite'
+)
 
 
 class RecordError(ValueError):
@@ -33,8 +38,9 @@ def environment() -> dict[str, Any]:
   """What numbers depend on besides the settings, as JSON values."""
   config: Any = jax.config  # its options are attributes made at run time
   device = jax.devices()[0]
-  packages = ('ossgd', 'jax', 'jaxlib', 'numpy')
+  packages = ('jax', 'jaxlib', 'numpy')
   return {
+    'ossgd': ossgd.__version__,  # of the code that runs, installed or not
     **{name: importlib.metadata.version(name) for name in packages},
     'python': platform.python_version(),
     'prng': config.jax_default_prng_impl,
@@ -50,7 +56,7 @@ def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
 
   Args:
     folder: made if it is not there.
-    config: what will be given to `write`.
+    config: what will be given to `write_report`.
     overwrite: other results there may be replaced.
 
   Returns:
@@ -69,35 +75,47 @@ def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
     ) from error
   if overwrite or not any((folder / f).exists() for f in (CONFIG, RESULTS)):
     return False
-  previous = read_config(folder) if (folder / CONFIG).exists() else {}
-  if (folder / RESULTS).exists() and previous == json.loads(json.dumps(config)):
-    return True
-  raise RecordError(
-    f'{folder} holds other results ({_difference(previous, config)}); give '
-    'another folder with --out, or replace them with --overwrite'
-  )
+  if not (folder / CONFIG).exists():
+    raise RecordError(
+      f'{folder} holds the {RESULTS} of an interrupted run, without {CONFIG}; '
+      f'{_REMEDY}'
+    )
+  previous = read_config(folder)
+  difference = _difference(previous, config)
+  if difference:
+    raise RecordError(f'{folder} holds other results ({difference}); {_REMEDY}')
+  return (folder / RESULTS).exists()
 
 
-def write(
-  folder: Path,
-  config: Mapping[str, Any],
-  results: xr.Dataset,
-  *,
-  report: str,
-  figures: Mapping[str, Figure],
-) -> None:
-  """Writes a run folder; interrupted, it leaves no file half written.
+def write_results(folder: Path, results: xr.Dataset) -> None:
+  """Writes results.nc: call it before anything is made of the results.
+
+  Whatever goes wrong in a report or a figure, the measurements are safe.
 
   Args:
-    folder: from `prepare`.
-    config: JSON values.
+    folder: from `prepare`; no longer complete, until `write_report`.
     results: the measurements.
-    report: Markdown.
-    figures: by name, without the ending.
   """
   (folder / CONFIG).unlink(missing_ok=True)
   with replacing(folder / RESULTS) as path:
     results.to_netcdf(path, engine='h5netcdf')
+
+
+def write_report(
+  folder: Path,
+  config: Mapping[str, Any],
+  *,
+  report: str,
+  figures: Mapping[str, Figure],
+) -> None:
+  """Writes what is made of the results, and last what makes them complete.
+
+  Args:
+    folder: with the results.
+    config: JSON values.
+    report: Markdown.
+    figures: by name, without the ending.
+  """
   for name, figure in figures.items():
     with replacing(folder / f'{name}.png') as path:
       figure.savefig(path, format='png', dpi=150)
@@ -117,8 +135,17 @@ def read(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
   try:
     with xr.open_dataset(folder / RESULTS, engine='h5netcdf') as results:
       return results.load(), config
-  except (OSError, ValueError) as error:
-    raise RecordError(f'cannot read {folder / RESULTS}: {error}') from error
+  except (
+    OSError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    AttributeError,
+  ) as error:
+    # h5py raises any of these, depending on which bytes are damaged.
+    raise RecordError(
+      f'cannot read {folder / RESULTS}: {error}; {_REMEDY}'
+    ) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -131,9 +158,9 @@ def read_config(folder: Path) -> dict[str, Any]:
   try:
     config = json.loads(path.read_text(encoding='utf-8'))
   except (OSError, ValueError) as error:
-    raise RecordError(f'cannot read {path}: {error}') from error
+    raise RecordError(f'cannot read {path}: {error}; {_REMEDY}') from error
   if not isinstance(config, dict):
-    raise RecordError(f'{path} is not a JSON object')
+    raise RecordError(f'{path} is not a JSON object; {_REMEDY}')
   return config
 
 
@@ -151,12 +178,10 @@ def replacing(path: Path) -> Iterator[Path]:
 def _difference(previous: Mapping, config: Mapping) -> str:
   """The settings that differ, `name: there, here`."""
   flat, flat_previous = _flat(config), _flat(previous)
-  if not previous:
-    return 'with no readable config.json beside them'
   names = [
     n for n in flat | flat_previous if flat.get(n) != flat_previous.get(n)
   ]
-  return ', '.join(
+  return '; '.join(
     f'{n}: {flat_previous.get(n)} there, {flat.get(n)} here' for n in names
   )
 

@@ -12,6 +12,9 @@ import jax.numpy as jnp
 from ossgd import metrics, network, sgd
 from ossgd.base import Dataset, Params, Split
 
+# (params, params at initialisation, data) -> arrays by name
+Extra = Callable[[Params, Params, Split], dict[str, jax.Array]]
+
 # An evaluation holds at most this many pre-activations at a time (256 MB).
 _EVALUATED_AT_ONCE = 2**26
 
@@ -22,6 +25,7 @@ class SeedKeys(NamedTuple):
   data: jax.Array
   init: jax.Array
   order: jax.Array
+  transform: jax.Array
 
 
 class Start(NamedTuple):
@@ -42,19 +46,12 @@ class Record(NamedTuple):
   relative_distance: jax.Array
 
 
-class Spectra(NamedTuple):
-  """Singular values after the last step: (min(m, d),) each."""
-
-  update: jax.Array
-  weights: jax.Array
-
-
 def seed_keys(seed: jax.Array) -> SeedKeys:
   """Subkeys of the seed's master key, `jax.random.key(seed)`.
 
   All widths share the data and the order of the examples.
   """
-  return SeedKeys(*jax.random.split(jax.random.key(seed), 3))
+  return SeedKeys(*jax.random.split(jax.random.key(seed), 4))
 
 
 def start(
@@ -162,9 +159,27 @@ def evaluate(
   return jax.tree.map(jnp.mean, values)
 
 
-def spectra(w: jax.Array, w0: jax.Array) -> Spectra:
-  """Singular values of the accumulated update w(T) - w(0) and of w(T)."""
-  return Spectra(metrics.spectrum(w - w0), metrics.spectrum(w))
+def finish(
+  w: jax.Array, start: Start, split: Split, *, extra: Extra | None
+) -> dict[str, jax.Array]:
+  """What is measured once, after the last step.
+
+  Args:
+    w: w(T), (m, d).
+    start: where the run began.
+    split: the data.
+    extra: more to measure.
+
+  Returns:
+    Singular values of the accumulated update w(T) - w(0) and of w(T), each
+    (min(m, d),), and what `extra` returned.
+  """
+  spectra = {
+    'singular_values_update': metrics.spectrum(w - start.params.w),
+    'singular_values_weights': metrics.spectrum(w),
+  }
+  trained = Params(w, start.params.a)
+  return spectra | (extra(trained, start.params, split) if extra else {})
 
 
 def _over_examples(one: Callable, examples, width: int):

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
@@ -27,8 +26,8 @@ def sweep(
   batch_size: int = 16,
   lr_times_width: float = 10.0,
   init_scale: float = 1.0,
-  eval_first: int = 50,
-  eval_every: int = 10,
+  eval_every: int = 1,
+  eval_growth: float = 0.05,
   order: sgd.Order = 'epochs',
   optimizer: Callable[[float], optax.GradientTransformation] = optax.sgd,
   gradient_fn: sgd.GradientFn = sgd.true_gradient,
@@ -37,6 +36,8 @@ def sweep(
   num_test: int = 1000,
   num_train_eval: int | None = None,
   seeds_at_once: int | None = None,
+  transform: Callable[[jax.Array, Split], Split] | None = None,
+  extra: runs.Extra | None = None,
   progress: Progress = lambda fraction, label: None,
 ) -> xr.Dataset:
   """Trains every width with every seed, measuring as it goes (Section 7).
@@ -55,9 +56,10 @@ def sweep(
     batch_size: B; not used with order 'full_batch'.
     lr_times_width: eta m; the optimizer is given eta = lr_times_width / m.
     init_scale: multiplies 1 / sqrt(m), the initial standard deviation.
-    eval_first: every step is measured up to this one: the accuracy of
-      Section 7's set-up rises within the first 50 steps.
-    eval_every: steps between later measurements; the last is measured too.
+    eval_every: steps between measurements, at least; step 0 and the last are
+      always measured.
+    eval_growth: gaps grow to this fraction of the step, so that few
+      measurements resolve early steps and late ones alike; 0 for even gaps.
     order: 'epochs' reshuffled (Section 7), 'one_pass' (Section 3) or
       'full_batch' (the simplified case).
     optimizer: from step size to transformation, such as `optax.sgd` or
@@ -70,10 +72,15 @@ def sweep(
       many training examples; on all if not given.
     seeds_at_once: seeds trained side by side under `vmap`. By default one on
       a CPU, where batched matmuls are slower, and all on an accelerator.
+    transform: (key, split) -> split, applied to each seed's data with a key
+      of its own, to corrupt labels say. Sizes and classes stay as they are.
+    extra: (params, params at initialisation, split) -> arrays by name, to be
+      measured after the last step.
     progress: called with the fraction of the work that is done.
 
   Returns:
-    Dataset with dims width, seed, step and rank, as the README lists it.
+    Dataset with dims width, seed, step and rank, as the README lists it; the
+    arrays of `extra` have dims width, seed and NAME_0, NAME_1, ...
 
   Raises:
     ValueError: a setting or the data does not fit, said before any training.
@@ -83,8 +90,8 @@ def sweep(
   at_once = seeds_at_once or (1 if one_by_one else num_seeds)
   plan = units.Plan(
     num_steps=num_steps,
-    eval_first=eval_first,
     eval_every=eval_every,
+    eval_growth=eval_growth,
     batch_size=batch_size,
     lr_times_width=lr_times_width,
     init_scale=init_scale,
@@ -93,7 +100,8 @@ def sweep(
     gradient_fn=gradient_fn,
     num_train_eval=num_train_eval,
     seeds_at_once=at_once,
-    **_source(data, num_train, num_test),
+    extra=extra,
+    **_source(data, num_train, num_test, transform),
   )
   check(plan, widths, num_seeds, target)
   seeds = np.arange(seed, seed + num_seeds)
@@ -117,41 +125,55 @@ def sweep(
 
 
 def _source(
-  data: components.Spec | Split | tuple, num_train: int, num_test: int
+  data: components.Spec | Split | tuple,
+  num_train: int,
+  num_test: int,
+  transform: Callable[[jax.Array, Split], Split] | None,
 ) -> dict[str, Any]:
   """The part of a plan that says where a block of seeds has its data from."""
+  spec = data if isinstance(data, components.Spec) else None
   if isinstance(data, components.Spec):
-    draw = functools.partial(
-      _draw, spec=data, num_train=num_train, num_test=num_test
-    )
-    return dict(
-      num_classes=data.num_classes,
-      num_train=num_train,
-      draw=draw,
-      shared=False,
-    )
-  if isinstance(data, Split):
-    arrays.validate(data)
-    split = data
+    fixed, num_classes = None, data.num_classes
   else:
-    split = arrays.to_split(*data)
+    fixed = data if isinstance(data, Split) else arrays.to_split(*data)
+    arrays.validate(fixed)
+    num_train, num_classes = len(fixed.train.y), int(fixed.train.y.max()) + 1
+  draw = functools.partial(
+    _draw,
+    fixed=fixed,
+    spec=spec,
+    num_train=num_train,
+    num_test=num_test,
+    transform=transform,
+  )
+  shared: Split | None = fixed if transform is None else None
   return dict(
-    num_classes=int(jnp.max(split.train.y)) + 1,
-    num_train=len(split.train.y),
-    draw=lambda seeds: split,
-    shared=True,
+    num_classes=num_classes, num_train=num_train, draw=draw, shared=shared
   )
 
 
-@functools.partial(jax.jit, static_argnames=('spec', 'num_train', 'num_test'))
+@functools.partial(
+  jax.jit, static_argnames=('spec', 'num_train', 'num_test', 'transform')
+)
 def _draw(
-  seeds: jax.Array, *, spec: components.Spec, num_train: int, num_test: int
+  seeds: jax.Array,
+  *,
+  fixed: Split | None,
+  spec: components.Spec | None,
+  num_train: int,
+  num_test: int,
+  transform: Callable[[jax.Array, Any], Split] | None,
 ) -> Split:
-  """Fresh data for one seed, or for a block of them."""
+  """The data of one seed, or of a block of them."""
 
   def one(seed):
-    key = runs.seed_keys(seed).data
-    return mixtures.sample(key, spec, num_train=num_train, num_test=num_test)
+    keys = runs.seed_keys(seed)
+    split = fixed
+    if spec is not None:
+      split = mixtures.sample(
+        keys.data, spec, num_train=num_train, num_test=num_test
+      )
+    return split if transform is None else transform(keys.transform, split)
 
   return jax.vmap(one)(seeds) if seeds.ndim else one(seeds)
 
@@ -169,11 +191,14 @@ def check(
     ('eval_every', plan.eval_every),
     ('lr_times_width', plan.lr_times_width),
     ('init_scale', plan.init_scale),
-    ('seeds_at_once', plan.seeds_at_once),
     *(('width', width) for width in widths),
   ):
     if not value > 0:
       raise ValueError(f'{name} is {value}; expected a positive number')
+  if not plan.eval_growth >= 0:
+    raise ValueError(
+      f'eval_growth is {plan.eval_growth}; expected zero or more'
+    )
   if not widths or len(set(widths)) < len(widths):
     raise ValueError(
       f'widths are {tuple(widths)}; expected at least one, all different'
@@ -184,42 +209,44 @@ def check(
 
 
 def _label(
-  rows: list,
+  rows: list[tuple[runs.Record, dict[str, np.ndarray]]],
   widths: Sequence[int],
   seeds: np.ndarray,
   steps: np.ndarray,
   target: float,
 ) -> xr.Dataset:
   """Stacks the widths and names every axis; short spectra end in NaN."""
-  longest = max(s.update.shape[1] for _, s in rows)
-
-  def pad(values):
-    missing = longest - values.shape[1]
-    return np.pad(values, ((0, 0), (0, missing)), constant_values=np.nan)
-
-  record = jax.tree.map(lambda *v: np.stack(v), *(r for r, _ in rows))
-  spectra = jax.tree.map(
-    lambda *v: np.stack(v), *(jax.tree.map(pad, s) for _, s in rows)
-  )
+  record = jax.tree.map(lambda *v: np.stack(v), *(row[0] for row in rows))
   reached = metrics.steps_to_accuracy(record.test_accuracy, steps, target)
   distance = metrics.at_accuracy(
     record.relative_distance, record.test_accuracy, target
   )
-  by_step, by_rank = ('width', 'seed', 'step'), ('width', 'seed', 'rank')
+  variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+    name: (('width', 'seed', 'step'), values)
+    for name, values in record._asdict().items()
+  }
+  for name in rows[0][1]:
+    values = [row[1][name] for row in rows]
+    dims = tuple(f'{name}_{i}' for i in range(values[0].ndim - 1))
+    if name.startswith('singular_values_'):
+      dims = ('rank',)
+      longest = max(v.shape[1] for v in values)
+      values = [
+        np.pad(v, ((0, 0), (0, longest - v.shape[1])), constant_values=np.nan)
+        for v in values
+      ]
+    variables[name] = (('width', 'seed', *dims), np.stack(values))
   return xr.Dataset(
-    {name: (by_step, v) for name, v in record._asdict().items()}
+    variables
     | {
-      f'singular_values_{k}': (by_rank, v) for k, v in spectra._asdict().items()
-    }
-    | {
-      'steps_to_accuracy': (by_step[:2], np.asarray(reached)),
-      'distance_at_accuracy': (by_step[:2], np.asarray(distance)),
+      'steps_to_accuracy': (('width', 'seed'), np.asarray(reached)),
+      'distance_at_accuracy': (('width', 'seed'), np.asarray(distance)),
     },
     coords={
       'width': list(widths),
       'seed': seeds,
       'step': steps,
-      'rank': np.arange(1, longest + 1),
+      'rank': np.arange(variables['singular_values_update'][1].shape[-1]) + 1,
     },
     attrs={'target': target},
   )

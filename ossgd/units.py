@@ -5,6 +5,7 @@ one recorded step to the next, so that progress can be told, memory stays that
 of one block, and all blocks of a width share one compilation.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,10 +25,10 @@ class Plan(NamedTuple):
   num_classes: int
   num_train: int
   draw: Callable[[jax.Array], Split]  # the data of a block of seeds, compiled
-  shared: bool  # whether all seeds have the same data, without a seed axis
+  shared: Split | None  # the data of all seeds, if they have the same
   num_steps: int
-  eval_first: int
   eval_every: int
+  eval_growth: float
   batch_size: int
   lr_times_width: float
   init_scale: float
@@ -36,13 +37,16 @@ class Plan(NamedTuple):
   gradient_fn: sgd.GradientFn
   num_train_eval: int | None
   seeds_at_once: int  # one means no vmap
+  extra: runs.Extra | None
 
   @property
   def record_steps(self) -> np.ndarray:
-    """Each step up to eval_first, then every eval_every-th, then the last."""
-    first = np.arange(min(self.eval_first, self.num_steps))
-    regular = np.arange(0, self.num_steps, self.eval_every)
-    return np.union1d(np.union1d(first, regular), self.num_steps)
+    """0, then gaps of eval_every that grow in proportion to the step."""
+    steps = [0]
+    while steps[-1] < self.num_steps:
+      gap = max(self.eval_every, int(self.eval_growth * steps[-1]))
+      steps.append(min(steps[-1] + gap, self.num_steps))
+    return np.array(steps)
 
 
 class Unit(NamedTuple):
@@ -50,7 +54,7 @@ class Unit(NamedTuple):
 
   start: Callable
   advance: Callable
-  spectra: Callable
+  finish: Callable
 
 
 def compile_unit(plan: Plan, width: int) -> Unit:
@@ -86,24 +90,24 @@ def compile_unit(plan: Plan, width: int) -> Unit:
       num_train_eval=plan.num_train_eval,
     )
 
-  axis = None if plan.shared else 0
+  finish = functools.partial(runs.finish, extra=plan.extra)
+  axis = 0 if plan.shared is None else None
   if plan.seeds_at_once > 1:
     start = jax.vmap(start, (0, axis))
     advance = jax.vmap(advance, (0, 0, 0, axis, None))
-    spectra = jax.vmap(runs.spectra)
-  else:
-    spectra = runs.spectra
+    finish = jax.vmap(finish, (0, 0, axis))
   return Unit(
-    jax.jit(start), jax.jit(advance, donate_argnums=0), jax.jit(spectra)
+    jax.jit(start), jax.jit(advance, donate_argnums=0), jax.jit(finish)
   )
 
 
 def run_block(
   unit: Unit, plan: Plan, block: np.ndarray, tell: Callable[[float], None]
-) -> tuple[runs.Record, runs.Spectra]:
-  """One work unit: arrays (seed, step) and (seed, rank)."""
-  seeds = jnp.asarray(block if plan.seeds_at_once > 1 else block[0])
-  split = plan.draw(seeds)
+) -> tuple[runs.Record, dict[str, np.ndarray]]:
+  """One work unit: arrays (seed, step), and (seed, ...) of the last step."""
+  one = plan.seeds_at_once == 1
+  seeds = jnp.asarray(block[0] if one else block)
+  split = plan.draw(seeds) if plan.shared is None else plan.shared
   state, begin = unit.start(seeds, split)
   records = []
   before = 0
@@ -117,6 +121,7 @@ def run_block(
   # LAPACK's own threads and XLA's wait for each other on a busy machine: one
   # decomposition was seen to take 10 s instead of 0.1 s.
   with threadpoolctl.threadpool_limits(1, user_api='blas'):
-    spectra = unit.spectra(state.w, begin.params.w)
-    spectra = jax.tree.map(lambda v: np.reshape(v, (len(block), -1)), spectra)
-  return jax.tree.map(lambda *v: np.concatenate(v, axis=1), *records), spectra
+    last = jax.device_get(unit.finish(state.w, begin, split))
+  if one:
+    last = jax.tree.map(lambda v: v[None], last)
+  return jax.tree.map(lambda *v: np.concatenate(v, axis=1), *records), last

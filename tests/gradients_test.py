@@ -103,12 +103,13 @@ class GradientTest(parameterized.TestCase):
 
   def test_float64(self):
     """In 64-bit mode nothing falls back to float32."""
-    with jax.enable_x64(True):
-      w, a, x, y = oracles.problem(7, k=3, m=9, d=5, n=4)
-      w, a, x = (jnp.asarray(v, jnp.float64) for v in (w, a, x))
-      value = gradients.gradient(Params(w, a), x, y)
-      expected = oracles.gradient(w, a, x, y)
-      self.assertLess(oracles.relative_error(value, expected), 1e-13)
+    self.addCleanup(jax.config.update, 'jax_enable_x64', False)
+    jax.config.update('jax_enable_x64', True)
+    w, a, x, y = oracles.problem(7, k=3, m=9, d=5, n=4)
+    w, a, x = (jnp.asarray(v, jnp.float64) for v in (w, a, x))
+    value = gradients.gradient(Params(w, a), x, y)
+    expected = oracles.gradient(w, a, x, y)
+    self.assertLess(oracles.relative_error(value, expected), 1e-13)
 
 
 class ResidualTest(parameterized.TestCase):

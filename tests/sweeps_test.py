@@ -19,8 +19,8 @@ SMALL = dict(
   num_seeds=2,
   num_steps=9,
   batch_size=5,
-  eval_first=2,
-  eval_every=4,
+  eval_every=2,
+  eval_growth=0.6,
   num_train=31,
   num_test=17,
   target=0.5,
@@ -85,8 +85,9 @@ class RunTest(parameterized.TestCase):
       np.linalg.norm(w - w0) / np.linalg.norm(w0),
       rtol=1e-5,
     )
-    update, weights = runs.spectra(w, w0)
-    for value, matrix in ((update, w - w0), (weights, w)):
+    last = runs.finish(w, begin, data, extra=None)
+    for name, matrix in (('update', w - w0), ('weights', w)):
+      value = last[f'singular_values_{name}']
       expected = np.linalg.svd(np.asarray(matrix, np.float64))[1]
       np.testing.assert_allclose(value, expected, atol=1e-5 * expected[0])
 
@@ -97,7 +98,7 @@ class RunTest(parameterized.TestCase):
       for seed in (0, 1)
       for key in runs.seed_keys(jnp.asarray(seed))
     ]
-    self.assertLen(set(bits), 6)
+    self.assertLen(set(bits), 8)
 
   def test_widths_start_independently(self):
     """A wide network does not repeat the rows of a narrow one."""
@@ -115,7 +116,7 @@ class SweepTest(parameterized.TestCase):
     """Every axis carries its real values; step 0 is the initialisation."""
     ds = sweep()
     self.assertEqual(ds.sizes, dict(width=2, seed=3, step=5, rank=12))
-    np.testing.assert_array_equal(ds.step, [0, 1, 4, 8, 9])
+    np.testing.assert_array_equal(ds.step, [0, 2, 4, 6, 9])
     np.testing.assert_array_equal(ds.width, [16, 24])
     np.testing.assert_array_equal(ds.seed, [0, 1, 2])
     first, last = ds.isel(step=0), ds.isel(step=-1)
@@ -139,7 +140,7 @@ class SweepTest(parameterized.TestCase):
       )
 
   def test_same_seed_same_numbers(self):
-    """A second sweep repeats the first; a seed alone is itself; seeds differ."""
+    """A second sweep repeats the first, from any seed on; seeds differ."""
     ds = sweep()
     again = sweeps.sweep(SPEC, **(SMALL | dict(seed=1)))
     self.assertTrue(ds.sel(width=[16], seed=[1, 2]).identical(again))
@@ -169,6 +170,34 @@ class SweepTest(parameterized.TestCase):
     larger = data._replace(train=Dataset(3 * data.train.x, data.train.y))
     other = sweeps.sweep(larger, **settings)
     self.assertGreater(abs(other.train_loss - ds.train_loss).max(), 1e-2)
+
+  @parameterized.product(data=('spec', 'split'), seeds_at_once=(1, 2))
+  def test_transform_and_extra(self, data, seeds_at_once):
+    """Each seed's data are changed under a key of its own; extra sees them."""
+
+    def scramble(key, split):
+      y = jax.random.randint(key, split.train.y.shape, 0, 3, jnp.int32)
+      return split._replace(train=Dataset(split.train.x, y))
+
+    def extra(params, initial, split):
+      return {'labels': split.train.y, 'moved': jnp.sum(params.w - initial.w)}
+
+    ds = sweeps.sweep(
+      SPEC if data == 'spec' else split(),
+      **SMALL,
+      seeds_at_once=seeds_at_once,
+      transform=scramble,
+      extra=extra,
+    )
+    self.assertEqual(ds.labels.dims, ('width', 'seed', 'labels_0'))
+    for seed in (0, 1):
+      key = runs.seed_keys(jnp.asarray(seed)).transform
+      n = ds.sizes['labels_0']
+      expected = jax.random.randint(key, (n,), 0, 3, jnp.int32)
+      np.testing.assert_array_equal(
+        ds.labels.sel(width=16, seed=seed), expected
+      )
+    self.assertTrue((ds.moved != 0).all())
 
   def test_short_spectra_end_in_nan(self):
     """min(m, d) values each, NaN beyond."""
@@ -238,6 +267,7 @@ class SweepTest(parameterized.TestCase):
     (dict(num_seeds=0), 'num_seeds is 0'),
     (dict(num_steps=0), 'num_steps is 0'),
     (dict(eval_every=-1), 'eval_every is -1'),
+    (dict(eval_growth=-0.1), 'eval_growth is -0.1'),
     (dict(lr_times_width=float('nan')), 'lr_times_width is nan'),
     (dict(init_scale=0.0), 'init_scale is 0.0'),
     (dict(target=1.5), 'target is 1.5'),
@@ -254,7 +284,7 @@ class SweepTest(parameterized.TestCase):
     progress.assert_not_called()
 
   def test_pattern_is_exactly_zero_at_the_start(self):
-    """Two programs compute it; were their roundings to differ, it would show."""
+    """Two programs compute it: a difference in rounding would show."""
     spec = mixtures.gaussian(num_classes=3, dim=70)
     ds = sweeps.sweep(
       spec,

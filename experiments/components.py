@@ -1,0 +1,104 @@
+"""Figure 7: synthetic data with more components in each class.
+
+Appendix D.3: l = 1 to 7, all else as in Section 7. All runs have one width.
+
+  python -m experiments.components --preset=quick --out=/tmp/quick
+"""
+
+import dataclasses
+
+import xarray as xr
+
+from experiments import command, training
+from experiments.options import option
+from ossgd import plots, sweeps
+from ossgd.claims import INF, Claim
+
+_EARLY = 20  # a step at which accuracy still rises
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(training.MixtureConfig):
+  """Appendix D.3's set-up."""
+
+  widths: tuple[int, ...] = option((4000,), 'm, hidden units: one number.')
+  num_components: tuple[int, ...] = option(
+    (1, 2, 3, 4, 5, 6, 7), 'l, components per class, a curve each (D.3: 1-7).'
+  )
+
+
+PRESETS = {
+  'quick': {'widths': (1000,), 'num_seeds': 3, 'num_components': (1, 3, 7)}
+}
+
+
+def run(
+  config: Config, progress: sweeps.Progress = lambda fraction, label: None
+) -> xr.Dataset:
+  """Trains one width at every l with every seed: dim `num_components`."""
+  return training.over(config, 'num_components', progress)
+
+
+def _claims(results: xr.Dataset) -> list[Claim]:
+  """What D.3 says of Figure 7, early and late where the step matters."""
+  where = 'D.3, Figure 7'
+  last = int(results.step[-1])
+
+  def claim(words, quantity, values, low=-INF, high=0.0):
+    def measure(ds):
+      return training.rise(values(ds), 'num_components')
+
+    quantity = f'{quantity}, largest l - smallest'
+    return Claim(where, words, quantity, low, high, measure)
+
+  def at(name, step):
+    return lambda ds: ds[name].sel(step=step)
+
+  found = [
+    claim(
+      'the test accuracy falls with l',
+      'final test accuracy',
+      at('test_accuracy', last),
+    ),
+    claim(
+      'a good solution takes longer with a larger l',
+      'mean test error over the first 50 steps',
+      training.early_error,
+      low=0.0,
+      high=INF,
+    ),
+  ]
+  for step in sorted({min(_EARLY, last), last}):
+    found += [
+      claim(
+        f'a larger l couples more tightly at the same step ({step})',
+        f'pattern difference at step {step}',
+        at('pattern_difference', step),
+      ),
+      claim(
+        f'a larger l is closer to the start at the same step ({step})',
+        f'relative distance at step {step}',
+        at('relative_distance', step),
+      ),
+    ]
+  return found
+
+
+EXPERIMENT = command.Experiment(
+  'components',
+  Config,
+  PRESETS,
+  run,
+  figures=lambda ds: {'figure7': plots.training_figure(ds, 'num_components')},
+  table=lambda ds: training.table(ds, 'num_components', 'l'),
+  claims=_claims,
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Flags in, run folder out."""
+  command.main(EXPERIMENT, argv)
+
+
+if __name__ == '__main__':
+  main()
