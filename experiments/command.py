@@ -74,6 +74,10 @@ class Progress:
         '%3.0f %% done, %.0f s left (%s)', 100 * fraction, left, label
       )
 
+  def seconds(self) -> float:
+    """Since it was made."""
+    return time.monotonic() - self._begin
+
   def close(self) -> None:
     """Leaves the terminal on a line of its own."""
     if self._bar is not None:
@@ -106,6 +110,8 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
     progress.close()
   if not done:
     results.attrs['config'] = json.dumps(config)
+    results.attrs['command'] = call.command
+    results.attrs['seconds'] = progress.seconds()
     records.write_results(call.out, results)
   table = experiment.table(results)
   findings = [

@@ -6,6 +6,7 @@ called: two scripts imported into one process do not clash, and nothing below
 """
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ class Call(NamedTuple):
   config: Any
   out: Path
   overwrite: bool
+  command: str  # to repeat it
 
 
 def option(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
@@ -68,7 +70,8 @@ def parse(
   except flags.Error as error:
     fail(f'{error} (--help lists the flags)')
   out = Path(parsed.out).expanduser()
-  return Call(config(**settings), out, parsed.overwrite)
+  command = shlex.join(['python', '-m', f'experiments.{name}', *argv[1:]])
+  return Call(config(**settings), out, parsed.overwrite, command)
 
 
 def fail(message: str) -> NoReturn:

@@ -1,7 +1,7 @@
 """What the scripts that sweep widths share: settings, table, figures."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,10 @@ from ossgd.base import Split
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """Settings of a sweep; the defaults are Section 7's for synthetic data."""
+  """Settings of a sweep; the defaults are Section 7's for synthetic data.
+
+  A script that varies one of the numbers lists several of it instead.
+  """
 
   widths: tuple[int, ...] = option(
     (1000, 2000, 4000, 8000, 16000),
@@ -31,7 +34,7 @@ class Config:
   normalize: bool = option(
     True, 'Scale every input to unit norm, assumption (A2) of Section 3.'
   )
-  init_scale: float = option(
+  init_scale: Any = option(
     1.0,
     'Multiplies 1/sqrt(m), the standard deviation of the initial weights (A3).',
   )
@@ -65,10 +68,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class MixtureConfig(Config):
-  """And the data of Section 7: a Gaussian mixture.
-
-  A script that varies one of the numbers lists several of it instead.
-  """
+  """And the data of Section 7: a Gaussian mixture."""
 
   dim: int = option(1000, 'd, input coordinates (Section 7: 1000).')
   num_classes: int = option(10, 'k (Section 7: 10).')
@@ -108,9 +108,9 @@ def mixture(config: MixtureConfig) -> components.Spec:
   )
 
 
-def data(config: DataConfig) -> components.Spec | Split:
+def data(config: MixtureConfig) -> components.Spec | Split:
   """What a Config says to train on."""
-  if config.dataset == 'synthetic':
+  if not isinstance(config, DataConfig) or config.dataset == 'synthetic':
     return mixture(config)
   return images.load(
     config.dataset,
@@ -141,9 +141,18 @@ def sweep(
 
 
 def over(
-  config: MixtureConfig, name: str, progress: sweeps.Progress
+  config: MixtureConfig,
+  name: str,
+  progress: sweeps.Progress,
+  others: Callable[[Any], dict[str, Any]] = lambda one: {},
 ) -> xr.Dataset:
   """One width at every value of a setting that lists several: dim `name`.
+
+  Args:
+    config: lists several values under this name.
+    name: the setting.
+    progress: told of all values together.
+    others: from a Config with one value, more settings of `sweeps.sweep`.
 
   Raises:
     ValueError: more than one width is asked for.
@@ -161,7 +170,7 @@ def over(
       progress((done + fraction) / len(values), f'{name}={value} {label}')
 
     one = dataclasses.replace(config, **{name: value})
-    part = sweep(one, mixture(one), tell)
+    part = sweep(one, data(one), tell, **others(one))
     parts.append(part.squeeze('width', drop=True))
   results = xr.concat(parts, xr.Variable(name, list(values)))
   return results.assign_attrs(width=config.widths[0])

@@ -65,7 +65,9 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'largest pattern difference, over sigmas and steps',
       -INF,
       0.1,
-      lambda ds: ds.pattern_difference.max(['noise_scale', 'step']),
+      lambda ds: ds.pattern_difference.max(
+        ['noise_scale', 'step'], skipna=False
+      ),
     ),
     Claim(
       where,
@@ -73,7 +75,9 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'largest relative distance, over sigmas and steps',
       -INF,
       0.1,
-      lambda ds: ds.relative_distance.max(['noise_scale', 'step']),
+      lambda ds: ds.relative_distance.max(
+        ['noise_scale', 'step'], skipna=False
+      ),
     ),
     Claim(
       where,

@@ -31,6 +31,7 @@ _CURVE_NAMES = {
   'width': 'hidden units $m$',
   'noise_scale': r'noise scale $\sigma$',
   'num_components': r'components per class $\ell$',
+  'corruption': 'corrupted labels $p$',
 }
 _LINE_STYLES = ('-', '--', '-.', ':')
 _LIGHTEST = 0.6  # past it viridis has less than 3:1 contrast with white
@@ -74,8 +75,9 @@ def training_figure(ds: xr.Dataset, by: str = 'width') -> Figure:
     ax.set(xlabel='Step $t$ (SGD updates)', ylabel=label)
   for ax, (name, label) in zip(axes[3:], _RANK_PANELS.items(), strict=True):
     values = _variable(ds, name, (by, 'seed', 'rank'))
-    eps = float(np.finfo(np.float32).eps)
-    _draw_curves(ax, values, floor=eps * (values.max().item() or 1.0))
+    # All values may be missing, if every run diverged, or zero.
+    largest = np.max(values.values, where=values.values > 0, initial=0) or 1.0
+    _draw_curves(ax, values, floor=float(np.finfo(np.float32).eps * largest))
     ax.set(xscale='log', xlabel='Rank of the singular value')
     ax.set(yscale='log', ylabel=label)
   seeds = ds.sizes['seed']

@@ -186,6 +186,7 @@ def check(
   for name, value in (
     ('num_seeds', num_seeds),
     ('seeds_at_once', plan.seeds_at_once),
+    ('num_train', plan.num_train),
     ('num_train_eval', some),
     ('num_steps', plan.num_steps),
     ('eval_every', plan.eval_every),
@@ -193,9 +194,9 @@ def check(
     ('init_scale', plan.init_scale),
     *(('width', width) for width in widths),
   ):
-    if not value > 0:
+    if not 0 < value < float('inf'):
       raise ValueError(f'{name} is {value}; expected a positive number')
-  if not plan.eval_growth >= 0:
+  if not 0 <= plan.eval_growth < float('inf'):
     raise ValueError(
       f'eval_growth is {plan.eval_growth}; expected zero or more'
     )

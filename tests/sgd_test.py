@@ -27,7 +27,10 @@ def visits(key, *, n, batch_size, order, num_steps):
   the one row of weights counts visits.
   """
   data = Dataset(jnp.eye(n), jnp.zeros(n, jnp.int32))
-  count = lambda params, w0, x, y: -jnp.sum(x, axis=0, keepdims=True)  # noqa: E731
+
+  def count(params, w0, x, y):
+    return -jnp.sum(x, axis=0, keepdims=True)
+
   _, counts = sgd.train(
     key,
     Params(jnp.zeros((1, n)), jnp.zeros((2, 1))),
@@ -43,7 +46,7 @@ def visits(key, *, n, batch_size, order, num_steps):
 
 class OrderTest(parameterized.TestCase):
   def test_epochs(self):
-    """Each epoch is floor(N / B) batches of B different examples, reshuffled."""
+    """An epoch is floor(N / B) batches of B different examples, reshuffled."""
     seen = visits(
       jax.random.key(0), n=11, batch_size=3, order='epochs', num_steps=9
     )
