@@ -14,7 +14,7 @@ import xarray as xr
 
 from experiments import command, training
 from experiments.options import option
-from ossgd import claims, plots, sweeps
+from ossgd import paper_claims, plots, sweeps
 from ossgd.claims import INF, Claim
 
 
@@ -52,7 +52,9 @@ def _claims(results: xr.Dataset) -> list[Claim]:
     return lambda ds: ds[name].isel(step=-1).sel(init_scale=ours)
 
   def slope(name):
-    return lambda ds: claims.log_slope(ds[name].isel(step=-1), 'init_scale')
+    return lambda ds: paper_claims.log_slope(
+      ds[name].isel(step=-1), 'init_scale'
+    )
 
   return [
     Claim(

@@ -13,7 +13,7 @@ import xarray as xr
 
 from experiments import command, training
 from experiments.options import option
-from ossgd import claims, images, sweeps
+from ossgd import images, paper_claims, sweeps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ EXPERIMENT = command.Experiment(
   run,
   figures=lambda ds: training.figures(ds, 'figure2', reference=8),
   table=training.table,
-  claims=lambda ds: claims.training_claims(
+  claims=lambda ds: paper_claims.training_claims(
     'Figure 2', num_patterns=None, constant=8
   ),
 )

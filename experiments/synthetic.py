@@ -12,7 +12,7 @@ import dataclasses
 import xarray as xr
 
 from experiments import command, training
-from ossgd import claims, sweeps
+from ossgd import paper_claims, sweeps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ EXPERIMENT = command.Experiment(
   run,
   figures=lambda ds: training.figures(ds, 'figure1', reference=2 / 3),
   table=training.table,
-  claims=lambda ds: claims.training_claims(
+  claims=lambda ds: paper_claims.training_claims(
     'Figure 1', num_patterns=ds.attrs.get('num_patterns'), constant=2 / 3
   ),
 )

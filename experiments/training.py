@@ -9,7 +9,15 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from experiments.options import option
-from ossgd import claims, components, images, mixtures, plots, sweeps
+from ossgd import (
+  claims,
+  components,
+  images,
+  mixtures,
+  paper_claims,
+  plots,
+  sweeps,
+)
 from ossgd.base import Split
 
 
@@ -136,7 +144,7 @@ def sweep(
   if not isinstance(data, components.Spec):
     return results
   num_patterns = data.num_classes * data.num_components
-  cliff = claims.cliff(results.singular_values_update, num_patterns)
+  cliff = paper_claims.cliff(results.singular_values_update, num_patterns)
   return results.assign(cliff=cliff).assign_attrs(num_patterns=num_patterns)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from absl.testing import absltest, parameterized
 
-from ossgd import claims
+from ossgd import claims, paper_claims
 
 INF = float('inf')
 NAN = float('nan')
@@ -118,7 +118,7 @@ VIOLATIONS = (
 def verdicts(ds, **settings) -> dict[str, str]:
   """By the words of the claims, in their order."""
   settings = {'num_patterns': NUM_PATTERNS, 'constant': CONSTANT} | settings
-  found = claims.training_claims('Figure 1', **settings)
+  found = paper_claims.training_claims('Figure 1', **settings)
   return {c.words: claims.judge(c, ds).verdict for c in found}
 
 
@@ -253,11 +253,11 @@ class LogSlopeTest(parameterized.TestCase):
     p = np.array([-0.5, 0.0, 2.0])
     values = np.array([3.0, 0.1, 7.0]) * WIDTHS[:, None] ** p
     array = xr.DataArray(values, {'width': WIDTHS}, ('width', 'seed'))
-    np.testing.assert_allclose(claims.log_slope(array), p, atol=1e-12)
-    np.testing.assert_allclose(claims.log_slope(array.T), p, atol=1e-12)
+    np.testing.assert_allclose(paper_claims.log_slope(array), p, atol=1e-12)
+    np.testing.assert_allclose(paper_claims.log_slope(array.T), p, atol=1e-12)
     renamed = array.rename(width='noise_scale')
     np.testing.assert_allclose(
-      claims.log_slope(renamed, 'noise_scale'), p, atol=1e-12
+      paper_claims.log_slope(renamed, 'noise_scale'), p, atol=1e-12
     )
 
   def test_least_squares(self):
@@ -267,7 +267,9 @@ class LogSlopeTest(parameterized.TestCase):
     values = rng.uniform(0.5, 9, (4, 3))
     expected = np.polyfit(np.log(widths), np.log(values), 1)[0]
     array = xr.DataArray(values, {'width': widths}, ('width', 'seed'))
-    np.testing.assert_allclose(claims.log_slope(array), expected, rtol=1e-10)
+    np.testing.assert_allclose(
+      paper_claims.log_slope(array), expected, rtol=1e-10
+    )
 
   @parameterized.parameters(0.0, -1.0, NAN, INF)
   def test_no_logarithm(self, value):
@@ -275,14 +277,14 @@ class LogSlopeTest(parameterized.TestCase):
     values = np.ones((3, 2)) / WIDTHS[:, None]
     values[2, 0] = value
     array = xr.DataArray(values, {'width': WIDTHS}, ('width', 'seed'))
-    slopes = claims.log_slope(array)
+    slopes = paper_claims.log_slope(array)
     np.testing.assert_allclose(slopes, [NAN, -1], rtol=1e-12)
 
   def test_one_width(self):
     """A point has no slope."""
     array = xr.DataArray(np.ones((1, 2)), {'width': [8]}, ('width', 'seed'))
     with warnings.catch_warnings(action='error'):
-      slopes = claims.log_slope(array)
+      slopes = paper_claims.log_slope(array)
     np.testing.assert_array_equal(slopes, [NAN, NAN])
 
 
@@ -354,14 +356,14 @@ class CliffTest(parameterized.TestCase):
     spectrum = xr.DataArray(
       values, {'rank': range(1, 6)}, ('width', 'seed', 'rank')
     )
-    cliff = claims.cliff(spectrum, 3)
+    cliff = paper_claims.cliff(spectrum, 3)
     self.assertEqual(cliff.dims, ('width', 'seed'))
     np.testing.assert_allclose(cliff, values[..., 2] / values[..., 3])
     np.testing.assert_array_equal(
-      claims.cliff(spectrum, 5), np.full((2, 3), NAN)
+      paper_claims.cliff(spectrum, 5), np.full((2, 3), NAN)
     )
     np.testing.assert_array_equal(
-      claims.cliff(spectrum, 9), np.full((2, 3), NAN)
+      paper_claims.cliff(spectrum, 9), np.full((2, 3), NAN)
     )
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from experiments import command, synthetic, training
 from experiments.options import option
-from ossgd import claims, records, sgd
+from ossgd import claims, paper_claims, records, sgd
 
 TINY = (
   '--widths=32,64',
@@ -143,7 +143,7 @@ class SyntheticTest(_Case):
     self.assertStartsWith(report, '# synthetic\n')
     findings = [
       claims.judge(claim, results)
-      for claim in claims.training_claims(
+      for claim in paper_claims.training_claims(
         'Figure 1', num_patterns=6, constant=2 / 3
       )
     ]

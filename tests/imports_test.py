@@ -37,11 +37,13 @@ LIBRARY = (
   # What is left on disk, and what it says of the paper.
   'records',
   'plots',
+  'panels',
   'claims',
+  'paper_claims',
 )
 # The same for experiments; every other file there is a script.
 SHARED_BY_SCRIPTS = ('options', 'training', 'command')
-DRAWING = ('records', 'plots')
+DRAWING = ('records', 'plots', 'panels')
 
 SOURCES = {
   f'{path.parent.name}.{path.stem}': path.read_text()

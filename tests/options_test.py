@@ -96,9 +96,13 @@ class ParseTest(parameterized.TestCase):
   def test_folder(self):
     """The script's name names the folder; ~ is the user's home."""
     call = parse()
-    self.assertEqual(call, (Toy(), pathlib.Path('runs/toy'), False))
-    call = parse('--out=~/there', '--overwrite')
-    self.assertEqual(call, (Toy(), pathlib.Path.home() / 'there', True))
+    self.assertEqual(call[:3], (Toy(), pathlib.Path('runs/toy'), False))
+    self.assertEqual(call.command, 'python -m experiments.toy')
+    call = parse('--out=~/the re', '--overwrite')
+    self.assertEqual(call[:3], (Toy(), pathlib.Path.home() / 'the re', True))
+    self.assertEqual(
+      call.command, "python -m experiments.toy '--out=~/the re' --overwrite"
+    )
 
   @parameterized.parameters(
     ([], Toy()),

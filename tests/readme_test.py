@@ -1,0 +1,62 @@
+"""Tests of README.md: its Python runs as it stands, its table is complete."""
+
+import contextlib
+import io
+import pathlib
+import re
+from typing import Any
+
+import xarray as xr
+from absl.testing import absltest
+from matplotlib.figure import Figure
+
+README = (pathlib.Path(__file__).parents[1] / 'README.md').read_text()
+
+
+def python_block() -> str:
+  """The one block of Python there."""
+  (block,) = re.findall(r'^```python\n(.*?)^```$', README, re.M | re.S)
+  return block
+
+
+def documented_variables() -> dict[str, tuple[str, ...]]:
+  """Dims by variable, from the table that describes a sweep's Dataset."""
+  table = README.split('| variable | dims | meaning |\n')[1].split('\n\n')[0]
+  documented = {}
+  for line in table.splitlines()[1:]:
+    names, dims = line.split('|')[1:3]
+    for name in re.findall(r'`(\w+)`', names):
+      documented[name] = tuple(dims.strip().split(', '))
+  return documented
+
+
+class ReadmeTest(absltest.TestCase):
+  def test_python(self):
+    """It runs, says what its comments promise, and matches the table."""
+    names: dict[str, Any] = {'__name__': '__main__'}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+      exec(compile(python_block(), 'README.md', 'exec'), names)
+
+    # One step of the example changes some patterns, so the gradients differ.
+    (changed,) = re.findall(
+      r'^patterns changed (\S+)$', printed.getvalue(), re.M
+    )
+    self.assertBetween(float(changed), 1e-6, 0.1)
+    (differ,) = re.findall(
+      r'^gradients differ (\S+)$', printed.getvalue(), re.M
+    )
+    self.assertBetween(float(differ), 1e-6, 1.0)
+    self.assertIsInstance(names['figure'], Figure)
+
+    ds = names['ds']
+    self.assertIsInstance(ds, xr.Dataset)
+    self.assertEqual(ds.width.values.tolist(), [512])
+    self.assertEqual(ds.sizes['seed'], 2)
+    self.assertEqual(ds.step[-1], 200)
+    self.assertEqual(
+      {name: ds[name].dims for name in ds}, documented_variables()
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()
