@@ -24,7 +24,11 @@ def log_slope(values: xr.DataArray, dim: str = 'width') -> np.ndarray:
 
 
 def training_claims(
-  figure: str, *, num_patterns: int | None, constant: float
+  figure: str,
+  *,
+  num_patterns: int | None,
+  constant: float,
+  accuracy: float = 0.99,
 ) -> list[Claim]:
   """What Section 7 and D.1 say of a sweep over widths.
 
@@ -33,6 +37,8 @@ def training_claims(
     num_patterns: k l, the singular values that stand out of the update; None
       where it is not known.
     constant: c of Figure 5's line c / sqrt(m).
+    accuracy: what the final test accuracy is to pass. "Quickly converges to
+      100 %" is said of the synthetic data only; on MNIST D.1 desires 95 %.
   """
 
   def scaled_distance(ds):
@@ -48,9 +54,9 @@ def training_claims(
   return [
     Claim(
       where,
-      'the test accuracy goes to 100 %',
+      f'the network learns: accuracy above {100 * accuracy:g} %',
       'final test accuracy, lowest over widths',
-      0.99,
+      accuracy,
       INF,
       lambda ds: ds.test_accuracy.isel(step=-1).min('width', skipna=False),
     ),

@@ -77,41 +77,6 @@ class ScriptsTest(parameterized.TestCase):
     self.assertTrue((np.diff(distance) < 0).all(), distance)
     self.assertEqual(found[4].verdict, 'holds')
 
-  def test_random_labels(self):
-    """Section 6: random labels need more steps and end further away."""
-    config = random_labels.Config(
-      **(SMALL | dict(num_train=40, dim=200)),
-      widths=(256,),
-      num_steps=1500,
-      corruption=(0.0, 1.0),
-    )
-    results = random_labels.run(config)
-    fitted = results.train_accuracy.isel(step=-1)
-    np.testing.assert_array_equal(fitted, 1)
-    _, found = finish(random_labels.EXPERIMENT, results)
-    by_words = {f.claim.words: f.mean for f in found}
-    self.assertGreater(
-      by_words['on less structured data the solution is further away'], 0
-    )
-    self.assertGreater(by_words['less structured data need more steps'], 10)
-    clean, random = (
-      results.test_accuracy.isel(step=-1).sel(corruption=p).mean()
-      for p in (0.0, 1.0)
-    )
-    self.assertGreater(clean, 0.9)
-    self.assertLess(random, 0.6)
-
-  def test_corruption(self):
-    """A fraction p (1 - 1/k) of training labels changes, no test label."""
-    spec = mixtures.gaussian(num_classes=4, dim=2)
-    split = mixtures.sample(jax.random.key(0), spec, num_train=20_000)
-    changed = random_labels.corrupt(jax.random.key(1), split, fraction=0.4, k=4)
-    rate = np.mean(changed.train.y != split.train.y)
-    error = np.sqrt(0.3 * 0.7 / 20_000)
-    self.assertLess(abs(rate - 0.4 * 3 / 4), 4 * error)
-    np.testing.assert_array_equal(changed.test.y, split.test.y)
-    np.testing.assert_array_equal(changed.train.x, split.train.x)
-
   def test_compression(self):
     """The rank-q accuracies are those of the weights cut by NumPy's SVD."""
     split = mixtures.sample(
@@ -158,7 +123,7 @@ class ScriptsTest(parameterized.TestCase):
 
   def test_readings(self):
     """Each reading differs from ours in what it is named for."""
-    config = readings.Config(**SMALL, widths=(64, 128), num_steps=30)
+    config = readings.Config(**SMALL, widths=(64,), num_steps=30)
     results = readings.run(config)
     table, found = finish(readings.EXPERIMENT, results)
     self.assertLen(found, 20)

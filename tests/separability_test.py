@@ -41,7 +41,7 @@ class SeparabilityTest(parameterized.TestCase):
     cls.fitted, cls.fractions = [], []
 
     def spy(self, x, y):
-      cls.fitted.append((x, y))
+      cls.fitted.append((self, x, y))
       return fit(self, x, y)
 
     with mock.patch.object(linear_model.LogisticRegression, 'fit', spy):
@@ -75,7 +75,11 @@ class SeparabilityTest(parameterized.TestCase):
     self.assertLess(self.results.test_accuracy.isel(step=0).max(), 1)
 
   def test_both_classifiers_see_the_same_examples(self):
-    """Lifted to the unit sphere of R^3, drawn with the seed's own key."""
+    """Lifted to the unit sphere of R^3, drawn with the seed's own key.
+
+    And the linear one is scored on the test examples: class 1 where it is
+    positive.
+    """
     inputs = sweeps.sweep(
       mixtures.xor(lift=True),
       widths=(8,),
@@ -87,13 +91,18 @@ class SeparabilityTest(parameterized.TestCase):
       extra=lambda params, start, split: {
         'x': split.train.x,
         'y': split.train.y,
+        'x_test': split.test.x,
+        'y_test': split.test.y,
       },
     ).isel(width=0)
-    self.assertLen(self.fitted, 2)
-    for (x, y), seed in zip(self.fitted, (3, 4), strict=True):
-      np.testing.assert_allclose(x, inputs.x.sel(seed=seed), atol=1e-6)
-      np.testing.assert_array_equal(y, inputs.y.sel(seed=seed))
-    self.assertFalse(np.allclose(self.fitted[0][0], self.fitted[1][0]))
+    for seed, (linear, x, y) in zip((3, 4), self.fitted, strict=True):
+      here = inputs.sel(seed=seed)
+      np.testing.assert_allclose(x, here.x, atol=1e-6)
+      np.testing.assert_array_equal(y, here.y)
+      right = (here.x_test.values @ linear.coef_[0] > 0) == here.y_test
+      measured = self.results.linear_accuracy.sel(seed=seed)
+      self.assertAlmostEqual(measured.item(), right.mean().item())
+    self.assertFalse(np.allclose(self.fitted[0][1], self.fitted[1][1]))
 
   def test_an_intercept_more_would_use_the_curvature_of_the_sphere(self):
     """Why there is none: four points in general position are separable.
