@@ -1,13 +1,8 @@
 """Section 6: the accumulated update is low rank, and it is the signal.
 
 The trained weights are w(0) plus an update. How good is w(0) plus the best
-rank-q approximation of the update? And how much of the output is due to
-either: under the trained pattern p,
-
-  f_i(x) = sum_r a_{i,r} p_r <w_r(0), x>
-         + sum_r a_{i,r} p_r <w_r(T) - w_r(0), x>,
-
-a random part with strong cancellation and a signal that adds up.
+rank-q approximation of the update? And what is due to either part under the
+trained pattern: a random part with strong cancellation, a signal that adds up?
 
   python -m experiments.compression --preset=quick --out=/tmp/quick
 """
@@ -15,15 +10,13 @@ a random part with strong cancellation and a signal that adds up.
 import dataclasses
 import functools
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from experiments import command, training
 from experiments.options import option
-from ossgd import claims, metrics, network, panels, sweeps
-from ossgd.base import Params, Split, matmul
+from ossgd import claims, panels, parts, sweeps
 from ossgd.claims import INF, Claim
 
 
@@ -36,7 +29,8 @@ class Config(training.DataConfig):
   )
   ranks: tuple[int, ...] = option(
     (0, 1, 2, 5, 8, 9, 10, 12, 15, 18, 19, 20, 21, 25, 30, 50, 100),
-    'q, ranks the update is cut to (our list; k l = 20 in Section 7).',
+    'q, ranks the update is cut to (our list; k l = 20 in Section 7, and '
+    '--num_classes times --num_components whatever the data).',
   )
 
 
@@ -46,201 +40,246 @@ PRESETS = {'quick': {'widths': (500, 2000), 'num_seeds': 3}}
 def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
 ) -> xr.Dataset:
-  """Trains, then takes the trained weights apart: dim `cut`, the ranks q."""
+  """Trains, then takes the trained weights apart: dim `cut`, the ranks q.
+
+  Raises:
+    ValueError: the ranks are none, negative or repeated.
+  """
+  ranks = config.ranks
+  if not ranks or min(ranks) < 0 or len(set(ranks)) < len(ranks):
+    raise ValueError(
+      f'ranks are {ranks}; expected numbers from 0 on, all different'
+    )
   results = training.sweep(
     config,
     training.data(config),
     progress,
-    extra=functools.partial(take_apart, ranks=config.ranks),
+    extra=functools.partial(parts.take_apart, ranks=ranks),
   )
-  results = results.rename(cut_accuracy_0='cut')
-  results = results.assign_coords(cut=list(config.ranks))
-  # Own data do not say how many components they have.
-  count = results.attrs.get('num_patterns', 20)
-  for name in ('update', 'weights'):
+  results = results.rename_dims(cut_accuracy_0='cut', cut_error_0='cut')
+  results = results.assign_coords(cut=list(ranks)).sortby('cut')
+  # Own data do not say how many components they have: the flags do.
+  count = config.num_classes * config.num_components
+  for name in ('update', 'weights', 'initial'):
     squares = results[f'singular_values_{name}'] ** 2
     energy = squares.isel(rank=slice(count)).sum('rank') / squares.sum('rank')
     stable_rank = squares.sum('rank') / squares.isel(rank=0)
     results[f'energy_{name}'] = energy
     results[f'stable_rank_{name}'] = stable_rank
-  return results.assign_attrs(num_patterns=count)
-
-
-def take_apart(
-  params: Params, initial: Params, split: Split, *, ranks: tuple[int, ...]
-) -> dict[str, jax.Array]:
-  """Accuracies of the parts of a trained network, on the test set.
-
-  The best rank-q approximation of the update is U V_q V_q^T with V_q its first
-  q right singular vectors, so its pre-activations are (X V_q) (U V_q)^T.
-
-  Args:
-    params: trained, w (m, d) and a (k, m).
-    initial: before training.
-    split: the data.
-    ranks: q.
-
-  Returns:
-    Accuracy per rank, and scalars.
-  """
-  x, y = split.test
-  update = params.w - initial.w
-  _, _, right = jnp.linalg.svd(update, full_matrices=False)
-  right = right[: max(ranks)].T
-  from_x, from_w = matmul(x, right), matmul(update, right)
-  h0 = network.preactivations(initial.w, x)
-
-  def accuracy_at(q):
-    kept = jnp.where(jnp.arange(right.shape[1])[None, :] < q, from_x, 0)
-    h = h0 + matmul(kept, from_w.T)
-    return metrics.accuracy(network.gated_logits(params.a, h, h >= 0), y)
-
-  h = network.preactivations(params.w, x)
-  pattern = h >= 0
-  signal = network.preactivations(update, x)
-  parts = {'initial': h0, 'update': signal}
-  logits = {
-    name: network.gated_logits(params.a, part, pattern)
-    for name, part in parts.items()
-  }
-  alone = network.gated_logits(params.a, signal, signal >= 0)
-  return {
-    'cut_accuracy': jax.lax.map(accuracy_at, jnp.array(ranks)),
-    'update_network_accuracy': metrics.accuracy(alone, y),
-    **{f'{n}_part_accuracy': metrics.accuracy(f, y) for n, f in logits.items()},
-    **{
-      f'{name}_addition': addition(params.a, part, pattern)
-      for name, part in parts.items()
-    },
-  }
-
-
-def addition(a: jax.Array, h: jax.Array, pattern: jax.Array) -> jax.Array:
-  """How far terms of the output add up: 1 if of one sign, 0 if they cancel.
-
-  |sum_r a_{i,r} h_r p_r| / sum_r |a_{i,r} h_r| p_r, the mean over examples and
-  classes.
-  """
-  total = jnp.abs(network.gated_logits(a, h, pattern))
-  return jnp.mean(total / network.gated_logits(jnp.abs(a), jnp.abs(h), pattern))
+  lost = results.test_accuracy.isel(step=-1) - results.cut_accuracy
+  enough = lost <= 0.01
+  return results.assign(
+    cut_loss=lost, rank_within_1=enough.idxmax('cut').where(enough.any('cut'))
+  ).assign_attrs(num_patterns=count, chance=1 / config.num_classes)
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What Section 6 says of the update, at the worst width each."""
-  where, count = 'Section 6', results.attrs['num_patterns']
-  k_l = results.cut.values[abs(results.cut.values - count).argmin()]
+  count = results.attrs['num_patterns']
 
-  def worst(values, side='max'):
-    return getattr(values, side)('width', skipna=False)
+  def listed(rank):  # the largest rank not above this, or the smallest of all
+    cuts = results.cut.values
+    return max(cuts[cuts <= rank], default=cuts[0])
 
-  def loss_at(ds):
-    full = ds.test_accuracy.isel(step=-1)
-    return worst(full - ds.cut_accuracy.sel(cut=k_l))
+  k_l, half, tenth = (listed(count / part) for part in (1, 2, 10))
+
+  def claim(words, quantity, low, high, values):
+    """At the width where the quantity is nearest to the end of the range."""
+    side = 'max' if low == -INF else 'min'
+
+    def measure(ds):
+      return getattr(values(ds), side)('width', skipna=False)
+
+    quantity = f'{quantity}, {side} over m'
+    return Claim('Section 6', words, quantity, low, high, measure)
 
   return [
-    Claim(
-      where,
+    claim(
       'the update is approximately low rank',
-      f'share of its squared norm in the top {count} values, lowest over m',
+      f'share of its squared norm in its top {count} singular values',
       0.95,
       INF,
-      lambda ds: worst(ds.energy_update, 'min'),
+      lambda ds: ds.energy_update,
     ),
-    Claim(
-      where,
-      'the spectrum of the weights is that of a random matrix',
-      f'share of their squared norm in the top {count} values, largest over m',
+    claim(
+      'the spectrum of the weights is dominated by the initialization',
+      'that share of w(T) / that share of w(0) - 1, absolute',
       -INF,
-      0.2,
-      lambda ds: worst(ds.energy_weights),
+      0.1,
+      lambda ds: abs(ds.energy_weights / ds.energy_initial - 1),
     ),
-    Claim(
-      where,
-      'the weights are easily compressed',
-      f'test accuracy lost with an update of rank {k_l}, largest over m',
+    claim(
+      'the update can easily be compressed: k l directions predict',
+      f'test accuracy lost with an update of rank {k_l}',
       -INF,
       0.01,
-      loss_at,
+      lambda ds: ds.cut_loss.sel(cut=k_l),
     ),
-    Claim(
-      where,
-      'the random part alone does not predict',
-      'test accuracy of the initial part under the trained pattern, largest',
-      -INF,
-      0.5,
-      lambda ds: worst(ds.initial_part_accuracy),
-    ),
-    Claim(
-      where,
-      'the signal alone does',
-      'test accuracy of the update part under the trained pattern, lowest',
-      0.99,
+    claim(
+      'far fewer do not',
+      f'test accuracy lost with an update of rank {tenth}',
+      0.1,
       INF,
-      lambda ds: worst(ds.update_part_accuracy, 'min'),
+      lambda ds: ds.cut_loss.sel(cut=tenth),
+    ),
+    claim(
+      'k l directions carry the output',
+      f'error of the output at rank {k_l} / how far training moved it',
+      -INF,
+      0.01,
+      lambda ds: ds.cut_error.sel(cut=k_l),
+    ),
+    claim(
+      'half as many do not',
+      f'error of the output at rank {half} / how far training moved it',
+      0.1,
+      INF,
+      lambda ds: ds.cut_error.sel(cut=half),
     ),
     Claim(
-      where,
+      'Section 6',
+      'the initialization alone does not predict',
+      'test accuracy at w(0) / chance, mean over m',
+      -INF,
+      2.0,
+      lambda ds: (
+        ds.test_accuracy.isel(step=0).mean('width') / ds.attrs['chance']
+      ),
+    ),
+    claim(
+      'the signal alone does',
+      'test accuracy lost with the update part under the trained pattern',
+      -INF,
+      0.01,
+      lambda ds: ds.test_accuracy.isel(step=-1) - ds.update_part_accuracy,
+    ),
+    claim(
+      'the signal can be much smaller and yet decide the output',
+      'RMS output of update part / of initial part, over relative distance',
+      10.0,
+      INF,
+      lambda ds: (
+        ds.update_part_size
+        / ds.initial_part_size
+        / ds.relative_distance.isel(step=-1)
+      ),
+    ),
+    claim(
+      'the random part has strong cancellation, as independent terms have',
+      '|sum| / sum || over units of the initial part, over sqrt(pi / m)',
+      -INF,
+      1.5,
+      lambda ds: ds.initial_addition / np.sqrt(np.pi / ds.width),
+    ),
+    claim(
+      "the signal adds up in its class's output",
+      '|sum| / sum || over units of the update part in f_y',
+      0.5,
+      INF,
+      lambda ds: ds.update_addition_own,
+    ),
+    claim(
       'the random part cancels where the signal adds up',
-      '|sum| / sum || over units: update part / initial part, lowest over m',
+      '|sum| / sum || over units: update part / initial part, all outputs',
       2.0,
       INF,
-      lambda ds: worst(ds.update_addition / ds.initial_addition, 'min'),
+      lambda ds: ds.update_addition / ds.initial_addition,
     ),
   ]
 
 
 def _table(results: xr.Dataset) -> str:
-  """A row a width, then accuracy against rank."""
-  columns = {
-    'accuracy': results.test_accuracy.isel(step=-1),
-    'at w(0)': results.test_accuracy.isel(step=0),
-    'initial part': results.initial_part_accuracy,
-    'update part': results.update_part_accuracy,
-    'network of the update': results.update_network_accuracy,
-    'addition, initial': results.initial_addition,
-    'addition, update': results.update_addition,
-    'energy, update': results.energy_update,
-    'energy, weights': results.energy_weights,
-    'stable rank, update': results.stable_rank_update,
-    'stable rank, weights': results.stable_rank_weights,
+  """A row a quantity and a column a width; then a row a rank."""
+  count = results.attrs['num_patterns']
+  rows = {
+    'test accuracy': results.test_accuracy.isel(step=-1),
+    '- at w(0)': results.test_accuracy.isel(step=0),
+    '- of the initial part': results.initial_part_accuracy,
+    '- of the update part': results.update_part_accuracy,
+    '- of a network of the update': results.update_network_accuracy,
+    'least rank within 1 % of it': results.rank_within_1,
+    'relative distance': results.relative_distance.isel(step=-1),
   }
-  rows = [
-    (m, *(training.mean_std(v.sel(width=m)) for v in columns.values()))
+  for short, quantity in (
+    ('energy', f'squared norm in the top {count}'),
+    ('stable_rank', 'stable rank'),
+  ):
+    for name in ('update', 'weights', 'initial'):
+      rows[f'{quantity}, {name}'] = results[f'{short}_{name}']
+  for short, quantity in (
+    ('part_size', 'RMS output'),
+    ('addition', '|sum| / sum ||'),
+    ('addition_own', '|sum| / sum || in f_y'),
+  ):
+    for name in ('initial', 'update'):
+      rows[f'{quantity}, {name} part'] = results[f'{name}_{short}']
+  ranks = {
+    f'{quantity}, m = {m}': results[name].sel(width=m)
+    for name, quantity in (('cut_accuracy', 'accuracy'), ('cut_error', 'error'))
     for m in results.width.values
+  }
+  widths = results.width.values
+  by_width = [
+    (name, *(training.mean_std(v.sel(width=m)) for m in widths))
+    for name, v in rows.items()
   ]
-  cut = results.cut_accuracy
   by_rank = [
-    (q, *(training.mean_std(cut.sel(cut=q, width=m)) for m in cut.width.values))
-    for q in cut.cut.values
+    (q, *(training.mean_std(v.sel(cut=q)) for v in ranks.values()))
+    for q in results.cut.values
   ]
-  header = ('rank q', *(f'accuracy, m = {m}' for m in cut.width.values))
   return (
-    claims.markdown_table(('m', *columns), rows)
+    claims.markdown_table(('quantity', *(f'm = {m}' for m in widths)), by_width)
     + '\n'
-    + claims.markdown_table(header, by_rank)
+    + claims.markdown_table(('rank q', *ranks), by_rank)
   )
 
 
-def _figure(results: xr.Dataset) -> Figure:
-  """Accuracy against the rank that the update is cut to."""
-  curves = {
-    f'$m$ = {m}': results.cut_accuracy.sel(width=m)
-    for m in results.width.values
+def _figures(results: xr.Dataset) -> dict[str, Figure]:
+  """What rank q is worth; what either part does, against width."""
+  by_rank = {
+    'Test accuracy at rank $q$\n(fraction of examples)': results.cut_accuracy,
+    'Error of the output at rank $q$\n'
+    '(fraction of its change in training)': results.cut_error,
   }
-  label = 'Test accuracy (fraction of examples)'
-  return panels.panels_figure(
-    {label: curves}, 'cut', 'Rank $q$ of the update', 'symlog'
+  cut = panels.panels_figure(
+    {
+      label: {f'$m$ = {m}': v.sel(width=m) for m in results.width.values}
+      for label, v in by_rank.items()
+    },
+    'cut',
+    'Rank $q$ of the update; grey: $k \\ell$',
+    'symlog',
   )
+  for ax in cut.axes:
+    ax.axvline(results.attrs['num_patterns'], color='0.6', zorder=0)
+    ax.set_xlim(left=0)
+  cut.axes[1].set_yscale('log')
+  by_width = {
+    'Test accuracy of the part\n(fraction of examples)': 'part_accuracy',
+    'Output of the part (RMS)': 'part_size',
+    'Not cancelled in $f_y$ (ratio)\n'
+    r'$|\Sigma_r \cdot| \, / \, \Sigma_r |\cdot|$': 'addition_own',
+  }
+  alone = panels.panels_figure(
+    {
+      label: {
+        name: results[f'{name}_{short}'] for name in ('update', 'initial')
+      }
+      for label, short in by_width.items()
+    },
+    'width',
+    'Hidden units $m$',
+    'log',
+  )
+  for ax in alone.axes:
+    ax.set_ylim(bottom=0)
+    ax.set_xticks(results.width.values, labels=results.width.values)
+    ax.minorticks_off()
+  return {'compression': cut, 'parts': alone}
 
 
 EXPERIMENT = command.Experiment(
-  'compression',
-  Config,
-  PRESETS,
-  run,
-  figures=lambda ds: {'compression': _figure(ds)},
-  table=_table,
-  claims=_claims,
+  'compression', Config, PRESETS, run, _figures, _table, _claims
 )
 
 

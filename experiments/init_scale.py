@@ -2,7 +2,8 @@
 
 The same network at one width with the initial weights scaled up and down over
 three decades. Near the initialisation, patterns stay and gradients look like
-those of fixed patterns; the scale decides how near is near.
+those of fixed patterns; the scale decides how near is near. The output weights
+and the step size stay, so only the start differs.
 
   python -m experiments.init_scale --preset=quick --out=/tmp/quick
 """
@@ -11,10 +12,11 @@ import dataclasses
 
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
 
 from experiments import command, training
 from experiments.options import option
-from ossgd import paper_claims, plots, sweeps
+from ossgd import panels, paper_claims, plots, sweeps
 from ossgd.claims import INF, Claim
 
 
@@ -38,77 +40,125 @@ PRESETS = {
 def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
 ) -> xr.Dataset:
-  """Trains one width at every scale with every seed: dim `init_scale`."""
+  """Trains one width at every scale with every seed: dim `init_scale`.
+
+  Raises:
+    ValueError: a scale is not a positive number.
+  """
+  if not all(0 < scale < INF for scale in config.init_scale):
+    raise ValueError(
+      f'init_scale is {config.init_scale}; expected positive numbers'
+    )
   return training.over(config, 'init_scale', progress)
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What Section 6 says of the scale, made measurable."""
-  where = 'Section 6'
   scales = results.init_scale.values
   ours = float(scales[np.argmin(np.abs(np.log(scales)))])  # nearest to 1
+  least, most = float(scales.min()), float(scales.max())
 
-  def at_ours(name):
-    return lambda ds: ds[name].isel(step=-1).sel(init_scale=ours)
+  def last(name):
+    return lambda ds: ds[name].isel(step=-1)
 
-  def slope(name):
-    return lambda ds: paper_claims.log_slope(
-      ds[name].isel(step=-1), 'init_scale'
-    )
+  def at(scale, values):
+    return lambda ds: values(ds).sel(init_scale=scale)
 
+  def more(scale, values):
+    return lambda ds: at(scale, values)(ds) - at(ours, values)(ds)
+
+  def slope(values):
+    return lambda ds: paper_claims.log_slope(values(ds), 'init_scale')
+
+  def claim(words, quantity, low, high, measure):
+    return Claim('Section 6', words, quantity, low, high, measure)
+
+  accuracy, patterns = last('test_accuracy'), last('pattern_difference')
+  early = 'mean test error over the first 50 steps'
+  less = f'final test accuracy at scale {{:g}}, that at {ours:g} subtracted'
   return [
-    Claim(
-      where,
-      f"at the paper's scale ({ours:g}) the network learns",
-      'final test accuracy',
+    claim(
+      'with a proper scale (the paper has 1) the network learns',
+      f'final test accuracy at scale {ours:g}',
       0.99,
       INF,
-      at_ours('test_accuracy'),
+      at(ours, accuracy),
     ),
-    Claim(
-      where,
-      f"at the paper's scale ({ours:g}) the patterns couple",
-      'final pattern difference',
+    claim(
+      'with a proper scale (the paper has 1) the patterns couple',
+      f'final pattern difference at scale {ours:g}',
       -INF,
       0.1,
-      at_ours('pattern_difference'),
+      at(ours, patterns),
     ),
-    Claim(
-      where,
+    claim(
       'a larger scale couples more tightly',
       'slope of log final pattern difference in log scale',
       -INF,
       0.0,
-      slope('pattern_difference'),
+      slope(patterns),
     ),
-    Claim(
-      where,
+    claim(
       'a larger scale stays closer to the start',
       'slope of log final relative distance in log scale',
       -INF,
       0.0,
-      slope('relative_distance'),
+      slope(last('relative_distance')),
     ),
-    Claim(
-      where,
+    claim(
       'too small a scale loses the coupling',
-      'final pattern difference at the smallest scale',
+      f'final pattern difference at scale {least:g}',
       0.1,
       INF,
-      lambda ds: ds.pattern_difference.isel(step=-1).sortby('init_scale')[0],
+      at(least, patterns),
     ),
-    Claim(
-      where,
+    claim(
       'too large a scale slows learning',
-      "mean test error over the first 50 steps, largest scale - the paper's",
+      f'{early} at scale {most:g}, that at {ours:g} subtracted',
       0.0,
       INF,
-      lambda ds: (
-        training.early_error(ds).sortby('init_scale')[-1]
-        - training.early_error(ds).sel(init_scale=ours)
-      ),
+      more(most, training.early_error),
+    ),
+    claim(
+      'a proper scale helps generalization: too large a one harms it',
+      less.format(most),
+      -INF,
+      0.0,
+      more(most, accuracy),
+    ),
+    claim(
+      'and so does too small a one',
+      less.format(least),
+      -INF,
+      0.0,
+      more(least, accuracy),
     ),
   ]
+
+
+def _final_figure(results: xr.Dataset) -> Figure:
+  """What Section 7 reports, at the target or at the end, against scale."""
+  last = results.isel(step=-1)
+  steps = f'Steps to {100 * results.target:g} % test accuracy\n(SGD updates)'
+  fig = panels.panels_figure(
+    {
+      'Final test accuracy\n(fraction of examples)': {'': last.test_accuracy},
+      steps: {'': results.steps_to_accuracy},
+      'Final activation pattern difference\n(fraction of unit-example pairs)': {
+        '': last.pattern_difference
+      },
+      'Final relative distance (ratio)': {'': last.relative_distance},
+    },
+    'init_scale',
+    r'Initial standard deviation $\times \sqrt{m}$',
+    'log',
+  )
+  accuracy, *others = fig.axes
+  accuracy.set_ylim(0, 1.03)
+  for ax in others:
+    ax.set_yscale('log')
+    ax.set_xlim(accuracy.get_xlim())  # also where the target is not reached
+  return fig
 
 
 EXPERIMENT = command.Experiment(
@@ -117,7 +167,8 @@ EXPERIMENT = command.Experiment(
   PRESETS,
   run,
   figures=lambda ds: {
-    'init_scale': plots.training_figure(ds, 'init_scale'),
+    'init_scale': _final_figure(ds),
+    'init_scale_training': plots.training_figure(ds, 'init_scale'),
   },
   table=lambda ds: training.table(ds, 'init_scale', 'scale'),
   claims=_claims,

@@ -2,10 +2,18 @@
 
 Appendix C: two classes of two discs each. With each disc a component (l = 2)
 the data are separable; with each class one component (l = 1) they are not. No
-line separates the classes, yet a network learns them. A network without biases
-is positively homogeneous and cannot tell points on one ray apart, so it is
-trained on the lifted points (x, 1) / ||(x, 1)||, and so is the linear
-classifier without intercept, which is any affine classifier of the plane.
+line separates the classes, yet a network learns them, if it can: a network
+without biases is positively homogeneous, so in the paper's plane it cannot
+classify the disc around the origin, and the plane has no (A2) either. Three
+views of the same examples:
+
+  plane    x: meets (A1), not (A2).
+  lifted   (x, 1) scaled to unit norm: (A2), but lambda rises above 1/(8 l).
+  centred  x - (1, 1) scaled to unit norm: meets (A1) and (A2) together.
+
+A linear classifier without intercept on the lifted examples is any affine one
+of the plane. With an intercept it is more: four points on a sphere are affinely
+separable however they are labelled.
 
   python -m experiments.separability --preset=quick --out=/tmp/quick
 """
@@ -23,9 +31,11 @@ from sklearn import linear_model
 from experiments import command, training
 from experiments.options import option
 from ossgd import claims, mixtures, runs, separation, sweeps
+from ossgd.base import Split, unit_norm
 from ossgd.claims import INF, Claim
 
 LABELLINGS = (2, 1)  # l: each disc a component, or each class
+VIEWS = ('plane', 'lifted', 'centred')
 
 _DRAWN = 100  # points in the figure
 
@@ -46,51 +56,80 @@ def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
 ) -> xr.Dataset:
   """Measures (A1) under both labellings and trains both classifiers."""
-  if len(config.widths) != 1:
-    raise ValueError(f'--widths={config.widths}: expected one number')
+  if len(config.widths) != 1 or not config.normalize:
+    raise ValueError(
+      f'--widths={config.widths} --normalize={config.normalize}: expected one '
+      'number, and true; the view called plane is not normalized'
+    )
   sizes = {'num_train': config.num_train, 'num_test': config.num_test}
-  spec = mixtures.xor(lift=True)
-  results = training.sweep(config, spec, progress, **sizes)
-  measured = [_measure(int(seed), sizes) for seed in results.seed]
-  key = _data_key(int(results.seed[0]))
+  parts = []
+  for i, view in enumerate(VIEWS):
+
+    def tell(fraction, label, done=i, view=view):
+      progress((done + fraction) / len(VIEWS), f'{view} {label}')
+
+    results = training.sweep(
+      config,
+      mixtures.xor(lift=view == 'lifted'),
+      tell,
+      transform=_centred if view == 'centred' else None,
+      **sizes,
+    )
+    measured = [_measure(int(seed), view, sizes) for seed in results.seed]
+    parts.append(xr.merge([results, xr.concat(measured, results.seed)]))
+  together = xr.concat(parts, xr.Variable('view', list(VIEWS)), join='outer')
+  key = runs.seed_keys(jnp.asarray(config.seed)).data
   points = mixtures.sample(key, mixtures.xor(), num_train=_DRAWN, num_test=1)
-  return results.squeeze('width', drop=True).assign(
-    delta=(('seed', 'labelling'), [m[0] for m in measured]),
-    ratio=(('seed', 'labelling'), [m[1] for m in measured]),
-    separable=(('seed', 'labelling'), [m[2] for m in measured]),
-    linear_accuracy=('seed', [m[3] for m in measured]),
+  return together.squeeze('width', drop=True).assign(
     x=(('point', 'coordinate'), np.asarray(points.train.x)),
     y=('point', np.asarray(points.train.y)),
     component=('point', np.asarray(points.train_component)),
-    labelling=list(LABELLINGS),
   )
 
 
-def _data_key(seed: int) -> jax.Array:
-  return runs.seed_keys(jnp.asarray(seed)).data
+def _centred(key: jax.Array, split: Split) -> Split:
+  """The square of the discs around the origin, its corners on the circle."""
+  del key
+  train, test = (
+    data._replace(x=unit_norm(data.x - 1)) for data in (split.train, split.test)
+  )
+  return split._replace(train=train, test=test)
 
 
-def _measure(seed: int, sizes: dict[str, int]) -> tuple:
-  """(A1) in the plane under both labellings, and a linear classifier."""
-  plane = mixtures.sample(_data_key(seed), mixtures.xor(), **sizes)
-  component = np.asarray(plane.train_component)
+def _measure(seed: int, view: str, sizes: dict[str, int]) -> xr.Dataset:
+  """(A1) and (A2) of the examples that a seed trains on; linear classifiers."""
+  key = runs.seed_keys(jnp.asarray(seed)).data
+  split = mixtures.sample(key, mixtures.xor(lift=view == 'lifted'), **sizes)
+  component = np.asarray(split.train_component)
+  if view == 'centred':
+    split = _centred(key, split)
+  x, y = map(np.asarray, split.train)
   measured = [
     separation.measured_separation(
-      *plane.train, component if parts == 2 else np.zeros_like(component)
+      x, y, component if parts == 2 else np.zeros_like(component)
     )
     for parts in LABELLINGS
   ]
-  lifted = mixtures.sample(_data_key(seed), mixtures.xor(lift=True), **sizes)
-  # Without an intercept, as the network: in the plane, any affine classifier.
-  # With one it would have the sphere's curvature for a fourth coordinate, and
-  # four points in general position there are separable however labelled.
-  linear = linear_model.LogisticRegression(fit_intercept=False)
-  linear.fit(*map(np.asarray, lifted.train))
-  return (
-    [m.delta for m in measured],
-    [m.ratio for m in measured],
-    [bool(m.separable) for m in measured],
-    linear.score(*map(np.asarray, lifted.test)),
+  linear = [
+    # Hardly regularised, so that it separates what can be separated.
+    linear_model.LogisticRegression(
+      C=1e4, fit_intercept=intercept, max_iter=10000
+    ).fit(x, y)
+    for intercept in (False, True)
+  ]
+  return xr.Dataset(
+    {
+      'delta': ('labelling', [m.delta for m in measured]),
+      'ratio': ('labelling', [m.ratio for m in measured]),
+      'separable': ('labelling', [m.separable for m in measured]),
+      'unit_norm': measured[0].unit_norm,
+      'linear_train_accuracy': ('intercept', [c.score(x, y) for c in linear]),
+      'linear_accuracy': (
+        'intercept',
+        [c.score(*map(np.asarray, split.test)) for c in linear],
+      ),
+    },
+    {'labelling': list(LABELLINGS), 'intercept': [0, 1]},
   )
 
 
@@ -104,7 +143,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'lambda = diameter / delta, to be at most 1/(8 l)',
       -INF,
       1 / 16,
-      lambda ds: ds.ratio.sel(labelling=2),
+      lambda ds: ds.ratio.sel(view='plane', labelling=2),
     ),
     Claim(
       where,
@@ -112,50 +151,66 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'lambda = diameter / delta, to be more than 1/(8 l)',
       1 / 8,
       INF,
-      lambda ds: ds.ratio.sel(labelling=1),
+      lambda ds: ds.ratio.sel(view='plane', labelling=1),
     ),
     Claim(
       where,
       'the data are not linearly separable',
-      'test accuracy of logistic regression',
+      'training accuracy of logistic regression, higher of plane and centred',
       -INF,
-      0.8,
-      lambda ds: ds.linear_accuracy,
+      1.0,
+      lambda ds: ds.linear_train_accuracy.sel(view=['plane', 'centred']).max(
+        ['view', 'intercept'], skipna=False
+      ),
     ),
     Claim(
       where,
-      'the network learns them',
-      'final test accuracy',
+      'centred and of unit norm (A2), they are separable as well (l = 2)',
+      'lambda = diameter / delta, to be at most 1/(8 l)',
+      -INF,
+      1 / 16,
+      lambda ds: ds.ratio.sel(view='centred', labelling=2).where(
+        ds.unit_norm.sel(view='centred')
+      ),
+    ),
+    Claim(
+      'Theorem 4.1 and Section 3',
+      'but the network learns them',
+      'final test accuracy, lower of lifted and centred',
       0.99,
       INF,
-      lambda ds: ds.test_accuracy.isel(step=-1),
+      lambda ds: (
+        ds.test_accuracy.isel(step=-1)
+        .sel(view=['lifted', 'centred'])
+        .min('view', skipna=False)
+      ),
     ),
   ]
 
 
 def _table(results: xr.Dataset) -> str:
-  """Both labellings, then both classifiers."""
-  rows = [
-    (
-      parts,
-      training.mean_std(results.delta.sel(labelling=parts)),
-      training.mean_std(results.ratio.sel(labelling=parts)),
-      f'{1 / (8 * parts):g}',
-      f'{int(results.separable.sel(labelling=parts).sum())} of '
-      f'{results.sizes["seed"]}',
-    )
-    for parts in results.labelling.values
-  ]
-  accuracies = [
-    ('logistic regression', training.mean_std(results.linear_accuracy)),
-    ('network', training.mean_std(results.test_accuracy.isel(step=-1))),
-  ]
+  """The assumptions in every view, then every classifier."""
+
+  def seeds(holds):
+    return f'{int(holds.sum())} of {holds.size}'
+
+  assumptions, accuracies = [], []
+  for view in VIEWS:
+    here = results.sel(view=view)
+    for parts in LABELLINGS:
+      ds = here.sel(labelling=parts)
+      numbers = training.mean_std(ds.delta), training.mean_std(ds.ratio)
+      holds = seeds(ds.separable), seeds(ds.unit_norm)
+      limit = f'{1 / (8 * parts):g}'
+      assumptions.append((view, parts, *numbers, limit, *holds))
+    columns = (*here.linear_accuracy.T, here.test_accuracy.isel(step=-1))
+    accuracies.append((view, *map(training.mean_std, columns)))
+  header = ('view', 'l', 'delta', 'lambda', 'at most', '(A1)', '(A2)')
+  tried = ('test accuracy', 'linear', 'linear with intercept', 'network')
   return (
-    claims.markdown_table(
-      ('l', 'delta', 'lambda', 'at most', '(A1) holds, seeds'), rows
-    )
+    claims.markdown_table(header, assumptions)
     + '\n'
-    + claims.markdown_table(('classifier', 'test accuracy'), accuracies)
+    + claims.markdown_table(tried, accuracies)
   )
 
 
@@ -172,7 +227,7 @@ def _figure(results: xr.Dataset) -> Figure:
       ax.scatter(
         *x[group == i].T, marker='+_'[i // parts], color=shade, label=label
       )
-    here = results.isel(seed=0).sel(labelling=parts)
+    here = results.isel(seed=0).sel(view='plane', labelling=parts)
     ax.set(
       title=f'$\\ell$ = {parts}: $\\delta$ = {here.delta:.2f}, '
       f'$\\lambda$ = {here.ratio:.3g} (at most {1 / (8 * parts):g})',

@@ -20,6 +20,7 @@ LIBRARY = (
   'network',
   'gradients',
   'metrics',
+  'parts',
   # Data: mixtures whose components are known, and files.
   'separation',
   'components',

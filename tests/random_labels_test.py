@@ -171,7 +171,6 @@ class RandomLabelsTest(parameterized.TestCase):
     (dict(corruption=(-0.1,)), 'expected 0 to 1'),
     (dict(corruption=(float('nan'),)), 'expected 0 to 1'),
     (dict(corruption=(0.5, 0.5)), 'without repetition'),
-    (dict(widths=(8, 16)), 'expected one width'),
   )
   def test_bad_setting(self, settings, words):
     with self.assertRaisesRegex(ValueError, words):

@@ -2,7 +2,6 @@
 
 import tempfile
 
-import jax
 import numpy as np
 from absl.testing import parameterized
 
@@ -16,8 +15,7 @@ from experiments import (
   synthetic,
   variance,
 )
-from ossgd import claims, mixtures, network
-from ossgd.base import Params
+from ossgd import claims
 
 SMALL = dict(
   num_seeds=2, dim=60, num_classes=4, num_train=120, num_test=100, batch_size=8
@@ -62,64 +60,6 @@ class ScriptsTest(parameterized.TestCase):
     np.testing.assert_allclose(
       results.cliff.sel(num_components=8), cliff, rtol=1e-6
     )
-
-  def test_init_scale(self):
-    """Section 6: a small scale loses the coupling, a large one is slow."""
-    config = init_scale.Config(
-      **SMALL, widths=(128,), num_steps=40, init_scale=(0.03, 1.0, 30.0)
-    )
-    results = init_scale.run(config)
-    _, found = finish(init_scale.EXPERIMENT, results)
-    final = results.isel(step=-1).mean('seed')
-    difference = final.pattern_difference.values
-    self.assertTrue((np.diff(difference) < 0).all(), difference)
-    distance = final.relative_distance.values
-    self.assertTrue((np.diff(distance) < 0).all(), distance)
-    self.assertEqual(found[4].verdict, 'holds')
-
-  def test_compression(self):
-    """The rank-q accuracies are those of the weights cut by NumPy's SVD."""
-    split = mixtures.sample(
-      jax.random.key(0), mixtures.gaussian(num_classes=3, dim=20), num_test=90
-    )
-    initial = network.init_params(
-      jax.random.key(1), width=30, dim=20, num_classes=3
-    )
-    noise = jax.random.normal(jax.random.key(2), (30, 20)) / 8
-    w = initial.w + noise
-    parts = compression.take_apart(
-      Params(w, initial.a), initial, split, ranks=(0, 3, 20)
-    )
-    u, s, v = np.linalg.svd(np.asarray(noise, np.float64))
-    x, y = map(np.asarray, split.test)
-    for value, q in zip(parts['cut_accuracy'], (0, 3, 20), strict=True):
-      cut = initial.w + (u[:, :q] * s[:q]) @ v[:q]
-      f = np.maximum(x @ cut.T, 0) @ np.asarray(initial.a).T
-      self.assertAlmostEqual(value, np.mean(f.argmax(1) == y), delta=0.012)
-    p = x @ np.asarray(w).T >= 0
-    for name, part in (('initial', initial.w), ('update', noise)):
-      terms = (x @ np.asarray(part).T * p)[:, None, :] * np.asarray(initial.a)
-      f = terms.sum(-1)
-      self.assertAlmostEqual(
-        parts[f'{name}_part_accuracy'], np.mean(f.argmax(1) == y), delta=0.012
-      )
-      addition = np.mean(np.abs(f) / np.abs(terms).sum(-1))
-      np.testing.assert_allclose(parts[f'{name}_addition'], addition, rtol=1e-4)
-
-  def test_compression_script(self):
-    """A rank of k l loses nothing, a rank of one almost everything."""
-    config = compression.Config(
-      **SMALL, widths=(96,), num_steps=60, ranks=(0, 1, 8, 30)
-    )
-    results = compression.run(config)
-    table, found = finish(compression.EXPERIMENT, results)
-    self.assertIn('accuracy, m = 96', table)
-    full = results.test_accuracy.isel(step=-1).mean()
-    cut = results.cut_accuracy.mean(['width', 'seed'])
-    self.assertGreater(full, 0.95)
-    self.assertGreater(cut.sel(cut=8), full - 0.02)
-    self.assertLess(cut.sel(cut=1), full - 0.2)
-    self.assertGreater(found[-1].mean, 1)
 
   def test_readings(self):
     """Each reading differs from ours in what it is named for."""

@@ -7,13 +7,13 @@ import pathlib
 import tempfile
 from unittest import mock
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 from sklearn import linear_model
 
 from experiments import command, separability
-from ossgd import claims, mixtures, sweeps
+from ossgd import claims, mixtures, runs, sweeps
 
 TINY = separability.Config(
   widths=(64,),
@@ -38,13 +38,29 @@ class SeparabilityTest(parameterized.TestCase):
   def setUpClass(cls):
     super().setUpClass()
     fit = linear_model.LogisticRegression.fit
-    cls.fitted, cls.fractions = [], []
+    cls.fitted, cls.fractions, cls.trained = [], [], []
+    sweep = sweeps.sweep
 
     def spy(self, x, y):
       cls.fitted.append((self, x, y))
       return fit(self, x, y)
 
-    with mock.patch.object(linear_model.LogisticRegression, 'fit', spy):
+    def watched(spec, **settings):
+      results = sweep(
+        spec,
+        **settings,
+        extra=lambda params, start, split: {
+          'seen_x': split.train.x,
+          'seen_y': split.train.y,
+        },
+      )
+      cls.trained += [results.isel(width=0, seed=s) for s in (0, 1)]
+      return results.drop_vars(['seen_x', 'seen_y'])
+
+    with (
+      mock.patch.object(linear_model.LogisticRegression, 'fit', spy),
+      mock.patch.object(sweeps, 'sweep', watched),
+    ):
       cls.results = separability.run(
         TINY, lambda fraction, label: cls.fractions.append(fraction)
       )
@@ -55,7 +71,7 @@ class SeparabilityTest(parameterized.TestCase):
     A sample shows at most the support's diameters, 1/10 of a disc and
     2 sqrt 2 + 1/10 of a class, and at least its delta of 19/10.
     """
-    ds = self.results
+    ds = self.results.sel(view='plane')
     for parts, diameter in ((2, 0.1), (1, 8**0.5 + 0.1)):
       delta = ds.delta.sel(labelling=parts).values
       shown = ds.ratio.sel(labelling=parts).values * delta
@@ -63,84 +79,119 @@ class SeparabilityTest(parameterized.TestCase):
       self.assertLess(delta.max(), 1.92)
       self.assertBetween(shown.max(), 0.95 * diameter, diameter + 1e-6)
       self.assertGreater(shown.min(), 0.9 * diameter)
-    self.assertTrue(ds.separable.sel(labelling=2).values.all())
+
+  @parameterized.parameters(
+    ('plane', 1.9, 0.1, True, False),
+    ('lifted', 0.678, 0.1, False, True),
+    ('centred', 1.363, 0.1 / 2**0.5, True, True),
+  )
+  def test_views(self, view, delta, diameter, separable, unit_norm):
+    """What each scaling to the unit sphere does to delta and the discs.
+
+    Centred, the discs are arcs of 2 arcsin(0.05 / sqrt 2) around the corners
+    of a square, so delta = 2 sin(45 deg - arcsin(0.05 / sqrt 2)) = 1.363.
+    """
+    ds = self.results.sel(view=view)
+    two = ds.sel(labelling=2)
+    np.testing.assert_allclose(two.delta, delta, rtol=0.02)
+    np.testing.assert_allclose(two.ratio * two.delta, diameter, rtol=0.1)
+    self.assertEqual(np.unique(two.separable), separable)
     self.assertFalse(ds.separable.sel(labelling=1).values.any())
+    self.assertEqual(np.unique(ds.unit_norm), unit_norm)
 
   def test_network_learns_what_no_line_separates(self):
-    """A line has at most three of the four discs on the right sides."""
-    linear = self.results.linear_accuracy.values
-    self.assertLess(linear.max(), 0.85)  # 3/4 and the sampling of the discs
-    self.assertGreater(linear.min(), 0.2)
-    np.testing.assert_array_equal(self.results.test_accuracy.isel(step=-1), 1)
+    """A line has at most three of the four discs on the right sides.
+
+    On the lifted examples a classifier without intercept is such a line; with
+    one it separates four points in general position, as it must.
+    """
+    linear = self.results.linear_train_accuracy
+    for view, intercepts in (('plane', 2), ('lifted', 1), ('centred', 2)):
+      values = linear.sel(view=view).isel(intercept=slice(intercepts))
+      # 3/4, and the unequal sizes of the discs in a sample.
+      self.assertBetween(values.values.min(), 0.2, values.values.max())
+      self.assertLess(values.max(), 0.85, view)
+    np.testing.assert_array_equal(linear.sel(view='lifted', intercept=1), 1)
+    final = self.results.test_accuracy.isel(step=-1)
+    np.testing.assert_array_equal(final.sel(view=['lifted', 'centred']), 1)
     self.assertLess(self.results.test_accuracy.isel(step=0).max(), 1)
 
+  def test_no_network_without_biases_learns_the_plane(self):
+    """f(c x) = c f(x): around the origin half of each class's rays are lost.
+
+    The other three discs can be right, so 3/4 and a share of the fourth.
+    """
+    plane = self.results.test_accuracy.isel(step=-1).sel(view='plane')
+    self.assertBetween(plane.values.min(), 0.7, plane.values.max())
+    self.assertLess(plane.values.max(), 0.95)
+
   def test_both_classifiers_see_the_same_examples(self):
-    """Lifted to the unit sphere of R^3, drawn with the seed's own key.
-
-    And the linear one is scored on the test examples: class 1 where it is
-    positive.
-    """
-    inputs = sweeps.sweep(
-      mixtures.xor(lift=True),
-      widths=(8,),
-      num_seeds=2,
-      seed=3,
-      num_steps=1,
-      num_train=300,
-      num_test=300,
-      extra=lambda params, start, split: {
-        'x': split.train.x,
-        'y': split.train.y,
-        'x_test': split.test.x,
-        'y_test': split.test.y,
-      },
-    ).isel(width=0)
-    for seed, (linear, x, y) in zip((3, 4), self.fitted, strict=True):
-      here = inputs.sel(seed=seed)
-      np.testing.assert_allclose(x, here.x, atol=1e-6)
-      np.testing.assert_array_equal(y, here.y)
-      right = (here.x_test.values @ linear.coef_[0] > 0) == here.y_test
-      measured = self.results.linear_accuracy.sel(seed=seed)
-      self.assertAlmostEqual(measured.item(), right.mean().item())
-    self.assertFalse(np.allclose(self.fitted[0][1], self.fitted[1][1]))
-
-  def test_an_intercept_more_would_use_the_curvature_of_the_sphere(self):
-    """Why there is none: four points in general position are separable.
-
-    In the plane a line cannot do it, intercept and all.
-    """
-    sizes = {'num_train': 300, 'num_test': 1}
-    affine = linear_model.LogisticRegression(C=1e4)
-    for lift, low, high in ((True, 1, 1), (False, 0.2, 0.85)):
-      split = mixtures.sample(
-        jax.random.key(0), mixtures.xor(lift=lift), **sizes
-      )
-      x, y = map(np.asarray, split.train)
-      self.assertBetween(affine.fit(x, y).score(x, y), low, high)
+    """The seed's own, and scored on its test examples, 1 where positive."""
+    lifts = {
+      'plane': lambda x: x,
+      'lifted': lambda x: np.append(x, np.ones((len(x), 1)), axis=1),
+      'centred': lambda x: x - 1,
+    }
+    fitted, trained = iter(self.fitted), iter(self.trained)
+    for view, lift in lifts.items():
+      for seed in (3, 4):
+        split = mixtures.sample(
+          runs.seed_keys(jnp.asarray(seed)).data,
+          mixtures.xor(),
+          num_train=300,
+          num_test=300,
+        )
+        x, x_test = (lift(np.asarray(d.x)) for d in (split.train, split.test))
+        if view != 'plane':
+          x /= np.linalg.norm(x, axis=1, keepdims=True)
+          x_test /= np.linalg.norm(x_test, axis=1, keepdims=True)
+        network = next(trained)
+        np.testing.assert_allclose(network.seen_x, x, atol=1e-6)
+        np.testing.assert_array_equal(network.seen_y, split.train.y)
+        for intercept in (0, 1):
+          linear, seen, y = next(fitted)
+          np.testing.assert_allclose(seen, x, atol=1e-6)
+          np.testing.assert_array_equal(y, split.train.y)
+          positive = x_test @ linear.coef_[0] + linear.intercept_ > 0
+          self.assertEqual(linear.intercept_[0] != 0, bool(intercept))
+          accuracy = self.results.linear_accuracy.sel(
+            view=view, seed=seed, intercept=intercept
+          )
+          right = np.mean(positive == np.asarray(split.test.y))
+          self.assertAlmostEqual(accuracy.item(), right)
+    self.assertLen(self.fitted, 12)
 
   def test_verdicts_follow_the_measurements(self):
-    """They hold here; each one fails when its quantity says so.
-
-    Two seeds are too few for the mean of the linear classifier's.
-    """
+    """They hold here; each one fails when its quantity says so."""
     ds = self.results
-    geometry, network = verdicts(ds)[:2], verdicts(ds)[-1]
-    self.assertEqual((geometry, network), (['holds'] * 2, 'holds'))
+    self.assertEqual(verdicts(ds)[:2], ['holds'] * 2)
+    self.assertEqual(verdicts(ds)[3:], ['holds'] * 2)
+    self.assertNotEqual(verdicts(ds)[2], 'fails')  # two seeds, wide interval
     wrong = ds.assign(
-      ratio=ds.ratio[:, ::-1].assign_coords(labelling=ds.labelling),
-      linear_accuracy=1 + 0 * ds.linear_accuracy,
+      ratio=ds.ratio.isel(labelling=[1, 0]).assign_coords(
+        labelling=ds.labelling
+      ),
+      linear_train_accuracy=1 + 0 * ds.linear_train_accuracy,
       test_accuracy=0.5 + 0 * ds.test_accuracy,
     )
-    self.assertEqual(verdicts(wrong), ['fails'] * 4)
+    self.assertEqual(set(verdicts(wrong)), {'fails'})
+    unscaled = ds.assign(unit_norm=~ds.unit_norm)
+    self.assertIn('undecided', verdicts(unscaled))
 
   def test_table(self):
-    """Both labellings and both classifiers have a row."""
+    """Every view has its assumptions, under both labellings, and accuracies."""
     table = separability.EXPERIMENT.table(self.results)
-    rows = [line.split('|')[1:-1] for line in table.splitlines() if line]
+    rows = [line.split('|')[1:-1] for line in table.splitlines()]
     rows = [[cell.strip() for cell in row] for row in rows]
-    self.assertEqual((rows[2][0], rows[2][-1]), ('2', '2 of 2'))
-    self.assertEqual((rows[3][0], rows[3][-1]), ('1', '0 of 2'))
-    self.assertIn(['network', '1 ± 0'], rows)
+    found = {tuple(row[:2]): row[-2:] for row in rows if len(row) == 7}
+    self.assertEqual(found['plane', '2'], ['2 of 2', '0 of 2'])
+    self.assertEqual(found['plane', '1'], ['0 of 2', '0 of 2'])
+    self.assertEqual(found['lifted', '2'], ['0 of 2', '2 of 2'])
+    self.assertEqual(found['centred', '2'], ['2 of 2', '2 of 2'])
+    networks = {row[0]: row[3] for row in rows if len(row) == 4}
+    self.assertEqual(networks['lifted'], '1 ± 0')
+    self.assertEqual(networks['centred'], '1 ± 0')
+    self.assertNotEqual(networks['plane'], '1 ± 0')
 
   def test_figure(self):
     """Two panels of the same points: four groups, then two, as in Figure 3."""
@@ -167,9 +218,11 @@ class SeparabilityTest(parameterized.TestCase):
     self.assertEqual(self.fractions, sorted(self.fractions))
     self.assertAlmostEqual(self.fractions[-1], 1)
 
-  def test_several_widths(self):
-    with self.assertRaisesRegex(ValueError, 'expected one number'):
-      separability.run(dataclasses.replace(TINY, widths=(8, 16)))
+  @parameterized.parameters(dict(widths=(8, 16)), dict(normalize=False))
+  def test_bad_setting(self, **setting):
+    """No setting is ignored in silence."""
+    with self.assertRaisesRegex(ValueError, 'expected one number, and true'):
+      separability.run(dataclasses.replace(TINY, **setting))
 
   def test_from_flags_to_folder(self):
     """What is saved is enough for the table and the figure."""
