@@ -53,25 +53,30 @@ def parse(
     presets: by name, settings other than the defaults.
     argv: the command line, program first.
   """
-  parsed = _define(name, config, presets)
-  flags.FLAGS(argv[:1])  # absl's own keep their defaults; app.run insists
-  try:
-    rest = parsed(list(argv))[1:]
-    if rest:
-      raise flags.Error(f'{rest[0]!r} is not a flag; one looks like --seed=1')
-    if parsed.help:
-      doc = sys.modules[config.__module__].__doc__
-      print(f'{doc}\nFlags:\n{parsed.get_help()}')
-      sys.exit(0)
-    settings = dict(presets.get(parsed.preset, {}))
-    for field in dataclasses.fields(config):
-      if parsed[field.name].present:
-        settings[field.name] = _typed(field, parsed[field.name].value)
-  except flags.Error as error:
-    fail(f'{error} (--help lists the flags)')
-  out = Path(parsed.out).expanduser()
+  values = flags.FlagValues()
+  where: dict[str, Any] = {'flag_values': values, 'module_name': name}
+  text = 'Folder for results.nc, config.json, report.md and the figures.'
+  flags.DEFINE_string('out', f'runs/{name}', text, **where)
+  text = 'Replace the results of other settings that --out holds.'
+  flags.DEFINE_bool('overwrite', False, text, **where)
+  if presets:
+    described = ''.join(
+      f' {preset}: '
+      + ' '.join(f'--{flag}={_shown(v)}' for flag, v in settings.items())
+      + '.'
+      for preset, settings in presets.items()
+    )
+    text = f'paper: the defaults.{described} Flags given by hand win.'
+    flags.DEFINE_enum('preset', 'paper', ['paper', *presets], text, **where)
+  found = _parsed(values, name, config, presets, argv)
   command = shlex.join(['python', '-m', f'experiments.{name}', *argv[1:]])
-  return Call(config(**settings), out, parsed.overwrite, command)
+  out = Path(values.out).expanduser()
+  return Call(found, out, values.overwrite, command)
+
+
+def parse_config(name: str, config: type, argv: Sequence[str]) -> Any:
+  """The same for a script without a run folder: a Config is all it gets."""
+  return _parsed(flags.FlagValues(), name, config, {}, argv)
 
 
 def fail(message: str) -> NoReturn:
@@ -80,10 +85,34 @@ def fail(message: str) -> NoReturn:
   sys.exit(2)
 
 
-def _define(
-  name: str, config: type, presets: Mapping[str, Mapping[str, Any]]
-) -> flags.FlagValues:
-  values = flags.FlagValues()
+def _parsed(
+  values: flags.FlagValues,
+  name: str,
+  config: type,
+  presets: Mapping[str, Mapping[str, Any]],
+  argv: Sequence[str],
+) -> Any:
+  """Adds a Config's flags to those there, parses all, and fills a Config."""
+  _define(values, name, config)
+  flags.FLAGS(argv[:1])  # absl's own keep their defaults; app.run insists
+  try:
+    rest = values(list(argv))[1:]
+    if rest:
+      raise flags.Error(f'{rest[0]!r} is not a flag; one looks like --seed=1')
+    if values.help:
+      doc = sys.modules[config.__module__].__doc__
+      print(f'{doc}\nFlags:\n{values.get_help()}')
+      sys.exit(0)
+    settings = dict(presets.get(values.preset, {})) if presets else {}
+    for field in dataclasses.fields(config):
+      if values[field.name].present:
+        settings[field.name] = _typed(field, values[field.name].value)
+  except flags.Error as error:
+    fail(f'{error} (--help lists the flags)')
+  return config(**settings)
+
+
+def _define(values: flags.FlagValues, name: str, config: type) -> None:
   where: dict[str, Any] = {'flag_values': values, 'module_name': name}
   for field in dataclasses.fields(config):
     text, choices = field.metadata['text'], field.metadata['choices']
@@ -94,20 +123,7 @@ def _define(
     if isinstance(default, tuple):
       default = [str(number) for number in default]
     _DEFINE[type(field.default)](field.name, default, text, **where)
-  described = ''.join(
-    f' {preset}: '
-    + ' '.join(f'--{flag}={_shown(v)}' for flag, v in settings.items())
-    + '.'
-    for preset, settings in presets.items()
-  )
-  text = f'paper: the defaults.{described} Flags given by hand win.'
-  flags.DEFINE_enum('preset', 'paper', ['paper', *presets], text, **where)
-  text = 'Folder for results.nc, config.json, report.md and the figures.'
-  flags.DEFINE_string('out', f'runs/{name}', text, **where)
-  text = 'Replace the results of other settings that --out holds.'
-  flags.DEFINE_bool('overwrite', False, text, **where)
   flags.DEFINE_bool('help', False, 'Show this.', short_name='h', **where)
-  return values
 
 
 def _shown(value: Any) -> str:

@@ -28,7 +28,7 @@ from ossgd.claims import INF, Claim
 class Config(training.DataConfig):
   """Section 7's set-up with corrupted training labels."""
 
-  widths: tuple[int, ...] = option((4000,), 'm, hidden units: one number.')
+  widths: tuple[int, ...] = option((2000,), 'm, hidden units: one number.')
   num_steps: int = option(
     8000, 'T, SGD steps: enough to fit random labels (our choice).'
   )
@@ -118,14 +118,24 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   most = float(results.corruption.max())
   least = float(results.corruption.min())
   words = f'p = {most:g}, that at p = {least:g}'
+  chance = Claim(
+    'Section 4',
+    'with random labels there is nothing to learn (p = 1)',
+    'final test accuracy',
+    -INF,
+    2 / k,
+    last('test_accuracy', most),
+  )
   return [
     Claim(
       'Section 4',
-      f'SGD can fit arbitrary labels (p = {most:g})',
-      'final training accuracy',
+      f'SGD can fit arbitrary labels (p up to {most:g})',
+      'final training accuracy, lowest over p',
       0.999,
       INF,
-      last('train_accuracy', most),
+      lambda ds: ds.train_accuracy.isel(step=-1).min(
+        'corruption', skipna=False
+      ),
     ),
     Claim(
       'Section 4',
@@ -135,14 +145,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       INF,
       last('test_accuracy', least),
     ),
-    Claim(
-      'Section 4',
-      f'with random labels there is nothing to learn (p = {most:g})',
-      'final test accuracy',
-      -INF,
-      2 / k,
-      last('test_accuracy', most),
-    ),
+    *([chance] if most == 1 else []),  # a part left true teaches
     Claim(
       'Section 6',
       'on less structured data the solution is further away',

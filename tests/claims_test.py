@@ -234,6 +234,17 @@ class ReportTest(parameterized.TestCase):
     self.assertEqual(rows[1][6], '3 (1 without)')
     self.assertEqual(rows[2][3], '0.25 to 0.75')
 
+  def test_cells_of_a_table(self):
+    """They come back as they were, bars, blanks and backslashes included."""
+    rows = [['a|b', ' x y', '||'], ['\\', '', '-'], ['1 ± 2', '--', r'\|']]
+    text = claims.markdown_table(['one', '', '|'], rows)
+    expected = [[cell.strip() for cell in row] for row in rows]
+    self.assertEqual(claims.table_cells(text), [['one', '', '|'], *expected])
+    cells = claims.table_cells(claims.report(self.findings))
+    self.assertEqual(cells[0], list(claims.HEADER))
+    self.assertEqual(cells[1][:-1], list(claims.row(self.findings[0])[:-1]))
+    self.assertLen(cells, 1 + len(self.findings))
+
   def test_summary(self):
     """A line a finding, the verdict first."""
     lines = claims.summary(self.findings).splitlines()

@@ -43,7 +43,7 @@ LIBRARY = (
   'paper_claims',
 )
 # The same for experiments; every other file there is a script.
-SHARED_BY_SCRIPTS = ('options', 'training', 'command')
+SHARED_BY_SCRIPTS = ('options', 'training', 'command', 'gathering')
 DRAWING = ('records', 'plots', 'panels')
 
 SOURCES = {

@@ -118,6 +118,32 @@ class ParseTest(parameterized.TestCase):
     """A flag given by hand wins, wherever it stands, even at its default."""
     self.assertEqual(parse(*args).config, config)
 
+  def test_no_presets(self):
+    """Where there are none, there is no flag that does nothing."""
+    call = options.parse('toy', Toy, {}, ['program', '--num_seeds=1'])
+    self.assertEqual(call.config, Toy(num_seeds=1))
+    code, _, err = ended(
+      options.parse, 'toy', Toy, {}, ['program', '--preset=paper']
+    )
+    self.assertEqual(code, 2)
+    self.assertIn('preset', err)
+
+  def test_no_run_folder(self):
+    """A script that leaves none has its own options and no others."""
+
+    def parse_config(*args):
+      return options.parse_config('toy', Toy, ['program', *args])
+
+    self.assertEqual(parse_config('--num_seeds=1'), Toy(num_seeds=1))
+    for name in ('out=x', 'overwrite', 'preset=quick'):
+      code, _, err = ended(parse_config, f'--{name}')
+      self.assertEqual(code, 2)
+      self.assertIn(name.partition('=')[0], err)
+    code, out, _ = ended(parse_config, '--help')
+    self.assertEqual(code, 0)
+    self.assertRegex(out, r'--num_seeds: ')
+    self.assertNotRegex(out, r'--(\[no\])?(out|overwrite|preset): ')
+
   @parameterized.parameters(
     ('--widths=abc', '--widths=abc', 'int'),
     ('--widths=1.5,2', '--widths=1.5,2', 'int'),

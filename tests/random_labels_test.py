@@ -144,6 +144,18 @@ class RandomLabelsTest(parameterized.TestCase):
     swapped['train_accuracy'] = 0.9 * swapped.train_accuracy
     self.assertEqual(set(verdicts(swapped)), {'fails'})
 
+  def test_claims_ask_of_every_corruption(self):
+    """Capacity at each p; that nothing is learned of random labels alone."""
+    accuracy = self.results.train_accuracy
+    unfitted = self.results.assign(
+      train_accuracy=accuracy.where(accuracy.corruption == 1, 0.9)
+    )
+    self.assertEqual(verdicts(unfitted)[0], 'fails')
+    half = self.results.assign_coords(corruption=[0.5, 0.0])
+    words = [c.words for c in random_labels.EXPERIMENT.claims(half)]
+    self.assertLen(words, 5)
+    self.assertNotIn('random labels', ' '.join(words))
+
   def test_progress(self):
     self.assertEqual(self.fractions, sorted(self.fractions))
     self.assertAlmostEqual(self.fractions[-1], 1)
