@@ -54,36 +54,30 @@ def seed_keys(seed: jax.Array) -> SeedKeys:
   return SeedKeys(*jax.random.split(jax.random.key(seed), 4))
 
 
-def start(
-  key: jax.Array,
-  split: Split,
-  *,
-  width: int,
-  num_classes: int,
-  init_scale: float,
-) -> Start:
-  """A run's initialisation, and the test examples' pattern there.
+def init_params(
+  key: jax.Array, *, width: int, dim: int, num_classes: int, scale: float
+) -> Params:
+  """A seed's initialisation at one width, from its init key.
 
-  Args:
-    key: the seed's init key. The width is folded in: else the rows of a narrow
-      network would be rows of every wider one, and widths would not be
-      independent samples.
-    split: the data.
-    width: m.
-    num_classes: k.
-    init_scale: multiplies 1 / sqrt(m), the initial standard deviation.
+  The width is folded in: else the rows of a narrow network would be rows of
+  every wider one, and widths would not be independent samples.
   """
-  params = network.init_params(
+  return network.init_params(
     jax.random.fold_in(key, width),
     width=width,
-    dim=split.train.x.shape[1],
+    dim=dim,
     num_classes=num_classes,
-    scale=init_scale,
+    scale=scale,
   )
+
+
+def start(params: Params, split: Split) -> Start:
+  """A run's initialisation, and the test examples' pattern there."""
 
   def initial_pattern(x):
     return network.pattern(params.w, x[None])[0]
 
+  width = params.w.shape[0]
   return Start(params, _over_examples(initial_pattern, split.test.x, width))
 
 
@@ -94,7 +88,7 @@ def advance(
   split: Split,
   boundaries: jax.Array,
   *,
-  method: sgd.Method,
+  train: Callable,
   num_train_eval: int | None,
 ) -> tuple[sgd.State, Record]:
   """Trains from boundaries[0] and measures at boundaries[1:].
@@ -105,7 +99,7 @@ def advance(
     start: where the run began.
     split: the data.
     boundaries: steps, (r + 1,) int, non-decreasing, not mapped by `vmap`.
-    method: how to take a step.
+    train: `sgd.advance`, or an engine of the same form, with its settings.
     num_train_eval: training loss and accuracy are over the first so many
       training examples; over all if None.
 
@@ -114,22 +108,16 @@ def advance(
   """
 
   def observe(params):
-    train = Dataset(*(rows[:num_train_eval] for rows in split.train))
-    train_accuracy, train_loss, _ = evaluate(params, train)
+    some = Dataset(*(rows[:num_train_eval] for rows in split.train))
+    train_accuracy, train_loss, _ = evaluate(params, some)
     accuracy, loss, difference = evaluate(params, split.test, start.pattern)
     distance = metrics.relative_distance(params.w, start.params.w)
     return Record(
       accuracy, loss, difference, train_accuracy, train_loss, distance
     )
 
-  return sgd.advance(
-    key,
-    state,
-    start.params,
-    split.train,
-    boundaries,
-    method=method,
-    observe=observe,
+  return train(
+    key, state, start.params, split.train, boundaries, observe=observe
   )
 
 
@@ -160,13 +148,13 @@ def evaluate(
 
 
 def finish(
-  w: jax.Array, start: Start, split: Split, *, extra: Extra | None
+  w: jax.Array, begun: Params, split: Split, *, extra: Extra | None
 ) -> dict[str, jax.Array]:
   """What is measured once, after the last step.
 
   Args:
     w: w(T), (m, d).
-    start: where the run began.
+    begun: the parameters at initialisation.
     split: the data.
     extra: more to measure.
 
@@ -175,11 +163,11 @@ def finish(
     (min(m, d),), and what `extra` returned.
   """
   spectra = {
-    'singular_values_update': metrics.spectrum(w - start.params.w),
+    'singular_values_update': metrics.spectrum(w - begun.w),
     'singular_values_weights': metrics.spectrum(w),
   }
-  trained = Params(w, start.params.a)
-  return spectra | (extra(trained, start.params, split) if extra else {})
+  trained = Params(w, begun.a)
+  return spectra | (extra(trained, begun, split) if extra else {})
 
 
 def _over_examples(one: Callable, examples, width: int):

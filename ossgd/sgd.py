@@ -86,6 +86,49 @@ def check_order(
     )
 
 
+def next_rows(
+  key: jax.Array,
+  step: jax.Array,
+  permutation: jax.Array,
+  *,
+  order: Order,
+  batch_size: int,
+) -> tuple[jax.Array, jax.Array]:
+  """The rows of the batch of one step, and its epoch's permutation.
+
+  Batch t of an epoch is rows t B to (t + 1) B of that epoch's permutation,
+  which is a function of the key and the epoch alone: the same key gives the
+  same order however a run is cut into calls.
+
+  Args:
+    key: the order's key, the same in every call of one run.
+    step: scalar int. Under `vmap` keep it unmapped, or every step shuffles.
+    permutation: of the epoch that the step before belongs to, (n,).
+    order: as in Method.
+    batch_size: B.
+
+  Returns:
+    Rows (B,), or (n,) with `full_batch`; and the permutation, (n,).
+  """
+  if order == 'full_batch':
+    return permutation, permutation
+  num_examples = permutation.shape[0]
+  batches = steps_per_epoch(order, num_examples, batch_size)
+
+  def shuffle():
+    epoch_key = jax.random.fold_in(key, step // batches)
+    return jax.random.permutation(
+      epoch_key, jnp.arange(num_examples, dtype=jnp.int32)
+    )
+
+  permutation = jax.lax.cond(
+    step % batches == 0, shuffle, lambda: permutation
+  )
+  first = (step % batches) * batch_size
+  rows = jax.lax.dynamic_slice(permutation, (first,), (batch_size,))
+  return rows, permutation
+
+
 def start(w: jax.Array, num_examples: int, method: Method) -> State:
   """The state before the first step."""
   permutation = jnp.arange(num_examples, dtype=jnp.int32)
@@ -104,10 +147,8 @@ def advance(
 ) -> tuple[State, Any]:
   """Trains from boundaries[0] on and observes at boundaries[1:].
 
-  Batch t of an epoch is rows t B to (t + 1) B of that epoch's permutation,
-  which is a function of the key and the epoch alone: the same key gives the
-  same order however a run is cut into calls. Equal neighbours in boundaries
-  train nothing in between, so (0, 0, 5) observes steps 0 and 5.
+  Equal neighbours in boundaries train nothing in between, so (0, 0, 5)
+  observes steps 0 and 5.
 
   Args:
     key: the order's key, the same in every call of one run.
@@ -123,26 +164,14 @@ def advance(
     The state at boundaries[-1], and what observe returned, stacked (r, ...).
   """
   chex.assert_rank([state.w, boundaries], [2, 1])
-  num_examples = data.x.shape[0]
   w0, a = start_params
-  batches = steps_per_epoch(method.order, num_examples, method.batch_size)
-
-  def shuffle(epoch):
-    epoch_key = jax.random.fold_in(key, epoch)
-    return jax.random.permutation(
-      epoch_key, jnp.arange(num_examples, dtype=jnp.int32)
-    )
 
   def next_batch(step, permutation):
     if method.order == 'full_batch':
       return data, permutation
-    permutation = jax.lax.cond(
-      step % batches == 0,
-      lambda: shuffle(step // batches),
-      lambda: permutation,
+    rows, permutation = next_rows(
+      key, step, permutation, order=method.order, batch_size=method.batch_size
     )
-    first = (step % batches) * method.batch_size
-    rows = jax.lax.dynamic_slice(permutation, (first,), (method.batch_size,))
     return Dataset(data.x[rows], data.y[rows]), permutation
 
   def step_fn(step, state):
@@ -155,9 +184,25 @@ def advance(
     w = optax.apply_updates(state.w, updates)
     return State(w, optimizer, permutation)
 
+  return scan_intervals(
+    lambda first, end, state: jax.lax.fori_loop(first, end, step_fn, state),
+    lambda state: observe(Params(state.w, a)),
+    state,
+    boundaries,
+  )
+
+
+def scan_intervals(
+  run: Callable[[jax.Array, jax.Array, State], State],
+  observe: Callable[[State], Any],
+  state: State,
+  boundaries: jax.Array,
+) -> tuple[State, Any]:
+  """Runs from boundary to boundary, and observes at each but the first."""
+
   def interval(state, ends):
-    state = jax.lax.fori_loop(ends[0], ends[1], step_fn, state)
-    return state, observe(Params(state.w, a))
+    state = run(ends[0], ends[1], state)
+    return state, observe(state)
 
   ends = jnp.stack([boundaries[:-1], boundaries[1:]], axis=1)
   return jax.lax.scan(interval, state, ends)

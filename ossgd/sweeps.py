@@ -38,6 +38,7 @@ def sweep(
   seeds_at_once: int | None = None,
   transform: Callable[[jax.Array, Split], Split] | None = None,
   extra: runs.Extra | None = None,
+  engine: str = 'auto',
   progress: Progress = lambda fraction, label: None,
 ) -> xr.Dataset:
   """Trains every width with every seed, measuring as it goes (Section 7).
@@ -101,6 +102,7 @@ def sweep(
     num_train_eval=num_train_eval,
     seeds_at_once=at_once,
     extra=extra,
+    engine=engine,
     **_source(data, num_train, num_test, transform),
   )
   check(plan, widths, num_seeds, target)

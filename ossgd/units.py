@@ -1,7 +1,7 @@
 """Work units: one width with a block of seeds, compiled and run.
 
 Here is the edge where `jit` lives. The compiled step of a unit is called from
-one recorded step to the next, so that progress can be told, memory stays that
+one chunk of steps to the next, so that progress can be told, memory stays that
 of one block, and all blocks of a width share one compilation.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import optax
 import threadpoolctl
 
-from ossgd import runs, sgd
+from ossgd import engines, runs, sgd
 from ossgd.base import Split
 
 
@@ -38,6 +38,7 @@ class Plan(NamedTuple):
   num_train_eval: int | None
   seeds_at_once: int  # one means no vmap
   extra: runs.Extra | None
+  engine: str  # a name of `engines.ENGINES`
 
   @property
   def record_steps(self) -> np.ndarray:
@@ -52,9 +53,12 @@ class Plan(NamedTuple):
 class Unit(NamedTuple):
   """The compiled functions of one width, over a block of seeds."""
 
-  start: Callable
-  advance: Callable
-  finish: Callable
+  chunks: list[engines.Chunk]
+  start: Callable  # (seeds, split) -> state, begin
+  advance: Callable  # (state, seeds, begin, split, chunk) -> state, Record
+  kept: Callable  # (state, begin) -> what the weights follow from
+  weights: Callable  # (kept, seeds, split) -> w(T), Params at w(0)
+  finish: Callable  # (w(T), Params at w(0), split) -> arrays by name
 
 
 def compile_unit(plan: Plan, width: int) -> Unit:
@@ -68,36 +72,46 @@ def compile_unit(plan: Plan, width: int) -> Unit:
     plan.order,
     plan.gradient_fn,
   )
+  engine = engines.ENGINES[plan.engine](
+    method,
+    step_size=plan.lr_times_width / width,
+    record_steps=plan.record_steps,
+    num_train_eval=plan.num_train_eval,
+  )
+
+  def draw(seed, split):
+    return runs.init_params(
+      runs.seed_keys(seed).init,
+      width=width,
+      dim=split.train.x.shape[1],
+      num_classes=plan.num_classes,
+      scale=plan.init_scale,
+    )
 
   def start(seed, split):
-    begin = runs.start(
-      runs.seed_keys(seed).init,
-      split,
-      width=width,
-      num_classes=plan.num_classes,
-      init_scale=plan.init_scale,
-    )
-    return sgd.start(begin.params.w, plan.num_train, method), begin
+    return engine.start(draw(seed, split), split)
 
-  def advance(state, seed, begin, split, boundaries):
-    return runs.advance(
-      runs.seed_keys(seed).order,
-      state,
-      begin,
-      split,
-      boundaries,
-      method=method,
-      num_train_eval=plan.num_train_eval,
-    )
+  def advance(state, seed, begin, split, chunk):
+    key = runs.seed_keys(seed).order
+    return engine.advance(key, state, begin, split, chunk)
+
+  def weights(kept, seed, split):
+    return engine.weights(kept, lambda: draw(seed, split), split)
 
   finish = functools.partial(runs.finish, extra=plan.extra)
-  axis = 0 if plan.shared is None else None
   if plan.seeds_at_once > 1:
+    axis = 0 if plan.shared is None else None
     start = jax.vmap(start, (0, axis))
     advance = jax.vmap(advance, (0, 0, 0, axis, None))
+    weights = jax.vmap(weights, (0, 0, axis))
     finish = jax.vmap(finish, (0, 0, axis))
   return Unit(
-    jax.jit(start), jax.jit(advance, donate_argnums=0), jax.jit(finish)
+    engine.chunks,
+    jax.jit(start),
+    jax.jit(advance, donate_argnums=0),
+    engine.kept,
+    jax.jit(weights),
+    jax.jit(finish),
   )
 
 
@@ -110,18 +124,22 @@ def run_block(
   split = plan.draw(seeds) if plan.shared is None else plan.shared
   state, begin = unit.start(seeds, split)
   records = []
-  before = 0
-  for step in plan.record_steps:
-    boundaries = jnp.asarray([before, step])
-    state, record = unit.advance(state, seeds, begin, split, boundaries)
+  for chunk in unit.chunks:
+    state, record = unit.advance(state, seeds, begin, split, chunk.argument)
     # Fetching the numbers waits for them, so that progress is true.
-    records.append(jax.tree.map(lambda v: np.reshape(v, (-1, 1)), record))
-    before = step
-    tell(step / plan.num_steps)
+    record = jax.tree.map(
+      lambda v: np.reshape(v, (len(block), -1))[:, chunk.recorded], record
+    )
+    records.append(record)
+    tell(chunk.end / plan.num_steps)
+  kept = unit.kept(state, begin)
+  del state, begin  # a wide network needs their memory for the weights
+  w, begun = unit.weights(kept, seeds, split)
+  del kept
   # LAPACK's own threads and XLA's wait for each other on a busy machine: one
   # decomposition was seen to take 10 s instead of 0.1 s.
   with threadpoolctl.threadpool_limits(1, user_api='blas'):
-    last = jax.device_get(unit.finish(state.w, begin, split))
+    last = jax.device_get(unit.finish(w, begun, split))
   if one:
     last = jax.tree.map(lambda v: v[None], last)
   return jax.tree.map(lambda *v: np.concatenate(v, axis=1), *records), last

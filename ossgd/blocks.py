@@ -1,0 +1,144 @@
+"""Several steps of plain SGD as one, exactly, with the weights left alone.
+
+One step of Section 3's SGD with batch X_t (B, d) and pre-activations h_t is
+
+  w(t+1) = w(t) + U_t^T X_t,
+  U_t = -eta/B 1[h_t >= 0] * (residual_t a)          (B, m), eq. (1).
+
+So after t steps from weights w, w(t) = w + sum_{u<t} U_u^T X_u, and the next
+batch's pre-activations follow without w(t):
+
+  h_t = X_t w^T + sum_{u<t} (X_t X_u^T) U_u.
+
+The first term, for all batches of a block at once, is one large matmul, or a
+look-up where pre-activations are at hand; the second has the block's own small
+Gram matrix; the weights change once, by U^T X, at the end.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ossgd import gradients, network, sgd
+from ossgd.base import Dataset, Params, matmul
+
+
+def size(batch_size: int) -> int:
+  """Steps in a block, S: 8, or the power of two that makes 256 examples.
+
+  Longer blocks have larger matmuls and touch the weights less often, but the
+  sum over earlier steps grows with their square.
+  """
+  fitting = max(1, 256 // batch_size)
+  return min(8, 1 << (fitting.bit_length() - 1))
+
+
+def next_rows(
+  key: jax.Array,
+  steps: jax.Array,
+  permutation: jax.Array,
+  *,
+  order: sgd.Order,
+  batch_size: int,
+) -> tuple[jax.Array, jax.Array]:
+  """`sgd.next_rows` of several steps: rows (S, B), and the permutation (n,).
+
+  A step that occurs twice in a row gives the same rows twice.
+  """
+
+  def one(permutation, step):
+    rows, permutation = sgd.next_rows(
+      key, step, permutation, order=order, batch_size=batch_size
+    )
+    return permutation, rows
+
+  permutation, rows = jax.lax.scan(one, permutation, steps)
+  return rows, permutation
+
+
+def updates(
+  a: jax.Array,
+  h: jax.Array,
+  gram: jax.Array,
+  y: jax.Array,
+  active: jax.Array,
+  step_size: float,
+) -> tuple[jax.Array, jax.Array]:
+  """U_t of every step of a block, by the recursion above.
+
+  Args:
+    a: output weights, (k, m).
+    h: X_t w^T with the weights before the block, (S, B, m).
+    gram: X_t X_u^T, (S, B, S, B).
+    y: labels, (S, B).
+    active: False for a step that is not to be taken, (S,).
+    step_size: eta.
+
+  Returns:
+    U (S, B, m), zero where not active; and h_t at each step's own weights,
+    (S, B, m).
+  """
+  num_steps, batch_size, width = h.shape
+  taken: list[jax.Array] = []
+  current: list[jax.Array] = []
+  for t in range(num_steps):
+    h_t = h[t]
+    if t:
+      earlier = jnp.concatenate(taken)
+      h_t += matmul(gram[t, :, :t].reshape(batch_size, -1), earlier)
+    p = h_t >= 0
+    slopes = gradients.residual(network.gated_logits(a, h_t, p), y[t])
+    backward = matmul(slopes * (-step_size / batch_size), a)
+    taken.append(jnp.where(p & active[t], backward, 0.0))
+    current.append(h_t)
+  return jnp.stack(taken), jnp.stack(current)
+
+
+def advance(
+  key: jax.Array,
+  state: sgd.State,
+  start_params: Params,
+  data: Dataset,
+  boundaries: jax.Array,
+  *,
+  method: sgd.Method,
+  observe: Callable[[Params], Any],
+  step_size: float,
+) -> tuple[sgd.State, Any]:
+  """`sgd.advance` for plain SGD on the true gradient, in blocks of steps.
+
+  The arguments are those of `sgd.advance`, and step_size, which is eta; the
+  numbers are its numbers to float32 rounding.
+  """
+  a = start_params.a
+  steps_at_once = size(method.batch_size)
+
+  def block(i, first, end, state):
+    steps = first + i * steps_at_once + jnp.arange(steps_at_once)
+    active = steps < end
+    rows, permutation = next_rows(
+      key,
+      jnp.minimum(steps, end - 1),
+      state.permutation,
+      order=method.order,
+      batch_size=method.batch_size,
+    )
+    x = data.x[rows.reshape(-1)]
+    shape = rows.shape
+    h = network.preactivations(state.w, x).reshape(*shape, -1)
+    gram = matmul(x, x.T).reshape(*shape, *shape)
+    u, _ = updates(a, h, gram, data.y[rows], active, step_size)
+    w = state.w + matmul(u.reshape(x.shape[0], -1).T, x)
+    return sgd.State(w, state.optimizer, permutation)
+
+  def run(first, end, state):
+    num_blocks = -((first - end) // steps_at_once)
+    return jax.lax.fori_loop(
+      0, num_blocks, lambda i, state: block(i, first, end, state), state
+    )
+
+  return sgd.scan_intervals(
+    run, lambda state: observe(Params(state.w, a)), state, boundaries
+  )

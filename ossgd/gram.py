@@ -1,0 +1,302 @@
+"""The fast engine: SGD on pre-activations, with the Gram matrix for weights.
+
+Every update of plain SGD lies in the span of the training inputs,
+
+  w(t) = w(0) + C(t)^T X,                              C (N, m), C(0) = 0,
+
+and a step adds the rows U_t of eq. (1) (`blocks`) to C at the batch's rows. So
+the pre-activations H = X_all w^T of all examples, training and test, move by
+
+  H(t+1) = H(t) + K_{all, batch} U_t,                  K = X_all X^T,
+
+which costs 2 n B m FLOPs whatever d is, and leaves accuracy, loss and patterns
+of every example at hand; evaluating from w would cost 2 n d m at each recorded
+step. The distance follows from what a step has computed anyway:
+
+  ||W(t+1) - W(0)||^2 = ||W(t) - W(0)||^2
+    + sum_{s in batch} <u_s, 2 (h_s(t) - h_s(0)) + (K_{batch, batch} U_t)_s>.
+
+A chunk of steps first finds its U from the batches alone, then goes through
+the units in tiles that stay in cache while H passes all its recorded steps.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ossgd import blocks, metrics, network, runs, sgd
+from ossgd.base import Dataset, Params, Split, matmul
+
+# At 2000 examples a tile of H has 4 MB: 512 was the fastest of 64 to 1024.
+_TILE = 512
+
+
+class Start(NamedTuple):
+  """What stays the same during a run; M is the width, padded to whole tiles."""
+
+  a: jax.Array  # output weights: (k, M); zero in the padding, which is inert
+  gram: jax.Array  # K^T = X X_all^T: (N, n)
+  h: jax.Array  # pre-activations of the training examples at w(0): (N, M)
+  pattern: jax.Array  # of the test examples at w(0): (n - N, M) bool
+  norm: jax.Array  # ||w(0)||_F
+  num_patterns: jax.Array  # (n - N) m, without the padding
+
+
+class State(NamedTuple):
+  """All that training carries from one chunk to the next."""
+
+  h: jax.Array  # pre-activations, training examples first: (n, M)
+  c: jax.Array  # coefficients of w - w(0) in the training inputs: (N, M)
+  squared_distance: jax.Array  # ||w - w(0)||_F^2
+  permutation: jax.Array  # the examples in this epoch's order: (N,) int32
+
+
+class Chunk(NamedTuple):
+  """Up to S steps, in P pieces of S / P; some pieces end at a recorded step.
+
+  Slots of a piece that are not used repeat a step and are not active.
+  """
+
+  steps: np.ndarray  # (S,) int
+  active: np.ndarray  # (S,) bool
+  recorded: np.ndarray  # (P,) bool
+
+
+def chunks(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:
+  """Cuts a run at its recorded steps and into chunks of `most` slots.
+
+  The gaps between recorded steps decide how many slots a piece has: a power
+  of two, so that few shapes are compiled.
+  """
+  waiting: list[tuple[np.ndarray, bool]] = []
+  size = 1
+  begins = np.append(0, record_steps[:-1])
+  for begin, end in zip(begins, record_steps, strict=True):
+    parts = np.array_split(np.arange(begin, end), max(1, -(-(end - begin) // most)))
+    for part in parts:
+      needed = 1 << max(0, len(part) - 1).bit_length()
+      if waiting and (needed != size or len(waiting) * size == most):
+        yield _chunk(waiting, size, most)
+        waiting = []
+      size = needed
+      waiting.append((part, part is parts[-1]))
+  yield _chunk(waiting, size, most)
+
+
+def _chunk(
+  pieces: list[tuple[np.ndarray, bool]], size: int, most: int
+) -> Chunk:
+  """Pieces of up to `size` steps, and empty ones to make `most` slots."""
+  steps, active, recorded = [], [], []
+  last = 0
+  for part, ends in pieces + [(np.arange(0), False)] * (most // size - len(pieces)):
+    last = part[-1] if len(part) else last
+    steps.extend([*part] + [last] * (size - len(part)))
+    active.extend([True] * len(part) + [False] * (size - len(part)))
+    recorded.append(ends)
+  return Chunk(np.array(steps), np.array(active), np.array(recorded))
+
+
+def tile_width(width: int) -> int:
+  """Units in a tile: whole tiles if a width close to the best one divides."""
+  if width <= _TILE:
+    return width
+  fitting = (u for u in range(_TILE, _TILE // 2 - 1, -1) if width % u == 0)
+  return next(fitting, -(-width // -(-width // _TILE)))
+
+
+def start(params: Params, split: Split) -> tuple[State, Start]:
+  """The state before the first step: params w (m, d) and a (k, m)."""
+  width = params.w.shape[0]
+  padding = -width % tile_width(width)
+  w, a = params
+  if padding:
+    w = jnp.pad(w, ((0, padding), (0, 0)))
+    a = jnp.pad(a, ((0, 0), (0, padding)))
+  x, num_train = split.train.x, split.train.x.shape[0]
+  everything = jnp.concatenate([x, split.test.x])
+  h = network.preactivations(w, everything)
+  state = State(
+    h,
+    jnp.zeros((num_train, w.shape[0]), h.dtype),
+    jnp.zeros((), h.dtype),
+    jnp.arange(num_train, dtype=jnp.int32),
+  )
+  begin = Start(
+    a,
+    matmul(x, everything.T),
+    h[:num_train],
+    h[num_train:] >= 0,
+    jnp.linalg.norm(params.w),
+    jnp.asarray(split.test.x.shape[0] * float(width)),
+  )
+  return state, begin
+
+
+def advance(
+  key: jax.Array,
+  state: State,
+  start: Start,
+  split: Split,
+  chunk: Chunk,
+  *,
+  order: sgd.Order,
+  batch_size: int,
+  step_size: float,
+  num_train_eval: int | None,
+) -> tuple[State, runs.Record]:
+  """Trains through a chunk, and measures at the end of each of its pieces.
+
+  Args:
+    key: the seed's order key, the same in every call.
+    state: after the chunk before.
+    start: where the run began.
+    split: the data.
+    chunk: not mapped by `vmap`.
+    order: as in `sgd.Method`.
+    batch_size: B.
+    step_size: eta.
+    num_train_eval: training loss and accuracy are over the first so many
+      training examples; over all if None.
+
+  Returns:
+    The state after the chunk, and a Record of arrays (P,). What it says of
+    a piece that is not recorded is not to be used.
+  """
+  rows, permutation = blocks.next_rows(
+    key,
+    chunk.steps,
+    state.permutation,
+    order=order,
+    batch_size=batch_size,
+  )
+  flat = rows.reshape(-1)
+  shape = (*rows.shape, -1)
+  gram = start.gram[flat]
+  among = gram[:, flat].reshape(*rows.shape, *rows.shape)
+  labels = split.train.y[rows]
+  u, h = blocks.updates(
+    start.a,
+    state.h[flat].reshape(shape),
+    among,
+    labels,
+    chunk.active,
+    step_size,
+  )
+  moved = _squared_distances(u, h - start.h[flat].reshape(shape), among)
+  distances = state.squared_distance + jnp.cumsum(moved)
+  pieces = chunk.recorded.shape[0]
+  updates = u.reshape(pieces, -1, u.shape[-1])
+  state_h, logits, differences = _pass_over_units(
+    state.h,
+    gram.reshape(pieces, updates.shape[1], -1),
+    updates,
+    chunk.recorded,
+    start,
+  )
+  c = state.c.at[flat].add(u.reshape(flat.shape[0], -1))
+  at_ends = distances.reshape(pieces, -1)[:, -1]
+  record = _measure(logits, split, num_train_eval)._replace(
+    pattern_difference=differences,
+    relative_distance=jnp.sqrt(jnp.maximum(at_ends, 0)) / start.norm,
+  )
+  return State(state_h, c, distances[-1], permutation), record
+
+
+def weights(state_c: jax.Array, params: Params, split: Split) -> jax.Array:
+  """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> (m, d)."""
+  c = state_c[:, : params.w.shape[0]]
+  return params.w + matmul(c.T, split.train.x)
+
+
+def _squared_distances(
+  u: jax.Array, moved: jax.Array, gram: jax.Array
+) -> jax.Array:
+  """What each step adds to ||W - W(0)||^2: u, moved (S, B, m) -> (S,)."""
+  steps = jnp.arange(u.shape[0])
+  own = gram[steps, :, steps]  # (S, B, B)
+  products = jax.vmap(lambda u: matmul(u, u.T))(u)
+  return 2 * jnp.sum(u * moved, (1, 2)) + jnp.sum(own * products, (1, 2))
+
+
+def _pass_over_units(
+  h: jax.Array,
+  gram: jax.Array,
+  updates: jax.Array,
+  recorded: jax.Array,
+  start: Start,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Moves H tile by tile, and sums what is recorded over the tiles.
+
+  Args:
+    h: (n, M).
+    gram: K^T of the rows of each piece, (P, q, n).
+    updates: U of each piece, (P, q, M).
+    recorded: (P,).
+    start: a and the initial pattern.
+
+  Returns:
+    H after the chunk (n, M), logits (P, n, k), pattern differences (P,).
+  """
+  width = tile_width(h.shape[1])
+  num_train = start.h.shape[0]
+
+  def tile(i, carry):
+    h, logits, flips = carry
+
+    def part(values):
+      return jax.lax.dynamic_slice_in_dim(
+        values, i * width, width, values.ndim - 1
+      )
+
+    a, pattern = part(start.a), part(start.pattern)
+
+    def measure(h):
+      p = h >= 0
+      flipped = jnp.sum(jnp.where(p[num_train:] != pattern, 1.0, 0.0))
+      return network.gated_logits(a, h, p), flipped
+
+    def nothing(h):
+      return jnp.zeros((h.shape[0], a.shape[0]), h.dtype), jnp.zeros(())
+
+    def piece(h, inputs):
+      gram, updates, recorded = inputs
+      h += matmul(gram.T, updates)
+      return h, jax.lax.cond(recorded, measure, nothing, h)
+
+    part_h, (f, flipped) = jax.lax.scan(
+      piece, part(h), (gram, part(updates), recorded)
+    )
+    h = jax.lax.dynamic_update_slice_in_dim(h, part_h, i * width, 1)
+    return h, logits + f, flips + flipped
+
+  pieces = recorded.shape[0]
+  zeros = jnp.zeros((pieces, h.shape[0], start.a.shape[0]), h.dtype)
+  h, logits, flips = jax.lax.fori_loop(
+    0, h.shape[1] // width, tile, (h, zeros, jnp.zeros(pieces))
+  )
+  return h, logits, flips / start.num_patterns
+
+
+def _measure(
+  logits: jax.Array, split: Split, num_train_eval: int | None
+) -> runs.Record:
+  """Accuracies and losses of each piece: logits (P, n, k)."""
+  num_train = split.train.x.shape[0]
+  train = Dataset(*(rows[:num_train_eval] for rows in split.train))
+
+  def one(f):
+    f_train, f_test = f[: len(train.y)], f[num_train:]
+    return runs.Record(
+      test_accuracy=metrics.accuracy(f_test, split.test.y),
+      test_loss=network.loss(f_test, split.test.y),
+      pattern_difference=None,
+      train_accuracy=metrics.accuracy(f_train, train.y),
+      train_loss=network.loss(f_train, train.y),
+      relative_distance=jnp.zeros(()),
+    )
+
+  return jax.vmap(one)(logits)
