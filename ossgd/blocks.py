@@ -26,13 +26,13 @@ from ossgd.base import Dataset, Params, matmul
 
 
 def size(batch_size: int) -> int:
-  """Steps in a block, S: 8, or the power of two that makes 256 examples.
+  """Steps in a block, S: 16, or the power of two that makes 256 examples.
 
   Longer blocks have larger matmuls and touch the weights less often, but the
   sum over earlier steps grows with their square.
   """
   fitting = max(1, 256 // batch_size)
-  return min(8, 1 << (fitting.bit_length() - 1))
+  return min(16, 1 << (fitting.bit_length() - 1))
 
 
 def next_rows(
@@ -80,7 +80,7 @@ def updates(
     U (S, B, m), zero where not active; and h_t at each step's own weights,
     (S, B, m).
   """
-  num_steps, batch_size, width = h.shape
+  num_steps, batch_size, _ = h.shape
   taken: list[jax.Array] = []
   current: list[jax.Array] = []
   for t in range(num_steps):

@@ -6,18 +6,17 @@ rounding, for plain SGD on the true gradient.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from ossgd import blocks, gram, runs, sgd
 
 
 class Chunk(NamedTuple):
-  """A stretch of steps, in the form its engine wants it."""
+  """A stretch of steps."""
 
-  argument: Any
+  arguments: tuple  # one for each stage, in the form it wants
   recorded: np.ndarray  # which of its measurements are at recorded steps
   end: int  # the step it ends at
 
@@ -26,10 +25,12 @@ class Engine(NamedTuple):
   """Pure functions of one run."""
 
   chunks: list[Chunk]
-  start: Callable  # (params, split) -> state, begin
-  advance: Callable  # (key, state, begin, split, chunk) -> state, Record
-  kept: Callable  # (state, begin) -> what the weights follow from
-  weights: Callable  # (kept, draw, split) -> w(T), Params at w(0)
+  start: Callable  # (key, params, split) -> state, begin
+  # Each (key, state, passed, begin, split, argument) -> state, passed, and a
+  # program of its own; the first is passed None, the last returns a Record.
+  stages: tuple[Callable, ...]
+  kept: Callable  # state -> what of it the weights follow from
+  weights: Callable  # (kept, Params at w(0), split) -> w(T)
 
 
 def plain(
@@ -58,24 +59,29 @@ def on_gram(
 ) -> Engine:
   """Pre-activations of all examples are its state."""
   planned = gram.chunks(record_steps, blocks.size(method.batch_size))
-  advance = functools.partial(
-    gram.advance,
+  start = functools.partial(
+    gram.start,
+    num_steps=int(record_steps[-1]),
     order=method.order,
     batch_size=method.batch_size,
-    step_size=step_size,
-    num_train_eval=num_train_eval,
   )
 
-  def weights(c, draw, split):
-    params = draw()
-    return gram.weights(c, params, split), params
+  def train(key, state, passed, begin, split, steps):
+    del key, passed  # the order is in begin
+    return gram.train(state, begin, split, steps, step_size=step_size)
+
+  def measure(key, state, trained, begin, split, recorded):
+    del key
+    return gram.measure(
+      state, trained, begin, split, recorded, num_train_eval=num_train_eval
+    )
 
   return Engine(
-    [Chunk(c, c.recorded, int(c.steps[-1]) + 1) for c in planned],
-    gram.start,
-    advance,
-    kept=lambda state, begin: state.c,
-    weights=weights,
+    [Chunk(c, c.recorded, int(c.steps.step[-1]) + 1) for c in planned],
+    start,
+    (train, measure),
+    kept=lambda state: state.c,
+    weights=gram.weights,
   )
 
 
@@ -94,16 +100,29 @@ def _on_weights(
 ) -> Engine:
   """An engine whose state has w: one chunk from a recorded step to the next."""
 
-  def start(params, split):
+  def start(key, params, split):
+    del key
     state = sgd.start(params.w, split.train.x.shape[0], method)
     return state, runs.start(params, split)
+
+  def advance(key, state, passed, begin, split, boundaries):
+    del passed
+    return runs.advance(
+      key,
+      state,
+      begin,
+      split,
+      boundaries,
+      train=train,
+      num_train_eval=num_train_eval,
+    )
 
   begins = np.append(0, record_steps[:-1])
   ends = np.stack([begins, record_steps], axis=1)
   return Engine(
-    [Chunk(boundaries, np.array([True]), boundaries[1]) for boundaries in ends],
+    [Chunk((pair,), np.array([True]), int(pair[1])) for pair in ends],
     start,
-    functools.partial(runs.advance, train=train, num_train_eval=num_train_eval),
-    kept=lambda state, begin: (state.w, begin.params),
-    weights=lambda kept, draw, split: kept,
+    (advance,),
+    kept=lambda state: state.w,
+    weights=lambda w, params, split: w,
   )

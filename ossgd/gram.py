@@ -43,6 +43,7 @@ class Start(NamedTuple):
   pattern: jax.Array  # of the test examples at w(0): (n - N, M) bool
   norm: jax.Array  # ||w(0)||_F
   num_patterns: jax.Array  # (n - N) m, without the padding
+  rows: jax.Array  # the batch of every step: (T, B) int32
 
 
 class State(NamedTuple):
@@ -51,17 +52,19 @@ class State(NamedTuple):
   h: jax.Array  # pre-activations, training examples first: (n, M)
   c: jax.Array  # coefficients of w - w(0) in the training inputs: (N, M)
   squared_distance: jax.Array  # ||w - w(0)||_F^2
-  permutation: jax.Array  # the examples in this epoch's order: (N,) int32
+
+
+class Steps(NamedTuple):
+  """The S slots of a chunk; one that is not used repeats a step."""
+
+  step: np.ndarray  # (S,) int
+  active: np.ndarray  # (S,) bool
 
 
 class Chunk(NamedTuple):
-  """Up to S steps, in P pieces of S / P; some pieces end at a recorded step.
+  """Up to S steps, in P pieces of S / P; some end at a recorded step."""
 
-  Slots of a piece that are not used repeat a step and are not active.
-  """
-
-  steps: np.ndarray  # (S,) int
-  active: np.ndarray  # (S,) bool
+  steps: Steps
   recorded: np.ndarray  # (P,) bool
 
 
@@ -97,7 +100,7 @@ def _chunk(
     steps.extend([*part] + [last] * (size - len(part)))
     active.extend([True] * len(part) + [False] * (size - len(part)))
     recorded.append(ends)
-  return Chunk(np.array(steps), np.array(active), np.array(recorded))
+  return Chunk(Steps(np.array(steps), np.array(active)), np.array(recorded))
 
 
 def tile_width(width: int) -> int:
@@ -108,8 +111,25 @@ def tile_width(width: int) -> int:
   return next(fitting, -(-width // -(-width // _TILE)))
 
 
-def start(params: Params, split: Split) -> tuple[State, Start]:
-  """The state before the first step: params w (m, d) and a (k, m)."""
+def start(
+  key: jax.Array,
+  params: Params,
+  split: Split,
+  *,
+  num_steps: int,
+  order: sgd.Order,
+  batch_size: int,
+) -> tuple[State, Start]:
+  """The state before the first step.
+
+  Args:
+    key: the seed's order key.
+    params: w (m, d) and a (k, m).
+    split: the data.
+    num_steps: T.
+    order: as in `sgd.Method`.
+    batch_size: B.
+  """
   width = params.w.shape[0]
   padding = -width % tile_width(width)
   w, a = params
@@ -123,7 +143,13 @@ def start(params: Params, split: Split) -> tuple[State, Start]:
     h,
     jnp.zeros((num_train, w.shape[0]), h.dtype),
     jnp.zeros((), h.dtype),
+  )
+  rows, _ = blocks.next_rows(
+    key,
+    jnp.arange(num_steps),
     jnp.arange(num_train, dtype=jnp.int32),
+    order=order,
+    batch_size=batch_size,
   )
   begin = Start(
     a,
@@ -132,33 +158,70 @@ def start(params: Params, split: Split) -> tuple[State, Start]:
     h[num_train:] >= 0,
     jnp.linalg.norm(params.w),
     jnp.asarray(split.test.x.shape[0] * float(width)),
+    rows,
   )
   return state, begin
 
 
-def advance(
-  key: jax.Array,
-  state: State,
-  start: Start,
-  split: Split,
-  chunk: Chunk,
-  *,
-  order: sgd.Order,
-  batch_size: int,
-  step_size: float,
-  num_train_eval: int | None,
-) -> tuple[State, runs.Record]:
-  """Trains through a chunk, and measures at the end of each of its pieces.
+class Trained(NamedTuple):
+  """What a chunk of steps did, before H knows of it."""
+
+  gram: jax.Array  # K^T of the chunk's batches: (S B, n)
+  updates: jax.Array  # U of its steps: (S B, M)
+  squared_distances: jax.Array  # after each step: (S,)
+
+
+def train(
+  state: State, start: Start, split: Split, steps: Steps, *, step_size: float
+) -> tuple[State, Trained]:
+  """Takes a chunk of steps, looking at its own batches only.
 
   Args:
-    key: the seed's order key, the same in every call.
     state: after the chunk before.
     start: where the run began.
     split: the data.
-    chunk: not mapped by `vmap`.
-    order: as in `sgd.Method`.
-    batch_size: B.
+    steps: of the chunk; not mapped by `vmap`.
     step_size: eta.
+
+  Returns:
+    The state, H as it was, and what `measure` needs to move H as well.
+  """
+  rows = start.rows[steps.step]
+  flat, shape = rows.reshape(-1), (*rows.shape, -1)
+  gram = start.gram[flat]
+  among = gram[:, flat].reshape(*rows.shape, *rows.shape)
+  u, h = blocks.updates(
+    start.a,
+    state.h[flat].reshape(shape),
+    among,
+    split.train.y[rows],
+    steps.active,
+    step_size,
+  )
+  moved = _squared_distances(u, h - start.h[flat].reshape(shape), among)
+  distances = state.squared_distance + jnp.cumsum(moved)
+  u = u.reshape(flat.shape[0], -1)
+  state = State(state.h, state.c.at[flat].add(u), distances[-1])
+  return state, Trained(gram, u, distances)
+
+
+def measure(
+  state: State,
+  trained: Trained,
+  start: Start,
+  split: Split,
+  recorded: jax.Array,
+  *,
+  num_train_eval: int | None,
+) -> tuple[State, runs.Record]:
+  """Moves H through a chunk, and measures at the end of each of its pieces.
+
+  Args:
+    state: of `train`.
+    trained: what it did.
+    start: where the run began.
+    split: the data.
+    recorded: of the chunk, (P,) bool; not mapped by `vmap`.
     num_train_eval: training loss and accuracy are over the first so many
       training examples; over all if None.
 
@@ -166,44 +229,20 @@ def advance(
     The state after the chunk, and a Record of arrays (P,). What it says of
     a piece that is not recorded is not to be used.
   """
-  rows, permutation = blocks.next_rows(
-    key,
-    chunk.steps,
-    state.permutation,
-    order=order,
-    batch_size=batch_size,
-  )
-  flat = rows.reshape(-1)
-  shape = (*rows.shape, -1)
-  gram = start.gram[flat]
-  among = gram[:, flat].reshape(*rows.shape, *rows.shape)
-  labels = split.train.y[rows]
-  u, h = blocks.updates(
-    start.a,
-    state.h[flat].reshape(shape),
-    among,
-    labels,
-    chunk.active,
-    step_size,
-  )
-  moved = _squared_distances(u, h - start.h[flat].reshape(shape), among)
-  distances = state.squared_distance + jnp.cumsum(moved)
-  pieces = chunk.recorded.shape[0]
-  updates = u.reshape(pieces, -1, u.shape[-1])
-  state_h, logits, differences = _pass_over_units(
+  pieces = recorded.shape[0]
+  h, logits, differences = _pass_over_units(
     state.h,
-    gram.reshape(pieces, updates.shape[1], -1),
-    updates,
-    chunk.recorded,
+    trained.gram.reshape(pieces, -1, state.h.shape[0]),
+    trained.updates.reshape(pieces, -1, state.h.shape[1]),
+    recorded,
     start,
   )
-  c = state.c.at[flat].add(u.reshape(flat.shape[0], -1))
-  at_ends = distances.reshape(pieces, -1)[:, -1]
-  record = _measure(logits, split, num_train_eval)._replace(
+  at_ends = trained.squared_distances.reshape(pieces, -1)[:, -1]
+  record = _of_logits(logits, split, num_train_eval)._replace(
     pattern_difference=differences,
     relative_distance=jnp.sqrt(jnp.maximum(at_ends, 0)) / start.norm,
   )
-  return State(state_h, c, distances[-1], permutation), record
+  return state._replace(h=h), record
 
 
 def weights(state_c: jax.Array, params: Params, split: Split) -> jax.Array:
@@ -281,7 +320,7 @@ def _pass_over_units(
   return h, logits, flips / start.num_patterns
 
 
-def _measure(
+def _of_logits(
   logits: jax.Array, split: Split, num_train_eval: int | None
 ) -> runs.Record:
   """Accuracies and losses of each piece: logits (P, n, k)."""

@@ -45,7 +45,9 @@ class Plan(NamedTuple):
     """0, then gaps of eval_every that grow in proportion to the step."""
     steps = [0]
     while steps[-1] < self.num_steps:
-      gap = max(self.eval_every, int(self.eval_growth * steps[-1]))
+      gap = self.eval_every
+      while 2 * gap <= self.eval_growth * steps[-1]:
+        gap *= 2
       steps.append(min(steps[-1] + gap, self.num_steps))
     return np.array(steps)
 
@@ -54,10 +56,12 @@ class Unit(NamedTuple):
   """The compiled functions of one width, over a block of seeds."""
 
   chunks: list[engines.Chunk]
-  start: Callable  # (seeds, split) -> state, begin
-  advance: Callable  # (state, seeds, begin, split, chunk) -> state, Record
-  kept: Callable  # (state, begin) -> what the weights follow from
-  weights: Callable  # (kept, seeds, split) -> w(T), Params at w(0)
+  draw: Callable  # (seeds, split) -> Params at w(0)
+  start: Callable  # (Params at w(0), seeds, split) -> state, begin
+  # (state, passed, seeds, begin, split, argument) -> state, passed
+  stages: list[Callable]
+  kept: Callable  # state -> what of it the weights follow from
+  weights: Callable  # (kept, Params at w(0), split) -> w(T)
   finish: Callable  # (w(T), Params at w(0), split) -> arrays by name
 
 
@@ -88,27 +92,31 @@ def compile_unit(plan: Plan, width: int) -> Unit:
       scale=plan.init_scale,
     )
 
-  def start(seed, split):
-    return engine.start(draw(seed, split), split)
+  def start(params, seed, split):
+    return engine.start(runs.seed_keys(seed).order, params, split)
 
-  def advance(state, seed, begin, split, chunk):
-    key = runs.seed_keys(seed).order
-    return engine.advance(key, state, begin, split, chunk)
+  def compiled(stage):
+    def of_seed(state, passed, seed, begin, split, argument):
+      key = runs.seed_keys(seed).order
+      return stage(key, state, passed, begin, split, argument)
 
-  def weights(kept, seed, split):
-    return engine.weights(kept, lambda: draw(seed, split), split)
+    if plan.seeds_at_once > 1:
+      of_seed = jax.vmap(of_seed, (0, 0, 0, 0, axis, None))
+    return jax.jit(of_seed, donate_argnums=0)
 
+  weights = engine.weights
   finish = functools.partial(runs.finish, extra=plan.extra)
+  axis = 0 if plan.shared is None else None
   if plan.seeds_at_once > 1:
-    axis = 0 if plan.shared is None else None
-    start = jax.vmap(start, (0, axis))
-    advance = jax.vmap(advance, (0, 0, 0, axis, None))
+    draw = jax.vmap(draw, (0, axis))
+    start = jax.vmap(start, (0, 0, axis))
     weights = jax.vmap(weights, (0, 0, axis))
-    finish = jax.vmap(finish, (0, 0, axis))
+    finish = jax.vmap(finish, (0, 0, 0, axis))
   return Unit(
     engine.chunks,
+    jax.jit(draw),
     jax.jit(start),
-    jax.jit(advance, donate_argnums=0),
+    [compiled(stage) for stage in engine.stages],
     engine.kept,
     jax.jit(weights),
     jax.jit(finish),
@@ -122,20 +130,22 @@ def run_block(
   one = plan.seeds_at_once == 1
   seeds = jnp.asarray(block[0] if one else block)
   split = plan.draw(seeds) if plan.shared is None else plan.shared
-  state, begin = unit.start(seeds, split)
+  state, begin = unit.start(unit.draw(seeds, split), seeds, split)
   records = []
   for chunk in unit.chunks:
-    state, record = unit.advance(state, seeds, begin, split, chunk.argument)
+    passed = None
+    for stage, argument in zip(unit.stages, chunk.arguments, strict=True):
+      state, passed = stage(state, passed, seeds, begin, split, argument)
     # Fetching the numbers waits for them, so that progress is true.
     record = jax.tree.map(
-      lambda v: np.reshape(v, (len(block), -1))[:, chunk.recorded], record
+      lambda v: np.reshape(v, (len(block), -1))[:, chunk.recorded], passed
     )
     records.append(record)
     tell(chunk.end / plan.num_steps)
-  kept = unit.kept(state, begin)
+  kept = unit.kept(state)
   del state, begin  # a wide network needs their memory for the weights
-  w, begun = unit.weights(kept, seeds, split)
-  del kept
+  begun = unit.draw(seeds, split)
+  w = unit.weights(kept, begun, split)
   # LAPACK's own threads and XLA's wait for each other on a busy machine: one
   # decomposition was seen to take 10 s instead of 0.1 s.
   with threadpoolctl.threadpool_limits(1, user_api='blas'):
