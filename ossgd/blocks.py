@@ -15,9 +15,6 @@ look-up where pre-activations are at hand; the second has the block's own small
 Gram matrix; the weights change once, by U^T X, at the end.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -101,23 +98,21 @@ def advance(
   state: sgd.State,
   start_params: Params,
   data: Dataset,
-  boundaries: jax.Array,
+  first: jax.Array,
+  end: jax.Array,
   *,
   method: sgd.Method,
-  observe: Callable[[Params], Any],
   step_size: float,
-) -> tuple[sgd.State, Any]:
+) -> sgd.State:
   """`sgd.advance` for plain SGD on the true gradient, in blocks of steps.
 
   The arguments are those of `sgd.advance`, and step_size, which is eta; the
   numbers are its numbers to float32 rounding.
   """
-  a = start_params.a
   steps_at_once = size(method.batch_size)
 
-  def block(i, first, end, state):
+  def block(i, state):
     steps = first + i * steps_at_once + jnp.arange(steps_at_once)
-    active = steps < end
     rows, permutation = next_rows(
       key,
       jnp.minimum(steps, end - 1),
@@ -125,20 +120,12 @@ def advance(
       order=method.order,
       batch_size=method.batch_size,
     )
-    x = data.x[rows.reshape(-1)]
-    shape = rows.shape
-    h = network.preactivations(state.w, x).reshape(*shape, -1)
-    gram = matmul(x, x.T).reshape(*shape, *shape)
-    u, _ = updates(a, h, gram, data.y[rows], active, step_size)
+    x, y = data.x[rows.reshape(-1)], data.y[rows]
+    h = network.preactivations(state.w, x).reshape(*rows.shape, -1)
+    gram = matmul(x, x.T).reshape(*rows.shape, *rows.shape)
+    u, _ = updates(start_params.a, h, gram, y, steps < end, step_size)
     w = state.w + matmul(u.reshape(x.shape[0], -1).T, x)
     return sgd.State(w, state.optimizer, permutation)
 
-  def run(first, end, state):
-    num_blocks = -((first - end) // steps_at_once)
-    return jax.lax.fori_loop(
-      0, num_blocks, lambda i, state: block(i, first, end, state), state
-    )
-
-  return sgd.scan_intervals(
-    run, lambda state: observe(Params(state.w, a)), state, boundaries
-  )
+  num_blocks = -((first - end) // steps_at_once)
+  return jax.lax.fori_loop(0, num_blocks, block, state)

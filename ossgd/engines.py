@@ -28,7 +28,7 @@ class Engine(NamedTuple):
   start: Callable  # (key, params, split) -> state, begin
   # Each (key, state, passed, begin, split, argument) -> state, passed, and a
   # program of its own; the first is passed None, the last returns a Record.
-  stages: tuple[Callable, ...]
+  stages: dict[str, Callable]
   kept: Callable  # state -> what of it the weights follow from
   weights: Callable  # (kept, Params at w(0), split) -> w(T)
 
@@ -38,16 +38,18 @@ def plain(
 ) -> Engine:
   """Any optimizer and gradient."""
   del step_size
-  train = functools.partial(sgd.advance, method=method)
-  return _on_weights(method, train, record_steps, **others)
+  advance = functools.partial(sgd.advance, method=method)
+  return _on_weights(method, advance, record_steps, **others)
 
 
 def blocked(
   method: sgd.Method, *, step_size: float, record_steps: np.ndarray, **others
 ) -> Engine:
   """Several steps at a time; the weights are its state as well."""
-  train = functools.partial(blocks.advance, method=method, step_size=step_size)
-  return _on_weights(method, train, record_steps, **others)
+  advance = functools.partial(
+    blocks.advance, method=method, step_size=step_size
+  )
+  return _on_weights(method, advance, record_steps, **others)
 
 
 def on_gram(
@@ -77,9 +79,9 @@ def on_gram(
     )
 
   return Engine(
-    [Chunk(c, c.recorded, int(c.steps.step[-1]) + 1) for c in planned],
+    [Chunk(tuple(c), c.recorded, int(c.steps.step[-1]) + 1) for c in planned],
     start,
-    (train, measure),
+    {'train': train, 'measure': measure},
     kept=lambda state: state.c,
     weights=gram.weights,
   )
@@ -94,7 +96,7 @@ ENGINES: Mapping[str, Callable[..., Engine]] = {
 
 def _on_weights(
   method: sgd.Method,
-  train: Callable,
+  advance: Callable,
   record_steps: np.ndarray,
   num_train_eval: int | None,
 ) -> Engine:
@@ -105,24 +107,24 @@ def _on_weights(
     state = sgd.start(params.w, split.train.x.shape[0], method)
     return state, runs.start(params, split)
 
-  def advance(key, state, passed, begin, split, boundaries):
+  def train(key, state, passed, begin, split, ends):
     del passed
-    return runs.advance(
-      key,
-      state,
-      begin,
-      split,
-      boundaries,
-      train=train,
-      num_train_eval=num_train_eval,
+    return advance(key, state, begin.params, split.train, *ends), None
+
+  def measure(key, state, passed, begin, split, ends):
+    del key, passed, ends
+    return state, runs.measure(
+      state.w, begin, split, num_train_eval=num_train_eval
     )
 
   begins = np.append(0, record_steps[:-1])
-  ends = np.stack([begins, record_steps], axis=1)
   return Engine(
-    [Chunk((pair,), np.array([True]), int(pair[1])) for pair in ends],
+    [
+      Chunk((ends, None), np.array([True]), int(ends[1]))
+      for ends in zip(begins, record_steps, strict=True)
+    ],
     start,
-    (advance,),
+    {'train': train, 'measure': measure},
     kept=lambda state: state.w,
     weights=lambda w, params, split: w,
   )

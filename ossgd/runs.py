@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ossgd import metrics, network, sgd
+from ossgd import metrics, network
 from ossgd.base import Dataset, Params, Split
 
 # (params, params at initialisation, data) -> arrays by name
@@ -81,43 +81,25 @@ def start(params: Params, split: Split) -> Start:
   return Start(params, _over_examples(initial_pattern, split.test.x, width))
 
 
-def advance(
-  key: jax.Array,
-  state: sgd.State,
-  start: Start,
-  split: Split,
-  boundaries: jax.Array,
-  *,
-  train: Callable,
-  num_train_eval: int | None,
-) -> tuple[sgd.State, Record]:
-  """Trains from boundaries[0] and measures at boundaries[1:].
+def measure(
+  w: jax.Array, start: Start, split: Split, *, num_train_eval: int | None
+) -> Record:
+  """What is measured at a recorded step, from the weights.
 
   Args:
-    key: the seed's order key, the same in every call.
-    state: at step boundaries[0].
+    w: today's weights, (m, d).
     start: where the run began.
     split: the data.
-    boundaries: steps, (r + 1,) int, non-decreasing, not mapped by `vmap`.
-    train: `sgd.advance`, or an engine of the same form, with its settings.
     num_train_eval: training loss and accuracy are over the first so many
       training examples; over all if None.
-
-  Returns:
-    The state at boundaries[-1], and a Record of arrays (r,).
   """
-
-  def observe(params):
-    some = Dataset(*(rows[:num_train_eval] for rows in split.train))
-    train_accuracy, train_loss, _ = evaluate(params, some)
-    accuracy, loss, difference = evaluate(params, split.test, start.pattern)
-    distance = metrics.relative_distance(params.w, start.params.w)
-    return Record(
-      accuracy, loss, difference, train_accuracy, train_loss, distance
-    )
-
-  return train(
-    key, state, start.params, split.train, boundaries, observe=observe
+  params = Params(w, start.params.a)
+  some = Dataset(*(rows[:num_train_eval] for rows in split.train))
+  train_accuracy, train_loss, _ = evaluate(params, some)
+  accuracy, loss, difference = evaluate(params, split.test, start.pattern)
+  distance = metrics.relative_distance(w, start.params.w)
+  return Record(
+    accuracy, loss, difference, train_accuracy, train_loss, distance
   )
 
 

@@ -140,30 +140,27 @@ def advance(
   state: State,
   start_params: Params,
   data: Dataset,
-  boundaries: jax.Array,
+  first: jax.Array,
+  end: jax.Array,
   *,
   method: Method,
-  observe: Callable[[Params], Any],
-) -> tuple[State, Any]:
-  """Trains from boundaries[0] on and observes at boundaries[1:].
-
-  Equal neighbours in boundaries train nothing in between, so (0, 0, 5)
-  observes steps 0 and 5.
+) -> State:
+  """Takes the steps first, ..., end - 1.
 
   Args:
     key: the order's key, the same in every call of one run.
-    state: at step boundaries[0].
+    state: before step `first`.
     start_params: w(0), which the pseudo-gradient's pattern needs, and a.
     data: the training set.
-    boundaries: steps, (r + 1,) int, non-decreasing. Under `vmap` keep them
-      unmapped, or each step is computed and thrown away for the slowest.
+    first: scalar int; 0 is the first step of a run.
+    end: scalar int. Under `vmap` keep both unmapped, or each step is computed
+      and thrown away for the slowest.
     method: optimizer, batch size, order and gradient.
-    observe: a pure function of the parameters.
 
   Returns:
-    The state at boundaries[-1], and what observe returned, stacked (r, ...).
+    The state before step `end`.
   """
-  chex.assert_rank([state.w, boundaries], [2, 1])
+  chex.assert_rank(state.w, 2)
   w0, a = start_params
 
   def next_batch(step, permutation):
@@ -184,28 +181,7 @@ def advance(
     w = optax.apply_updates(state.w, updates)
     return State(w, optimizer, permutation)
 
-  return scan_intervals(
-    lambda first, end, state: jax.lax.fori_loop(first, end, step_fn, state),
-    lambda state: observe(Params(state.w, a)),
-    state,
-    boundaries,
-  )
-
-
-def scan_intervals(
-  run: Callable[[jax.Array, jax.Array, State], State],
-  observe: Callable[[State], Any],
-  state: State,
-  boundaries: jax.Array,
-) -> tuple[State, Any]:
-  """Runs from boundary to boundary, and observes at each but the first."""
-
-  def interval(state, ends):
-    state = run(ends[0], ends[1], state)
-    return state, observe(state)
-
-  ends = jnp.stack([boundaries[:-1], boundaries[1:]], axis=1)
-  return jax.lax.scan(interval, state, ends)
+  return jax.lax.fori_loop(first, end, step_fn, state)
 
 
 def train(
@@ -239,9 +215,15 @@ def train(
     ValueError: the order cannot give that many batches (where the steps are
       concrete).
   """
-  boundaries = jnp.concatenate([jnp.zeros_like(record_steps[:1]), record_steps])
-  state = start(params.w, data.x.shape[0], method)
-  state, records = advance(
-    key, state, params, data, boundaries, method=method, observe=observe
+
+  def interval(state, ends):
+    state = advance(key, state, params, data, *ends, method=method)
+    return state, observe(Params(state.w, params.a))
+
+  begins = jnp.concatenate([jnp.zeros_like(record_steps[:1]), record_steps])
+  state, records = jax.lax.scan(
+    interval,
+    start(params.w, data.x.shape[0], method),
+    (begins[:-1], record_steps),
   )
   return Params(state.w, params.a), records

@@ -5,8 +5,10 @@ one chunk of steps to the next, so that progress can be told, memory stays that
 of one block, and all blocks of a width share one compilation.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -59,7 +61,7 @@ class Unit(NamedTuple):
   draw: Callable  # (seeds, split) -> Params at w(0)
   start: Callable  # (Params at w(0), seeds, split) -> state, begin
   # (state, passed, seeds, begin, split, argument) -> state, passed
-  stages: list[Callable]
+  stages: dict[str, Callable]
   kept: Callable  # state -> what of it the weights follow from
   weights: Callable  # (kept, Params at w(0), split) -> w(T)
   finish: Callable  # (w(T), Params at w(0), split) -> arrays by name
@@ -116,7 +118,7 @@ def compile_unit(plan: Plan, width: int) -> Unit:
     engine.chunks,
     jax.jit(draw),
     jax.jit(start),
-    [compiled(stage) for stage in engine.stages],
+    {name: compiled(stage) for name, stage in engine.stages.items()},
     engine.kept,
     jax.jit(weights),
     jax.jit(finish),
@@ -129,27 +131,47 @@ def run_block(
   """One work unit: arrays (seed, step), and (seed, ...) of the last step."""
   one = plan.seeds_at_once == 1
   seeds = jnp.asarray(block[0] if one else block)
-  split = plan.draw(seeds) if plan.shared is None else plan.shared
-  state, begin = unit.start(unit.draw(seeds, split), seeds, split)
+  with _phase('start') as wait:
+    split = plan.draw(seeds) if plan.shared is None else plan.shared
+    state, begin = wait(unit.start(unit.draw(seeds, split), seeds, split))
   records = []
   for chunk in unit.chunks:
     passed = None
-    for stage, argument in zip(unit.stages, chunk.arguments, strict=True):
-      state, passed = stage(state, passed, seeds, begin, split, argument)
-    # Fetching the numbers waits for them, so that progress is true.
+    stages = zip(unit.stages.items(), chunk.arguments, strict=True)
+    for (name, stage), argument in stages:
+      with _phase(name) as wait:
+        state, passed = wait(
+          stage(state, passed, seeds, begin, split, argument)
+        )
     record = jax.tree.map(
       lambda v: np.reshape(v, (len(block), -1))[:, chunk.recorded], passed
     )
     records.append(record)
     tell(chunk.end / plan.num_steps)
   kept = unit.kept(state)
-  del state, begin  # a wide network needs their memory for the weights
-  begun = unit.draw(seeds, split)
-  w = unit.weights(kept, begun, split)
+  del state, begin, passed  # a wide network needs their memory at the end
   # LAPACK's own threads and XLA's wait for each other on a busy machine: one
   # decomposition was seen to take 10 s instead of 0.1 s.
-  with threadpoolctl.threadpool_limits(1, user_api='blas'):
+  with (
+    _phase('spectrum') as wait,
+    threadpoolctl.threadpool_limits(1, user_api='blas'),
+  ):
+    begun = unit.draw(seeds, split)
+    w = unit.weights(kept, begun, split)
+    del kept
     last = jax.device_get(unit.finish(w, begun, split))
   if one:
     last = jax.tree.map(lambda v: v[None], last)
   return jax.tree.map(lambda *v: np.concatenate(v, axis=1), *records), last
+
+
+@contextlib.contextmanager
+def _phase(name: str) -> Iterator[Callable]:
+  """Tells listeners of `jax.monitoring` how long a part of the work took.
+
+  Its `wait` blocks until what it is given has been computed.
+  """
+  begin = time.monotonic()
+  yield jax.block_until_ready
+  seconds = time.monotonic() - begin
+  jax.monitoring.record_event_duration_secs(f'/ossgd/{name}', seconds)
