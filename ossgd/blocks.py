@@ -17,19 +17,23 @@ Gram matrix; the weights change once, by U^T X, at the end.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ossgd import gradients, network, sgd
 from ossgd.base import Dataset, Params, matmul
 
+_NUMBERS_AT_ONCE = 2**27
 
-def size(batch_size: int) -> int:
-  """Steps in a block, S: 16, or the power of two that makes 256 examples.
+
+def size(batch_size: int, width: int) -> int:
+  """Steps in a block, S: at most 16, and a power of two.
 
   Longer blocks have larger matmuls and touch the weights less often, but the
-  sum over earlier steps grows with their square.
+  sum over earlier steps grows with their square: 256 examples are enough. A
+  block's pre-activations stay below 512 MB.
   """
-  fitting = max(1, 256 // batch_size)
-  return min(16, 1 << (fitting.bit_length() - 1))
+  examples = min(256, _NUMBERS_AT_ONCE // width)
+  return 1 << (min(16, max(1, examples // batch_size)).bit_length() - 1)
 
 
 def next_rows(
@@ -60,7 +64,7 @@ def updates(
   h: jax.Array,
   gram: jax.Array,
   y: jax.Array,
-  active: jax.Array,
+  active: jax.Array | np.ndarray,
   step_size: float,
 ) -> tuple[jax.Array, jax.Array]:
   """U_t of every step of a block, by the recursion above.
@@ -109,7 +113,7 @@ def advance(
   The arguments are those of `sgd.advance`, and step_size, which is eta; the
   numbers are its numbers to float32 rounding.
   """
-  steps_at_once = size(method.batch_size)
+  steps_at_once = size(method.batch_size, state.w.shape[0])
 
   def block(i, state):
     steps = first + i * steps_at_once + jnp.arange(steps_at_once)

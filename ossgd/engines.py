@@ -34,33 +34,45 @@ class Engine(NamedTuple):
 
 
 def plain(
-  method: sgd.Method, *, step_size: float, record_steps: np.ndarray, **others
+  method: sgd.Method,
+  *,
+  width: int,
+  step_size: float,
+  record_steps: np.ndarray,
+  num_train_eval: int | None,
 ) -> Engine:
   """Any optimizer and gradient."""
-  del step_size
+  del width, step_size  # the optimizer knows
   advance = functools.partial(sgd.advance, method=method)
-  return _on_weights(method, advance, record_steps, **others)
+  return _on_weights(method, advance, record_steps, num_train_eval)
 
 
 def blocked(
-  method: sgd.Method, *, step_size: float, record_steps: np.ndarray, **others
+  method: sgd.Method,
+  *,
+  width: int,
+  step_size: float,
+  record_steps: np.ndarray,
+  num_train_eval: int | None,
 ) -> Engine:
   """Several steps at a time; the weights are its state as well."""
+  del width
   advance = functools.partial(
     blocks.advance, method=method, step_size=step_size
   )
-  return _on_weights(method, advance, record_steps, **others)
+  return _on_weights(method, advance, record_steps, num_train_eval)
 
 
 def on_gram(
   method: sgd.Method,
   *,
+  width: int,
   step_size: float,
   record_steps: np.ndarray,
   num_train_eval: int | None,
 ) -> Engine:
   """Pre-activations of all examples are its state."""
-  planned = gram.chunks(record_steps, blocks.size(method.batch_size))
+  planned = gram.chunks(record_steps, blocks.size(method.batch_size, width))
   start = functools.partial(
     gram.start,
     num_steps=int(record_steps[-1]),

@@ -78,7 +78,8 @@ def chunks(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:
   size = 1
   begins = np.append(0, record_steps[:-1])
   for begin, end in zip(begins, record_steps, strict=True):
-    parts = np.array_split(np.arange(begin, end), max(1, -(-(end - begin) // most)))
+    num_parts = max(1, -(-(end - begin) // most))
+    parts = np.array_split(np.arange(begin, end), num_parts)
     for part in parts:
       needed = 1 << max(0, len(part) - 1).bit_length()
       if waiting and (needed != size or len(waiting) * size == most):
@@ -93,14 +94,18 @@ def _chunk(
   pieces: list[tuple[np.ndarray, bool]], size: int, most: int
 ) -> Chunk:
   """Pieces of up to `size` steps, and empty ones to make `most` slots."""
-  steps, active, recorded = [], [], []
+  steps = np.zeros((most // size, size), int)
+  active = np.zeros(steps.shape, bool)
+  recorded = np.zeros(len(steps), bool)
   last = 0
-  for part, ends in pieces + [(np.arange(0), False)] * (most // size - len(pieces)):
+  for i in range(len(steps)):
+    part, ends = pieces[i] if i < len(pieces) else (np.arange(0), False)
+    active[i, : len(part)] = True
+    recorded[i] = ends
     last = part[-1] if len(part) else last
-    steps.extend([*part] + [last] * (size - len(part)))
-    active.extend([True] * len(part) + [False] * (size - len(part)))
-    recorded.append(ends)
-  return Chunk(Steps(np.array(steps), np.array(active)), np.array(recorded))
+    steps[i] = last
+    steps[i, : len(part)] = part
+  return Chunk(Steps(steps.ravel(), active.ravel()), recorded)
 
 
 def tile_width(width: int) -> int:

@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+_ROWS_AT_ONCE = 2**14
+
 
 def accuracy(f: jax.Array, y: jax.Array) -> jax.Array:
   """Fraction of examples with f_y > f_j for all j != y, as in Theorem 4.1.
@@ -42,11 +44,24 @@ def spectrum(w: jax.Array) -> jax.Array:
   """Singular values of a matrix in descending order: (m, d) -> (min(m, d),).
 
   A QR decomposition first makes the matrix square at no loss of accuracy; a
-  float32 Gram matrix would lose every value below 3e-4 of the largest.
+  float32 Gram matrix would lose every value below 3e-4 of the largest. A tall
+  matrix is decomposed a block of rows at a time, which needs little memory:
+  [R; block] = Q R' and R'^T R' = R^T R + block^T block.
   """
   chex.assert_rank(w, 2)
   tall = w if w.shape[0] >= w.shape[1] else w.T
-  triangle = jnp.linalg.qr(tall, mode='r')
+  rows = max(_ROWS_AT_ONCE, 4 * tall.shape[1])
+  whole = tall.shape[0] // rows * rows
+
+  def absorb(triangle, i):
+    block = jax.lax.dynamic_slice_in_dim(tall, i * rows, rows)
+    return jnp.linalg.qr(jnp.concatenate([triangle, block]), mode='r'), None
+
+  triangle = jnp.linalg.qr(tall[whole:], mode='r')
+  missing = tall.shape[1] - triangle.shape[0]  # an exact multiple leaves none
+  triangle = jnp.pad(triangle, ((0, missing), (0, 0)))
+  if whole:
+    triangle, _ = jax.lax.scan(absorb, triangle, jnp.arange(whole // rows))
   return jnp.linalg.svd(triangle, compute_uv=False)
 
 

@@ -16,7 +16,7 @@ from ossgd.base import Dataset, Params, Split
 Extra = Callable[[Params, Params, Split], dict[str, jax.Array]]
 
 # An evaluation holds at most this many pre-activations at a time (256 MB).
-_EVALUATED_AT_ONCE = 2**26
+EVALUATED_AT_ONCE = 2**26
 
 
 class SeedKeys(NamedTuple):
@@ -154,5 +154,5 @@ def finish(
 
 def _over_examples(one: Callable, examples, width: int):
   """`vmap` in batches small enough to hold a row of m numbers each."""
-  at_once = max(1, _EVALUATED_AT_ONCE // width)
+  at_once = max(1, EVALUATED_AT_ONCE // width)
   return jax.lax.map(one, examples, batch_size=at_once)

@@ -121,9 +121,7 @@ def next_rows(
       epoch_key, jnp.arange(num_examples, dtype=jnp.int32)
     )
 
-  permutation = jax.lax.cond(
-    step % batches == 0, shuffle, lambda: permutation
-  )
+  permutation = jax.lax.cond(step % batches == 0, shuffle, lambda: permutation)
   first = (step % batches) * batch_size
   rows = jax.lax.dynamic_slice(permutation, (first,), (batch_size,))
   return rows, permutation

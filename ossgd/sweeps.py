@@ -59,8 +59,9 @@ def sweep(
     init_scale: multiplies 1 / sqrt(m), the initial standard deviation.
     eval_every: steps between measurements, at least; step 0 and the last are
       always measured.
-    eval_growth: gaps grow to this fraction of the step, so that few
-      measurements resolve early steps and late ones alike; 0 for even gaps.
+    eval_growth: gaps double while they stay below this fraction of the step,
+      so that few measurements resolve early steps and late ones alike; 0 for
+      even gaps.
     order: 'epochs' reshuffled (Section 7), 'one_pass' (Section 3) or
       'full_batch' (the simplified case).
     optimizer: from step size to transformation, such as `optax.sgd` or
@@ -77,6 +78,9 @@ def sweep(
       of its own, to corrupt labels say. Sizes and classes stay as they are.
     extra: (params, params at initialisation, split) -> arrays by name, to be
       measured after the last step.
+    engine: 'plain' is the definition; 'fast' gives its numbers, to float32
+      rounding, for `optax.sgd` on the true gradient ('blocked' and 'gram' say
+      which way); 'auto' is the fastest that is exact and fits in memory.
     progress: called with the fraction of the work that is done.
 
   Returns:
@@ -106,12 +110,14 @@ def sweep(
     **_source(data, num_train, num_test, transform),
   )
   check(plan, widths, num_seeds, target)
+  # Before any training: a width that does not fit is refused at once.
+  chosen = [units.choose_engine(plan, width) for width in widths]
   seeds = np.arange(seed, seed + num_seeds)
   blocks = np.split(seeds, range(at_once, num_seeds, at_once))
   done, total = 0, sum(widths) * num_seeds
   rows = []
-  for width in widths:
-    unit = units.compile_unit(plan, width)
+  for width, name in zip(widths, chosen, strict=True):
+    unit = units.compile_unit(plan._replace(engine=name), width)
     row = []
     for block in blocks:
       work = width * len(block)
@@ -123,7 +129,8 @@ def sweep(
       row.append(units.run_block(unit, plan, block, tell))
       done += work
     rows.append(jax.tree.map(lambda *v: np.concatenate(v), *row))
-  return _label(rows, widths, seeds, plan.record_steps, target)
+  results = _label(rows, widths, seeds, plan.record_steps, target)
+  return results.assign_coords(engine=('width', chosen))
 
 
 def _source(
@@ -135,11 +142,12 @@ def _source(
   """The part of a plan that says where a block of seeds has its data from."""
   spec = data if isinstance(data, components.Spec) else None
   if isinstance(data, components.Spec):
-    fixed, num_classes = None, data.num_classes
+    fixed, num_classes, dim = None, data.num_classes, data.dim
   else:
     fixed = data if isinstance(data, Split) else arrays.to_split(*data)
     arrays.validate(fixed)
     num_train, num_classes = len(fixed.train.y), int(fixed.train.y.max()) + 1
+    num_test, dim = len(fixed.test.y), fixed.train.x.shape[1]
   draw = functools.partial(
     _draw,
     fixed=fixed,
@@ -150,7 +158,12 @@ def _source(
   )
   shared: Split | None = fixed if transform is None else None
   return dict(
-    num_classes=num_classes, num_train=num_train, draw=draw, shared=shared
+    num_classes=num_classes,
+    dim=dim,
+    num_train=num_train,
+    num_test=num_test,
+    draw=draw,
+    shared=shared,
   )
 
 

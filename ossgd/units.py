@@ -9,7 +9,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import threadpoolctl
 
-from ossgd import engines, runs, sgd
+from ossgd import cost, engines, runs, sgd
 from ossgd.base import Split
 
 
@@ -40,11 +40,13 @@ class Plan(NamedTuple):
   num_train_eval: int | None
   seeds_at_once: int  # one means no vmap
   extra: runs.Extra | None
-  engine: str  # a name of `engines.ENGINES`
+  engine: str  # auto, plain, fast, or a name of `engines.ENGINES`
+  dim: int
+  num_test: int
 
   @property
   def record_steps(self) -> np.ndarray:
-    """0, then gaps of eval_every that grow in proportion to the step."""
+    """0, then gaps of eval_every that double in proportion to the step."""
     steps = [0]
     while steps[-1] < self.num_steps:
       gap = self.eval_every
@@ -52,6 +54,45 @@ class Plan(NamedTuple):
         gap *= 2
       steps.append(min(steps[-1] + gap, self.num_steps))
     return np.array(steps)
+
+
+def choose_engine(plan: Plan, width: int) -> str:
+  """The engine of one width: the fastest that is exact, allowed, and fits.
+
+  Raises:
+    ValueError: no engine is both allowed and exact, or none fits in memory.
+  """
+  exact = plan.optimizer is optax.sgd and plan.gradient_fn is sgd.true_gradient
+  allowed = {
+    'auto': ('gram', 'blocked', 'plain') if exact else ('plain',),
+    'fast': ('gram', 'blocked') if exact else (),
+    'plain': ('plain',),
+    'blocked': ('blocked',) if exact else (),
+    'gram': ('gram',) if exact else (),
+  }
+  if plan.engine not in allowed:
+    raise ValueError(
+      f'engine is {plan.engine!r}; expected one of {", ".join(allowed)}'
+    )
+  if not allowed[plan.engine]:
+    raise ValueError(
+      f'engine {plan.engine} is for optax.sgd on the true gradient; expected '
+      'these, or the engine auto or plain'
+    )
+  full = plan.order == 'full_batch'
+  shape = cost.Shape(
+    width=width,
+    dim=plan.dim,
+    num_classes=plan.num_classes,
+    num_train=plan.num_train,
+    num_test=plan.num_test,
+    num_train_eval=plan.num_train_eval or plan.num_train,
+    batch_size=plan.num_train if full else plan.batch_size,
+    seeds_at_once=plan.seeds_at_once,
+  )
+  return cost.choose(
+    allowed[plan.engine], shape, plan.record_steps, cost.available()
+  )
 
 
 class Unit(NamedTuple):
@@ -70,7 +111,8 @@ class Unit(NamedTuple):
 def compile_unit(plan: Plan, width: int) -> Unit:
   """What a block of seeds needs at one width; compiled when first called.
 
-  The data are an argument, not constants of the program.
+  The plan's engine is one that was chosen. The data are an argument, not
+  constants of the program.
   """
   method = sgd.Method(
     plan.optimizer(plan.lr_times_width / width),
@@ -80,6 +122,7 @@ def compile_unit(plan: Plan, width: int) -> Unit:
   )
   engine = engines.ENGINES[plan.engine](
     method,
+    width=width,
     step_size=plan.lr_times_width / width,
     record_steps=plan.record_steps,
     num_train_eval=plan.num_train_eval,
@@ -113,7 +156,7 @@ def compile_unit(plan: Plan, width: int) -> Unit:
     draw = jax.vmap(draw, (0, axis))
     start = jax.vmap(start, (0, 0, axis))
     weights = jax.vmap(weights, (0, 0, axis))
-    finish = jax.vmap(finish, (0, 0, 0, axis))
+    finish = jax.vmap(finish, (0, 0, axis))
   return Unit(
     engine.chunks,
     jax.jit(draw),
@@ -136,17 +179,14 @@ def run_block(
     state, begin = wait(unit.start(unit.draw(seeds, split), seeds, split))
   records = []
   for chunk in unit.chunks:
-    passed = None
+    passed: Any = None
     stages = zip(unit.stages.items(), chunk.arguments, strict=True)
     for (name, stage), argument in stages:
       with _phase(name) as wait:
         state, passed = wait(
           stage(state, passed, seeds, begin, split, argument)
         )
-    record = jax.tree.map(
-      lambda v: np.reshape(v, (len(block), -1))[:, chunk.recorded], passed
-    )
-    records.append(record)
+    records.append(_at_recorded(passed, len(block), chunk.recorded))
     tell(chunk.end / plan.num_steps)
   kept = unit.kept(state)
   del state, begin, passed  # a wide network needs their memory at the end
@@ -163,6 +203,17 @@ def run_block(
   if one:
     last = jax.tree.map(lambda v: v[None], last)
   return jax.tree.map(lambda *v: np.concatenate(v, axis=1), *records), last
+
+
+def _at_recorded(
+  record: runs.Record, num_seeds: int, recorded: np.ndarray
+) -> runs.Record:
+  """Arrays (seed, step) of a block's measurements, fetched."""
+
+  def one(values):
+    return np.reshape(values, (num_seeds, -1))[:, recorded]
+
+  return jax.tree.map(one, record)
 
 
 @contextlib.contextmanager

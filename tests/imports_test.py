@@ -32,7 +32,11 @@ LIBRARY = (
   'images',
   # Training: a step, a run, a block of seeds, a sweep.
   'sgd',
+  'blocks',
   'runs',
+  'gram',
+  'engines',
+  'cost',
   'units',
   'sweeps',
   # What is left on disk, and what it says of the paper.

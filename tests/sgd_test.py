@@ -187,14 +187,8 @@ class TrainTest(parameterized.TestCase):
     plan = method(self.batch_size)
     state = sgd.start(self.params.w, self.n, plan)
     for boundaries in ((0, 1), (1, 5), (5, 7)):
-      state, _ = sgd.advance(
-        self.key,
-        state,
-        self.params,
-        self.data,
-        jnp.asarray(boundaries),
-        method=plan,
-        observe=lambda params: 0,
+      state = sgd.advance(
+        self.key, state, self.params, self.data, *boundaries, method=plan
       )
     np.testing.assert_array_equal(state.w, trained.w)
 

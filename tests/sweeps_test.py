@@ -45,19 +45,17 @@ class RunTest(parameterized.TestCase):
     """What a run reports of its weights is what NumPy says of them."""
     data = split()
     keys = runs.seed_keys(jnp.asarray(0))
-    begin = runs.start(keys.init, data, width=30, num_classes=3, init_scale=1.0)
+    params = runs.init_params(
+      keys.init, width=30, dim=6, num_classes=3, scale=1.0
+    )
+    begin = runs.start(params, data)
     method = sgd.Method(optax.sgd(2.0), 5, 'epochs', sgd.true_gradient)
     state = sgd.start(begin.params.w, 25, method)
-    with mock.patch.object(runs, '_EVALUATED_AT_ONCE', 4 * 30):
-      state, record = runs.advance(
-        keys.order,
-        state,
-        begin,
-        data,
-        jnp.array([0, 6]),
-        method=method,
-        num_train_eval=11,
+    with mock.patch.object(runs, 'EVALUATED_AT_ONCE', 4 * 30):
+      state = sgd.advance(
+        keys.order, state, params, data.train, 0, 6, method=method
       )
+      record = runs.measure(state.w, begin, data, num_train_eval=11)
     (w0, a), w = begin.params, state.w
     for name, x, y in (
       ('test', *data.test),
@@ -72,20 +70,20 @@ class RunTest(parameterized.TestCase):
       )
       accuracy = np.mean(f.argmax(1) == y)
       record_of = record._asdict()
-      np.testing.assert_allclose(record_of[f'{name}_loss'][0], loss, rtol=1e-5)
+      np.testing.assert_allclose(record_of[f'{name}_loss'], loss, rtol=1e-5)
       np.testing.assert_allclose(
-        record_of[f'{name}_accuracy'][0], accuracy, rtol=1e-6
+        record_of[f'{name}_accuracy'], accuracy, rtol=1e-6
       )
     x = np.asarray(data.test.x)
     flips = np.mean((x @ w.T >= 0) != (x @ w0.T >= 0))
     self.assertGreater(flips, 0)
-    np.testing.assert_allclose(record.pattern_difference[0], flips, rtol=1e-6)
+    np.testing.assert_allclose(record.pattern_difference, flips, rtol=1e-6)
     np.testing.assert_allclose(
-      record.relative_distance[0],
+      record.relative_distance,
       np.linalg.norm(w - w0) / np.linalg.norm(w0),
       rtol=1e-5,
     )
-    last = runs.finish(w, begin, data, extra=None)
+    last = runs.finish(w, params, data, extra=None)
     for name, matrix in (('update', w - w0), ('weights', w)):
       value = last[f'singular_values_{name}']
       expected = np.linalg.svd(np.asarray(matrix, np.float64))[1]
@@ -102,9 +100,9 @@ class RunTest(parameterized.TestCase):
 
   def test_widths_start_independently(self):
     """A wide network does not repeat the rows of a narrow one."""
-    key, data = runs.seed_keys(jnp.asarray(0)).init, split()
+    key = runs.seed_keys(jnp.asarray(0)).init
     narrow, wide = (
-      runs.start(key, data, width=m, num_classes=3, init_scale=1.0).params.w
+      runs.init_params(key, width=m, dim=6, num_classes=3, scale=1.0).w
       for m in (16, 32)
     )
     correlation = np.corrcoef(narrow.ravel(), wide[:16].ravel())[0, 1]
@@ -115,8 +113,8 @@ class SweepTest(parameterized.TestCase):
   def test_labels(self):
     """Every axis carries its real values; step 0 is the initialisation."""
     ds = sweep()
-    self.assertEqual(ds.sizes, dict(width=2, seed=3, step=5, rank=12))
-    np.testing.assert_array_equal(ds.step, [0, 2, 4, 6, 9])
+    self.assertEqual(ds.sizes, dict(width=2, seed=3, step=6, rank=12))
+    np.testing.assert_array_equal(ds.step, [0, 2, 4, 6, 8, 9])
     np.testing.assert_array_equal(ds.width, [16, 24])
     np.testing.assert_array_equal(ds.seed, [0, 1, 2])
     first, last = ds.isel(step=0), ds.isel(step=-1)
@@ -302,7 +300,7 @@ class EvaluateTest(parameterized.TestCase):
     params = Params(jnp.asarray(w), jnp.asarray(a))
     p0 = network.pattern(-params.w, x)
     whole = runs.evaluate(params, Dataset(x, y), p0)
-    with mock.patch.object(runs, '_EVALUATED_AT_ONCE', 4 * 8):
+    with mock.patch.object(runs, 'EVALUATED_AT_ONCE', 4 * 8):
       pieces = runs.evaluate(params, Dataset(x, y), p0)
     np.testing.assert_allclose(pieces, whole, rtol=1e-6)
     self.assertEqual(whole[2], 1.0)

@@ -1,0 +1,161 @@
+"""What a run costs: FLOPs, bytes moved and memory of each engine, from shapes.
+
+One place decides which engine is the fastest and whether it fits. Times are
+compared, never promised: a machine is described by how many FLOPs it does while
+it moves a byte, and while it compiles.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import psutil
+
+from ossgd import blocks, gram, runs
+
+# Two EPYC cores were measured at 180 GFLOP/s and 20 GB/s; accelerators have 10
+# to 25 as well.
+_FLOPS_PER_BYTE = 10
+_FLOAT = 4
+# FLOPs in the time that compiling an engine takes, 1, 2 and 4 s there; counted
+# as if for five seeds, so that no seed's engine depends on how many are run.
+_COMPILATION = {'plain': 2e11 / 5, 'blocked': 4e11 / 5, 'gram': 8e11 / 5}
+
+
+class Shape(NamedTuple):
+  """The sizes of a run; the symbols are the paper's."""
+
+  width: int  # m
+  dim: int  # d
+  num_classes: int  # k
+  num_train: int  # N
+  num_test: int
+  num_train_eval: int
+  batch_size: int  # B; N with full batches
+  seeds_at_once: int
+
+
+class Work(NamedTuple):
+  """Of one run, all steps and measurements; not of its start and end."""
+
+  flops: float
+  bytes: float
+
+  @property
+  def time(self) -> float:
+    """In FLOPs: a byte moved takes as long as so many."""
+    return self.flops + _FLOPS_PER_BYTE * self.bytes
+
+
+def work(engine: str, shape: Shape, record_steps: np.ndarray) -> Work:
+  """What an engine computes and moves, as its module's docstring derives.
+
+  Args:
+    engine: 'plain', 'blocked' or 'gram'.
+    shape: the run's sizes.
+    record_steps: where it measures.
+  """
+  m, d, k = shape.width, shape.dim, shape.num_classes
+  batch = shape.batch_size
+  block = blocks.size(batch, m)
+  inside = 2 * batch**2 * m * block * (block - 1) / 2  # sums over earlier steps
+  block_bytes = _FLOAT * m * block * batch * (6 + block / 2)
+  if engine == 'gram':
+    n = shape.num_train + shape.num_test
+    chunks = list(gram.chunks(record_steps, block))
+    pieces = sum(c.recorded.shape[0] for c in chunks)
+    recorded = sum(int(c.recorded.sum()) for c in chunks)
+    update = 2 * n * block * batch * m
+    return Work(
+      len(chunks) * (update + inside) + recorded * 2 * n * k * m,
+      # H once a chunk from memory, and about three times a piece from cache.
+      _FLOAT * m * n * (2 * len(chunks) + 1.5 * (pieces + recorded))
+      + len(chunks) * block_bytes,
+    )
+  gaps = np.diff(record_steps, prepend=0)
+  steps = int(gaps.sum())
+  step = 4 * batch * d * m
+  if engine == 'blocked':
+    num_blocks = int(np.sum(-(-gaps // block)))
+    flops = num_blocks * (block * step + inside)
+    moved = num_blocks * (5 * _FLOAT * m * d + block_bytes)
+  else:
+    flops = steps * step
+    moved = steps * _FLOAT * m * (5 * d + 6 * batch)
+  examples = shape.num_test + shape.num_train_eval
+  passes = _FLOAT * m * (d + 4 * examples)
+  return Work(
+    flops + len(gaps) * 2 * examples * (d + k) * m,
+    moved + len(gaps) * passes,
+  )
+
+
+def memory(engine: str, shape: Shape) -> int:
+  """The most bytes a block of seeds holds at any time, about.
+
+  The largest of what training holds and what the spectra at the end hold; the
+  matrices of one weight or one pre-activation a unit are all that counts.
+  """
+  m, d = shape.width, shape.dim
+  weights = m * d
+  n = shape.num_train + shape.num_test
+  batch = blocks.size(shape.batch_size, m) * shape.batch_size
+  examples = min(runs.EVALUATED_AT_ONCE, n * m)
+  patterns = shape.num_test * m / _FLOAT  # one byte each
+  if engine == 'gram':
+    kept = shape.num_train * m
+    training = n * m + 2 * shape.num_train * m + 8 * batch * m
+    padded = m % gram.tile_width(m) > 0
+    start = (1 + padded) * weights + n * m + shape.num_train * m
+  else:
+    kept = weights
+    rows = batch if engine == 'blocked' else shape.batch_size
+    training = 3 * weights + 4 * rows * m + 2 * examples
+    start = 3 * weights
+  end = kept + 3 * weights
+  data = n * (2 * d + (shape.num_train if engine == 'gram' else 0))
+  floats = max(start, training, end) + patterns + data
+  return int(_FLOAT * floats) * shape.seeds_at_once
+
+
+def available() -> int:
+  """Bytes that a new run can have on the default device."""
+  stats = jax.devices()[0].memory_stats()
+  if stats and 'bytes_limit' in stats:
+    return stats['bytes_limit'] - stats['bytes_in_use']
+  return psutil.virtual_memory().available
+
+
+def choose(
+  candidates: tuple[str, ...],
+  shape: Shape,
+  record_steps: np.ndarray,
+  limit: int,
+) -> str:
+  """The engine that has the results first, of those that fit.
+
+  Args:
+    candidates: engines that are exact for the run.
+    shape: its sizes.
+    record_steps: where it measures.
+    limit: bytes.
+
+  Raises:
+    ValueError: none fits.
+  """
+  needed = {engine: memory(engine, shape) for engine in candidates}
+  fitting = [engine for engine in candidates if needed[engine] <= limit]
+  if not fitting:
+    engine = min(candidates, key=needed.__getitem__)
+    raise ValueError(
+      f'width {shape.width} needs about {needed[engine] / 1e9:.3g} GB with '
+      f'{shape.seeds_at_once} seed(s) at once (engine {engine}), but '
+      f'{limit / 1e9:.3g} GB are free; expected a run that fits: lower '
+      + ('seeds_at_once, ' if shape.seeds_at_once > 1 else '')
+      + 'widths, num_train or num_test'
+    )
+
+  def time(engine):
+    return _COMPILATION[engine] + work(engine, shape, record_steps).time
+
+  return min(fitting, key=time)
