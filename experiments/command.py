@@ -3,20 +3,27 @@
 import dataclasses
 import json
 import logging as stdlib_logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import tqdm
 import xarray as xr
 from absl import app, logging
 from matplotlib.figure import Figure
 
 from experiments import options
-from ossgd import claims, records
+from ossgd import claims, records, timing
 
 _SECONDS_BETWEEN_LOG_LINES = 15
+_COMPILING = (
+  '/jax/core/compile/jaxpr_to_mlir_module_duration',
+  '/jax/core/compile/backend_compile_duration',
+)
 
 
 class Experiment(NamedTuple):
@@ -84,10 +91,52 @@ class Progress:
       self._bar.close()
 
 
+class Stopwatch:
+  """Seconds of each part of the work, compilation apart from the rest.
+
+  Parts come from `jax.monitoring`: ossgd's own, and JAX's compilations, which
+  happen inside of them.
+  """
+
+  def __init__(self):
+    self.seconds: dict[str, float] = {}
+    self._compiled = 0.0  # since the end of the last part
+    jax.monitoring.register_event_duration_secs_listener(self._hear)
+
+  def _hear(self, event: str, duration_secs: float, **details: Any) -> None:
+    if event in _COMPILING:
+      self._compiled += duration_secs
+      self._add('compile', duration_secs)
+    elif event.startswith(timing.PREFIX):
+      name = event.removeprefix(timing.PREFIX)
+      # What was compiled before the part began is not taken from it.
+      self._add(name, max(0.0, duration_secs - self._compiled))
+      self._compiled = 0.0
+
+  def _add(self, part: str, seconds: float) -> None:
+    self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+
+  def report(self, total: float) -> dict[str, float]:
+    """Seconds by part; what is in none of them is `other`."""
+    parts = self.seconds | {'other': total - sum(self.seconds.values())}
+    return {part: round(seconds, 2) for part, seconds in parts.items()}
+
+
+def _cache_compilations() -> None:
+  """Keeps compiled programs for the next process, if no one else has chosen."""
+  config: Any = jax.config  # its options are attributes made at run time
+  if config.jax_compilation_cache_dir is None:
+    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    jax.config.update('jax_compilation_cache_dir', str(Path(home) / 'ossgd'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+
+
 def _execute(experiment: Experiment, call: options.Call) -> None:
   """Runs, saves, draws and reports; or shows again what is already there."""
   logging.set_verbosity(logging.INFO)
   stdlib_logging.getLogger('jax').setLevel(stdlib_logging.WARNING)
+  _cache_compilations()
+  stopwatch = Stopwatch()
   config = {
     'experiment': experiment.name,
     'settings': dataclasses.asdict(call.config),
@@ -118,8 +167,13 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
     claims.judge(claim, results) for claim in experiment.claims(results)
   ]
   report = f'# {experiment.name}\n\n{table}\n{claims.report(findings)}'
+  print(f'\n{table}\n{claims.summary(findings)}')
   if not done:
-    records.write_report(
-      call.out, config, report=report, figures=experiment.figures(results)
-    )
-  print(f'\n{table}\n{claims.summary(findings)}\nsee {call.out}')
+    with timing.part('plot'):
+      records.write_figures(call.out, experiment.figures(results))
+    total = progress.seconds()
+    seconds = stopwatch.report(total)
+    records.write_report(call.out, config, report=report, seconds=seconds)
+    parts = ', '.join(f'{part} {value:.1f}' for part, value in seconds.items())
+    logging.info('%.1f s: %s', total, parts)
+  print(f'see {call.out}')

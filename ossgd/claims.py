@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy.special
 import xarray as xr
 
 INF = float('inf')
@@ -62,7 +62,7 @@ def judge(claim: Claim, results: xr.Dataset) -> Finding:
       claim, mean, np.nan, (np.nan, np.nan), values.size, missing, 'undecided'
     )
   std = float(np.std(known, ddof=1))
-  half = scipy.stats.t.ppf(0.975, known.size - 1) * std / known.size**0.5
+  half = scipy.special.stdtrit(known.size - 1, 0.975) * std / known.size**0.5
   low, high = mean - half, mean + half
   verdict: Verdict
   if high <= claim.low or low >= claim.high:

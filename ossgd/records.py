@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 import ossgd
 
 RESULTS, CONFIG, REPORT = 'results.nc', 'config.json', 'report.md'
+SECONDS = 'seconds'  # in config.json
 _REMEDY = (
   'give another folder with --out, or replace what is there with --overwrite'
 )
@@ -81,6 +82,7 @@ def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
       f'{_REMEDY}'
     )
   previous = read_config(folder)
+  previous.pop(SECONDS, None)
   difference = _difference(previous, config)
   if difference:
     raise RecordError(f'{folder} holds other results ({difference}); {_REMEDY}')
@@ -101,28 +103,33 @@ def write_results(folder: Path, results: xr.Dataset) -> None:
     results.to_netcdf(path, engine='h5netcdf')
 
 
+def write_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
+  """Writes figures as PNG, by name without the ending."""
+  for name, figure in figures.items():
+    with replacing(folder / f'{name}.png') as path:
+      figure.savefig(path, format='png', dpi=150)
+
+
 def write_report(
   folder: Path,
   config: Mapping[str, Any],
   *,
   report: str,
-  figures: Mapping[str, Figure],
+  seconds: Mapping[str, float],
 ) -> None:
-  """Writes what is made of the results, and last what makes them complete.
+  """Writes the report, and last what makes a folder complete.
 
   Args:
-    folder: with the results.
-    config: JSON values.
+    folder: with the results and figures.
+    config: JSON values, as given to `prepare`.
     report: Markdown.
-    figures: by name, without the ending.
+    seconds: of each part of the work; two runs of one config differ in them.
   """
-  for name, figure in figures.items():
-    with replacing(folder / f'{name}.png') as path:
-      figure.savefig(path, format='png', dpi=150)
   with replacing(folder / REPORT) as path:
     path.write_text(report, encoding='utf-8')
   with replacing(folder / CONFIG) as path:
-    path.write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
+    text = json.dumps({**config, SECONDS: seconds}, indent=2)
+    path.write_text(text + '\n', encoding='utf-8')
 
 
 def read(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:

@@ -5,10 +5,8 @@ one chunk of steps to the next, so that progress can be told, memory stays that
 of one block, and all blocks of a width share one compilation.
 """
 
-import contextlib
 import functools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +15,7 @@ import numpy as np
 import optax
 import threadpoolctl
 
-from ossgd import cost, engines, runs, sgd
+from ossgd import cost, engines, runs, sgd, timing
 from ossgd.base import Split
 
 
@@ -174,7 +172,7 @@ def run_block(
   """One work unit: arrays (seed, step), and (seed, ...) of the last step."""
   one = plan.seeds_at_once == 1
   seeds = jnp.asarray(block[0] if one else block)
-  with _phase('start') as wait:
+  with timing.part('start') as wait:
     split = plan.draw(seeds) if plan.shared is None else plan.shared
     state, begin = wait(unit.start(unit.draw(seeds, split), seeds, split))
   records = []
@@ -182,7 +180,7 @@ def run_block(
     passed: Any = None
     stages = zip(unit.stages.items(), chunk.arguments, strict=True)
     for (name, stage), argument in stages:
-      with _phase(name) as wait:
+      with timing.part(name) as wait:
         state, passed = wait(
           stage(state, passed, seeds, begin, split, argument)
         )
@@ -193,7 +191,7 @@ def run_block(
   # LAPACK's own threads and XLA's wait for each other on a busy machine: one
   # decomposition was seen to take 10 s instead of 0.1 s.
   with (
-    _phase('spectrum') as wait,
+    timing.part('spectrum'),
     threadpoolctl.threadpool_limits(1, user_api='blas'),
   ):
     begun = unit.draw(seeds, split)
@@ -214,15 +212,3 @@ def _at_recorded(
     return np.reshape(values, (num_seeds, -1))[:, recorded]
 
   return jax.tree.map(one, record)
-
-
-@contextlib.contextmanager
-def _phase(name: str) -> Iterator[Callable]:
-  """Tells listeners of `jax.monitoring` how long a part of the work took.
-
-  Its `wait` blocks until what it is given has been computed.
-  """
-  begin = time.monotonic()
-  yield jax.block_until_ready
-  seconds = time.monotonic() - begin
-  jax.monitoring.record_event_duration_secs(f'/ossgd/{name}', seconds)

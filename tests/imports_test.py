@@ -37,6 +37,7 @@ LIBRARY = (
   'gram',
   'engines',
   'cost',
+  'timing',
   'units',
   'sweeps',
   # What is left on disk, and what it says of the paper.

@@ -67,7 +67,10 @@ class _Case(parameterized.TestCase):
   def write(self, config=CONFIG, report='all well\n', **figures):
     self.folder.mkdir(parents=True, exist_ok=True)
     records.write_results(self.folder, make_results())
-    records.write_report(self.folder, config, report=report, figures=figures)
+    records.write_figures(self.folder, figures)
+    records.write_report(
+      self.folder, config, report=report, seconds={'train': 1.5}
+    )
 
   def files(self) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in self.folder.iterdir()}
@@ -125,7 +128,10 @@ class WriteTest(_Case):
     self.write()
     records.write_results(self.folder, make_results())
     with self.assertRaises((OSError, TypeError)):
-      records.write_report(self.folder, CONFIG, **broken)
+      records.write_figures(self.folder, broken['figures'])
+      records.write_report(
+        self.folder, CONFIG, report=broken['report'], seconds={}
+      )
     self.assertEqual(set(self.files()), {'results.nc', 'report.md'})
     results = xr.load_dataset(self.folder / 'results.nc', engine='h5netcdf')
     xr.testing.assert_identical(results, make_results())

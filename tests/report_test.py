@@ -74,11 +74,15 @@ def write(folder: pathlib.Path, results=None, config=None) -> pathlib.Path:
   if results is None:
     results = make_results()
   records.write_results(folder, results)
+  records.write_figures(
+    folder,
+    {'figure1': Figure(figsize=(2, 1)), 'b': Figure(figsize=(8, 1))},
+  )
   records.write_report(
     folder,
     config or make_config(),
     report='| verdict |\n| --- |\n| **holds** |\n' * 99,
-    figures={'figure1': Figure(figsize=(2, 1)), 'b': Figure(figsize=(8, 1))},
+    seconds={},
   )
   return folder
 
