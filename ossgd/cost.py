@@ -77,7 +77,8 @@ def work(engine: str, shape: Shape, record_steps: np.ndarray) -> Work:
   step = 4 * batch * d * m
   if engine == 'blocked':
     num_blocks = int(np.sum(-(-gaps // block)))
-    flops = num_blocks * (block * step + inside)
+    own_gram = 2 * (block * batch) ** 2 * d
+    flops = num_blocks * (block * step + inside + own_gram)
     moved = num_blocks * (5 * _FLOAT * m * d + block_bytes)
   else:
     flops = steps * step

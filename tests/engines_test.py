@@ -1,0 +1,232 @@
+"""The fast engines against the plain one and against NumPy, step by step."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl.testing import parameterized
+
+from ossgd import blocks, gram, mixtures, sgd, sweeps
+from ossgd.base import Dataset, Params, Split
+from tests import oracles
+
+SPEC = mixtures.gaussian(num_classes=3, num_components=2, dim=20)
+STEP_SIZE = 0.1
+
+
+def problem(n=24, m=37, d=9, k=3):
+  """Params, a Split of two thirds, and the same in float64."""
+  w, a, x, y = oracles.problem(0, k=k, m=m, d=d, n=n)
+  y[:k] = np.arange(k)
+  cut = 2 * n // 3
+  split = Split(Dataset(x[:cut], y[:cut]), Dataset(x[cut:], y[cut:]))
+  return jax.tree.map(jnp.asarray, (Params(w, a), split))
+
+
+def descend(params, split, rows):
+  """Float64 weights after every step of eq. (1), given each step's rows."""
+  path = [np.asarray(params.w, np.float64)]
+  for batch in rows:
+    x, y = split.train.x[batch], split.train.y[batch]
+    gradient = oracles.gradient(path[-1], params.a, x, y)
+    path.append(path[-1] - STEP_SIZE * gradient)
+  return np.stack(path)
+
+
+@functools.cache
+def sweep(engine, **settings):
+  """Every step of a small sweep; a width of one tile and one of two."""
+  return sweeps.sweep(
+    SPEC,
+    engine=engine,
+    **dict(
+      dict(
+        widths=(48, 530),
+        num_seeds=2,
+        num_steps=23,
+        batch_size=6,
+        eval_growth=0,
+        num_train=50,
+        num_test=30,
+      ),
+      **settings,
+    ),
+  )
+
+
+class RecursionTest(parameterized.TestCase):
+  def test_updates_against_descent(self):
+    """U of a block of steps is what descent did, whichever steps are active."""
+    params, split = problem()
+    rows = np.array([[0, 3, 5], [3, 7, 9], [5, 0, 1], [2, 3, 4]])
+    active = np.array([True, True, False, True])
+    x = split.train.x[rows]
+    u, h = blocks.updates(
+      params.a,
+      jnp.einsum('sbd,md->sbm', x, params.w),
+      jnp.einsum('sbd,tcd->sbtc', x, x),
+      split.train.y[rows],
+      active,
+      STEP_SIZE,
+    )
+    path = descend(params, split, rows[active])
+    moved = np.einsum('sbm,sbd->smd', np.asarray(u, np.float64), x)
+    np.testing.assert_array_equal(moved[2], 0)
+    self.assertLess(
+      oracles.relative_error(moved[active], np.diff(path, axis=0)), 1e-5
+    )
+    for t, before in zip(np.flatnonzero(active), path[:-1], strict=True):
+      expected = np.asarray(x[t], np.float64) @ before.T
+      self.assertLess(oracles.relative_error(h[t], expected), 1e-5)
+
+  def test_blocked_against_descent(self):
+    """An interval that is no multiple of a block, across epochs."""
+    params, split = problem()
+    method = sgd.Method(optax.sgd(STEP_SIZE), 5, 'epochs', sgd.true_gradient)
+    key = jax.random.key(3)
+    num_train = len(split.train.y)
+    permutation = jnp.arange(num_train, dtype=jnp.int32)
+    rows, _ = blocks.next_rows(
+      key, jnp.arange(21), permutation, order='epochs', batch_size=5
+    )
+    state = sgd.start(params.w, num_train, method)
+    for first, end in ((0, 0), (0, 1), (1, 21)):
+      state = blocks.advance(
+        key,
+        state,
+        params,
+        split.train,
+        first,
+        end,
+        method=method,
+        step_size=STEP_SIZE,
+      )
+    expected = descend(params, split, rows)[-1]
+    self.assertLess(
+      oracles.relative_error(state.w - params.w, expected - params.w), 1e-5
+    )
+
+  def test_gram_against_descent(self):
+    """Weights, distance and patterns of the Gram engine, in two chunks."""
+    params, split = problem()
+    state, begin = gram.start(
+      jax.random.key(3),
+      params,
+      split,
+      num_steps=7,
+      order='epochs',
+      batch_size=5,
+    )
+    path = descend(params, split, np.asarray(begin.rows))
+    record_steps = np.array([0, 2, 3, 7])
+    distances, differences = [], []
+    for steps, recorded in gram.chunks(record_steps, 4):
+      state, trained = gram.train(
+        state, begin, split, steps, step_size=STEP_SIZE
+      )
+      state, record = gram.measure(
+        state, trained, begin, split, recorded, num_train_eval=None
+      )
+      distances.extend(record.relative_distance[recorded])
+      differences.extend(record.pattern_difference[recorded])
+    w = gram.weights(state.c, params, split)
+    moved = path - path[0]
+    self.assertLess(oracles.relative_error(w - params.w, moved[-1]), 1e-4)
+    expected = np.linalg.norm(moved, axis=(1, 2)) / np.linalg.norm(path[0])
+    np.testing.assert_allclose(distances, expected[record_steps], rtol=1e-4)
+    x = np.asarray(split.test.x, np.float64)
+    h = np.einsum('nd,tmd->tnm', x, path)
+    expected = np.mean((h >= 0) != (h[0] >= 0), axis=(1, 2))
+    np.testing.assert_allclose(differences, expected[record_steps], rtol=1e-5)
+    self.assertGreater(expected[-1], 0)
+
+
+class ChunksTest(parameterized.TestCase):
+  @parameterized.product(
+    record_steps=(
+      [0, 1, 2, 3, 4, 5],
+      [0, 1, 2, 4, 8, 16, 17],
+      [0, 3, 50, 53],
+      [0, 1000],
+      [0, 1],
+    ),
+    most=(1, 4, 16),
+  )
+  def test_every_step_once_and_recorded_in_time(self, record_steps, most):
+    """Active slots are all steps in order; a recorded one ends its piece."""
+    taken, recorded = [], []
+    for steps, ends in gram.chunks(np.array(record_steps), most):
+      self.assertLen(steps.step, most)
+      pieces = zip(
+        steps.step.reshape(len(ends), -1),
+        steps.active.reshape(len(ends), -1),
+        ends,
+        strict=True,
+      )
+      for step, active, end in pieces:
+        taken.extend(step[active])
+        if end:
+          recorded.append(len(taken))
+    self.assertEqual(taken, list(range(record_steps[-1])))
+    self.assertEqual(recorded, record_steps)
+
+  @parameterized.parameters(1, 7, 500, 512, 513, 4096, 1021, 1000, 16000)
+  def test_tiles(self, width):
+    """At most 512 units, and less than a tile of padding, divided the same."""
+    tile = gram.tile_width(width)
+    self.assertBetween(tile, 1, 512)
+    padded = width + -width % tile
+    self.assertLess(padded - width, tile)
+    self.assertEqual(gram.tile_width(padded), tile)
+
+
+class SameNumbersTest(parameterized.TestCase):
+  @parameterized.product(
+    engine=('blocked', 'gram'), order=('epochs', 'one_pass', 'full_batch')
+  )
+  def test_step_by_step(self, engine, order):
+    """Every measurement of every step, to float32 rounding."""
+    steps = 8 if order == 'one_pass' else 23
+    plain = sweep('plain', order=order, num_steps=steps)
+    fast = sweep(engine, order=order, num_steps=steps)
+    self.assertEqual(set(fast.engine.values), {engine})
+    for name in ('train_loss', 'test_loss', 'relative_distance'):
+      np.testing.assert_allclose(fast[name], plain[name], rtol=2e-5)
+    # A pre-activation next to zero may round to the other side.
+    np.testing.assert_allclose(
+      fast.pattern_difference, plain.pattern_difference, atol=2e-4
+    )
+    for name in ('train_accuracy', 'test_accuracy'):
+      np.testing.assert_allclose(fast[name], plain[name], atol=1e-6)
+    largest = float(plain.singular_values_weights.max())
+    for name in ('singular_values_update', 'singular_values_weights'):
+      np.testing.assert_allclose(fast[name], plain[name], atol=1e-5 * largest)
+
+  @parameterized.parameters('blocked', 'gram')
+  def test_sparse_records_and_seeds_side_by_side(self, engine):
+    """Other cuts of the same run, and vmap over seeds, change nothing."""
+    every = sweep('plain')
+    fast = sweep(engine, eval_every=5, seeds_at_once=2, num_train_eval=20)
+    same = every.sel(step=fast.step)
+    for name in ('test_loss', 'relative_distance'):
+      np.testing.assert_allclose(fast[name], same[name], rtol=2e-5)
+    some = sweep('plain', eval_every=5, num_train_eval=20)
+    np.testing.assert_allclose(fast.train_loss, some.train_loss, rtol=2e-5)
+
+
+class ChoiceTest(parameterized.TestCase):
+  @parameterized.parameters(
+    dict(optimizer=functools.partial(optax.sgd, momentum=0.9)),
+    dict(gradient_fn=sgd.pseudo_gradient),
+  )
+  def test_only_where_exact(self, **settings):
+    """Auto falls back to the definition; fast is refused."""
+    self.assertEqual(set(sweep('auto', **settings).engine.values), {'plain'})
+    with self.assertRaisesRegex(ValueError, 'engine fast is for optax.sgd'):
+      sweep('fast', **settings)
+
+  def test_unknown(self):
+    with self.assertRaisesRegex(ValueError, "engine is 'quick'; expected"):
+      sweep('quick')
