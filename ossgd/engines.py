@@ -8,9 +8,11 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from ossgd import blocks, gram, runs, sgd
+from ossgd.base import Dataset, Params, Split
 
 
 class Chunk(NamedTuple):
@@ -97,6 +99,48 @@ def on_gram(
     kept=lambda state: state.c,
     weights=gram.weights,
   )
+
+
+def skipping_zeros(engine: Engine, columns: np.ndarray) -> Engine:
+  """The same without coordinates that are zero in every example.
+
+  The gradient is zero there, so those weights stay as they were drawn; they
+  count in ||w(0)|| and in w(T), and in nothing else.
+
+  Args:
+    engine: for plain SGD.
+    columns: the other coordinates.
+  """
+
+  def narrow(params, split):
+    train, test = (
+      Dataset(data.x[:, columns], data.y) for data in (split.train, split.test)
+    )
+    return Params(params.w[:, columns], params.a), Split(train, test)
+
+  def start(key, params, split):
+    fewer, used = narrow(params, split)
+    state, begin = engine.start(key, fewer, used)
+    share = jnp.linalg.norm(fewer.w) / jnp.linalg.norm(params.w)
+    return state, (begin, used, share)
+
+  def on_used(stage):
+    def run(key, state, passed, begin, split, argument):
+      begin, used, share = begin
+      state, passed = stage(key, state, passed, begin, used, argument)
+      if isinstance(passed, runs.Record):
+        distance = share * passed.relative_distance
+        passed = passed._replace(relative_distance=distance)
+      return state, passed
+
+    return run
+
+  def weights(kept, params, split):
+    w = engine.weights(kept, *narrow(params, split))
+    return params.w.at[:, columns].set(w)
+
+  stages = {name: on_used(stage) for name, stage in engine.stages.items()}
+  return engine._replace(start=start, stages=stages, weights=weights)
 
 
 ENGINES: Mapping[str, Callable[..., Engine]] = {

@@ -157,6 +157,10 @@ def _source(
     transform=transform,
   )
   shared: Split | None = fixed if transform is None else None
+  columns = None
+  if shared is not None:
+    used = np.any(shared.train.x, axis=0) | np.any(shared.test.x, axis=0)
+    columns = None if used.all() else np.flatnonzero(used)
   return dict(
     num_classes=num_classes,
     dim=dim,
@@ -164,6 +168,7 @@ def _source(
     num_test=num_test,
     draw=draw,
     shared=shared,
+    columns=columns,
   )
 
 

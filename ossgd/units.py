@@ -41,6 +41,7 @@ class Plan(NamedTuple):
   engine: str  # auto, plain, fast, or a name of `engines.ENGINES`
   dim: int
   num_test: int
+  columns: np.ndarray | None  # those with a number in them, if not all
 
   @property
   def record_steps(self) -> np.ndarray:
@@ -80,7 +81,7 @@ def choose_engine(plan: Plan, width: int) -> str:
   full = plan.order == 'full_batch'
   shape = cost.Shape(
     width=width,
-    dim=plan.dim,
+    dim=plan.dim if plan.columns is None else len(plan.columns),
     num_classes=plan.num_classes,
     num_train=plan.num_train,
     num_test=plan.num_test,
@@ -125,6 +126,8 @@ def compile_unit(plan: Plan, width: int) -> Unit:
     record_steps=plan.record_steps,
     num_train_eval=plan.num_train_eval,
   )
+  if plan.engine != 'plain' and plan.columns is not None:
+    engine = engines.skipping_zeros(engine, plan.columns)
 
   def draw(seed, split):
     return runs.init_params(

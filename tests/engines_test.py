@@ -1,6 +1,7 @@
 """The fast engines against the plain one and against NumPy, step by step."""
 
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import optax
 from absl.testing import parameterized
 
-from ossgd import blocks, gram, mixtures, sgd, sweeps
+from ossgd import blocks, engines, gram, mixtures, sgd, sweeps
 from ossgd.base import Dataset, Params, Split
 from tests import oracles
 
@@ -214,6 +215,30 @@ class SameNumbersTest(parameterized.TestCase):
       np.testing.assert_allclose(fast[name], same[name], rtol=2e-5)
     some = sweep('plain', eval_every=5, num_train_eval=20)
     np.testing.assert_allclose(fast.train_loss, some.train_loss, rtol=2e-5)
+
+  @parameterized.parameters('blocked', 'gram')
+  def test_zero_columns(self, engine):
+    """Coordinates without a number change nothing, and are not computed."""
+    _, split = problem(n=60)
+    wide = jax.tree.map(
+      lambda v: (
+        jnp.insert(v, jnp.array([0, 4, 4]), 0.0, 1) if v.ndim > 1 else v
+      ),
+      split,
+    )
+    settings = dict(widths=(30,), num_seeds=2, num_steps=9, batch_size=5)
+    plain = sweeps.sweep(wide, engine='plain', **settings)
+    with mock.patch.object(
+      engines, 'skipping_zeros', wraps=engines.skipping_zeros
+    ) as used:
+      fast = sweeps.sweep(wide, engine=engine, **settings)
+    np.testing.assert_array_equal(
+      used.call_args.args[1], [1, 2, 3, 4, 7, 8, 9, 10, 11]
+    )
+    for name in ('test_loss', 'train_loss', 'relative_distance'):
+      np.testing.assert_allclose(fast[name], plain[name], rtol=2e-5)
+    for name in ('singular_values_update', 'singular_values_weights'):
+      np.testing.assert_allclose(fast[name], plain[name], atol=1e-6)
 
 
 class ChoiceTest(parameterized.TestCase):

@@ -48,7 +48,7 @@ LIBRARY = (
   'paper_claims',
 )
 # The same for experiments; every other file there is a script.
-SHARED_BY_SCRIPTS = ('options', 'training', 'command', 'gathering')
+SHARED_BY_SCRIPTS = ('options', 'training', 'command', 'gathering', 'rivals')
 DRAWING = ('records', 'plots', 'panels')
 
 SOURCES = {
@@ -186,6 +186,7 @@ class MannersTest(parameterized.TestCase):
     self.assertNotIn('tensorflow', tops)
     at_import = imported(top_level(SOURCES[name]))
     self.assertNotIn('tensorflow_datasets', at_import)
+    self.assertNotIn('torch', at_import)
     self.assertNotIn('matplotlib.pyplot', names)
     package, stem = name.split('.')
     if package == 'ossgd' and stem not in DRAWING:
@@ -197,11 +198,12 @@ class MannersTest(parameterized.TestCase):
     self.assertEqual(readers, {'experiments.options'})
 
   def test_dependencies_are_declared(self):
-    """A fresh install has everything that is imported."""
+    """A fresh install has all that is imported, but for the rivals' torch."""
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
     declared = {
       canonical(re.match(r'[\w.-]+', requirement)[0])
       for requirement in project['dependencies']
+      + project['optional-dependencies']['benchmark']
     }
     homes = importlib.metadata.packages_distributions()
     tops = {n.split('.')[0] for s in SOURCES.values() for n in imported(s)}

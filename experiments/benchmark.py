@@ -1,0 +1,331 @@
+"""Speed: the engines beside PyTorch, plain JAX and the machine's limit.
+
+All in one process, contenders taking turns, medians over repetitions. Ours
+train all of `num_steps` from w(0) to w(T), start and end included; what rivals
+take grows with the steps alone, so they train the first tenth, and are asked
+for ten times that. Needs PyTorch, which nothing else here does:
+
+  pip install torch && python -m experiments.benchmark
+"""
+
+import dataclasses
+import functools
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from experiments import command, rivals
+from experiments.options import option
+from ossgd import blocks, claims, components, mixtures, network, sweeps
+
+CONTENDERS: dict[str, Callable] = {
+  'fast': functools.partial(rivals.ours, name='fast'),
+  'plain': functools.partial(rivals.ours, name='plain'),
+  'jax loop': rivals.jax_loop,
+  'torch, 1 thread': functools.partial(
+    rivals.torch_script, compiled=False, threads=1
+  ),
+  'torch, 2 threads': functools.partial(
+    rivals.torch_script, compiled=False, threads=2
+  ),
+  'torch.compile, 2 threads': functools.partial(
+    rivals.torch_script, compiled=True, threads=2
+  ),
+}
+OURS = ('fast', 'plain')
+_SHORTER = 10  # how many times shorter rivals train
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Sizes of the work; the data are Section 7's, and MNIST's in shape."""
+
+  widths: tuple[int, ...] = option(
+    (1000, 4000, 16000), 'm, of the comparison with rivals.'
+  )
+  num_steps: int = option(400, 'T of one timed training.')
+  repetitions: int = option(5, 'Timed trainings of each, taking turns.')
+  growing_widths: tuple[int, ...] = option(
+    (1000, 4000, 16000, 64000, 250000, 1000000),
+    'm, of how time and memory grow; each in a process of its own.',
+  )
+
+
+PRESETS = {
+  'quick': {
+    'widths': (1000,),
+    'num_steps': 40,
+    'repetitions': 2,
+    'growing_widths': (1000, 4000),
+  }
+}
+
+
+def run(
+  config: Config, progress: sweeps.Progress = lambda fraction, label: None
+) -> xr.Dataset:
+  """Times everything; seconds in dims work, contender, repetition."""
+  works = [
+    (name, width)
+    for name in ('synthetic, every step', 'synthetic', 'MNIST shape')
+    for width in config.widths
+  ]
+  growing = growth_cases(config)
+  total = len(works) + len(growing)
+  parts = []
+  for i, (name, width) in enumerate(works):
+    progress(i / total, f'{name} m={width}')
+    parts.append(compare(name, width, config))
+  growth = []
+  for i, settings in enumerate(growing):
+    progress((len(works) + i) / total, f'growth {settings}')
+    growth.append(grown(settings, config.num_steps))
+  progress(1.0, 'done')
+  labels = [f'{name}, m = {width}' for name, width in works]
+  results = xr.concat(parts, xr.Variable('work', labels))
+  names = [
+    ', '.join(f'{key} = {value}' for key, value in settings.items())
+    for settings in growing
+  ]
+  return results.assign(
+    growth_seconds=('growth', [seconds for seconds, _ in growth]),
+    growth_bytes=('growth', [bytes_ for _, bytes_ in growth]),
+    growth_width=('growth', [settings['width'] for settings in growing]),
+  ).assign_coords(growth=names)
+
+
+def case_of(name: str, width: int, num_steps: int) -> rivals.Case:
+  """A piece of work by its name."""
+  mnist = name.startswith('MNIST')
+  spec = mixtures.gaussian(
+    num_classes=10, num_components=2, dim=784 if mnist else 1000
+  )
+  keys = jax.random.split(jax.random.key(0), 3)
+  draw = functools.partial(
+    mixtures.sample,
+    spec=spec,
+    num_train=10000 if mnist else 1000,
+    num_test=100 if mnist else 1000,
+  )
+  params = functools.partial(
+    network.init_params, width=width, dim=spec.dim, num_classes=10
+  )
+  return rivals.Case(
+    jax.jit(params)(keys[0]),
+    jax.jit(draw)(keys[1]),
+    keys[2],
+    batch_size=64 if mnist else 16,
+    num_steps=num_steps,
+    step_size=10 / width,
+    metrics=name.endswith('every step'),
+  )
+
+
+def compare(name: str, width: int, config: Config) -> xr.Dataset:
+  """Times all contenders at one piece of work, and the machine's limit."""
+  whole = case_of(name, width, config.num_steps)
+  part = whole._replace(num_steps=max(1, config.num_steps // _SHORTER))
+  scale = {c: whole.num_steps / part.num_steps for c in CONTENDERS}
+  scale |= dict.fromkeys(OURS, 1.0)
+  prepared, cold, weights = {}, [], {}
+  for contender, prepare in CONTENDERS.items():
+    begin = time.perf_counter()
+    prepared[contender] = prepare(whole if contender in OURS else part)
+    prepared[contender]()
+    cold.append(time.perf_counter() - begin)
+    weights[contender] = (
+      prepare(part)() if contender in OURS else prepared[contender]()
+    )
+  seconds = np.zeros((len(CONTENDERS), config.repetitions))
+  limits = np.zeros((2, config.repetitions))
+  for repetition in range(config.repetitions):
+    limits[:, repetition] = machine()
+    for i, (contender, train) in enumerate(prepared.items()):
+      begin = time.perf_counter()
+      train()
+      taken = time.perf_counter() - begin
+      seconds[i, repetition] = taken * scale[contender]
+  moved = np.linalg.norm(weights['plain'] - whole.params.w)
+  disagreement = [
+    np.linalg.norm(w - weights['plain']) / moved for w in weights.values()
+  ]
+  flops, bytes_ = unavoidable(whole)
+  return xr.Dataset(
+    {
+      'seconds': (('contender', 'repetition'), seconds),
+      'cold_seconds': ('contender', cold),
+      'disagreement': ('contender', disagreement),
+      'matmul_flops': ('repetition', limits[0]),
+      'copy_bandwidth': ('repetition', limits[1]),
+      'flops': ((), flops),
+      'bytes': ((), bytes_),
+    },
+    coords={'contender': list(CONTENDERS)},
+  )
+
+
+def unavoidable(case: rivals.Case) -> tuple[float, float]:
+  """FLOPs and bytes of one training that no exact engine of ours can save.
+
+  With metrics, every pre-activation moves by a batch and is summed into the
+  logits at every step, whole blocks of steps staying in cache. Without, the
+  weights (or pre-activations, whichever are fewer) meet every example twice.
+  """
+  shape = case.shape
+  n = shape.num_train + shape.num_test
+  m, batch, steps = shape.width, shape.batch_size, case.num_steps
+  num_blocks = steps / blocks.size(batch, m)
+  if case.metrics:
+    flops = 2 * n * m * (batch + shape.num_classes) * steps
+    return float(flops), 8.0 * n * m * num_blocks
+  rows = min(n, 2 * shape.dim)
+  return 2.0 * rows * m * batch * steps, 8.0 * m * shape.dim * num_blocks
+
+
+def machine() -> tuple[float, float]:
+  """Matmul FLOP/s and copied bytes/s (read and written), of large arrays."""
+  a = jnp.ones((3000, 3000))
+  b = jnp.ones(2**26)
+  matmul = jax.jit(functools.partial(jnp.matmul, precision='highest'))
+  copy = jax.jit(lambda x: x + 1)
+  taken = []
+  for f, args in ((matmul, (a, a)), (copy, (b,))):
+    jax.block_until_ready(f(*args))
+    begin = time.perf_counter()
+    jax.block_until_ready(f(*args))
+    taken.append(time.perf_counter() - begin)
+  return 2 * a.shape[0] ** 3 / taken[0], 2 * b.nbytes / taken[1]
+
+
+def growth_cases(config: Config) -> list[dict[str, int]]:
+  """Section 7's sizes with one of them changed at a time."""
+  usual = dict(width=4000, dim=1000, num_train=1000, num_seeds=1)
+  changes = [{'width': width} for width in config.growing_widths]
+  changes += [
+    {name: value}
+    for name, values in (
+      ('dim', (250, 4000)),
+      ('num_train', (250, 4000)),
+      ('num_seeds', (2, 4)),
+    )
+    for value in values
+  ]
+  return [usual | change for change in changes]
+
+
+def grown(settings: dict[str, int], num_steps: int) -> tuple[float, float]:
+  """Seconds of training and measuring, and the most memory, in a process."""
+  context = multiprocessing.get_context('spawn')
+  with context.Pool(1) as pool:
+    return pool.apply(_grown, (settings, num_steps))
+
+
+def _grown(settings: dict[str, int], num_steps: int) -> tuple[float, float]:
+  stopwatch = command.Stopwatch()
+  spec: components.Spec = mixtures.gaussian(
+    num_classes=10, num_components=2, dim=settings['dim']
+  )
+  sweeps.sweep(
+    spec,
+    widths=(settings['width'],),
+    num_seeds=settings['num_seeds'],
+    num_train=settings['num_train'],
+    num_steps=num_steps // _SHORTER,
+    eval_growth=0,
+    engine='gram',
+  )
+  parts = stopwatch.seconds
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  return (parts['train'] + parts['measure']) * _SHORTER, float(peak)
+
+
+def table(results: xr.Dataset) -> str:
+  """Medians, ratios to the fast engine and to the floor; then the growth."""
+  seconds = results.seconds.median('repetition')
+  peak = results.matmul_flops.median('repetition')
+  bandwidth = results.copy_bandwidth.median('repetition')
+  floor = np.maximum(results.flops / peak, results.bytes / bandwidth)
+  rows = []
+  for work in results.work.values:
+    own = float(seconds.sel(work=work, contender='fast'))
+    for contender in results.contender.values:
+      at = dict(work=work, contender=contender)
+      taken = float(seconds.sel(at))
+      over = f'{taken / float(floor.sel(work=work)):.1f}'
+      rows.append(
+        (
+          work,
+          contender,
+          f'{taken:.2f}',
+          f'{taken / own:.1f}',
+          over if contender in OURS else '',
+          f'{float(results.cold_seconds.sel(at)):.1f}',
+          f'{float(results.disagreement.sel(at)):.1e}',
+        )
+      )
+  header = (
+    'work',
+    'contender',
+    'seconds',
+    '/ fast',
+    '/ floor',
+    'first call, s',
+    'difference of w - w(0)',
+  )
+  growth = [
+    (
+      name,
+      f'{float(results.growth_seconds.sel(growth=name)):.2f}',
+      f'{float(results.growth_bytes.sel(growth=name)) / 1e9:.2f}',
+    )
+    for name in results.growth.values
+  ]
+  return (
+    f'Matmul {float(peak.median()) / 1e9:.0f} GFLOP/s, '
+    f'copy {float(bandwidth.median()) / 1e9:.0f} GB/s.\n\n'
+    + claims.markdown_table(header, rows)
+    + '\n'
+    + claims.markdown_table(('every step measured', 'seconds', 'GB'), growth)
+  )
+
+
+def figures(results: xr.Dataset) -> dict[str, Figure]:
+  """Time per unit and memory against width."""
+  per_width = results.drop_duplicates('growth').sortby('growth_width')
+  wide = per_width.where(
+    per_width.growth.str.contains(
+      'dim = 1000, num_train = 1000, num_seeds = 1'
+    ),
+    drop=True,
+  )
+  figure = Figure(figsize=(7, 3), layout='constrained')
+  left, right = figure.subplots(1, 2)
+  microseconds = 1e6 * wide.growth_seconds / wide.growth_width
+  left.plot(wide.growth_width, microseconds, 'o-', color='black')
+  left.set(xscale='log', xlabel='width m', ylabel='time per unit (µs)', ylim=0)
+  right.plot(wide.growth_width, wide.growth_bytes / 1e9, 's-', color='black')
+  right.set(
+    xscale='log', yscale='log', xlabel='width m', ylabel='peak memory (GB)'
+  )
+  return {'growth': figure}
+
+
+EXPERIMENT = command.Experiment(
+  'benchmark', Config, PRESETS, run, figures, table, claims=lambda ds: []
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Flags in, run folder out."""
+  command.main(EXPERIMENT, argv)
+
+
+if __name__ == '__main__':
+  main()
