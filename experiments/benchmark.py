@@ -10,8 +10,6 @@ for ten times that. Needs PyTorch, which nothing else here does:
 
 import dataclasses
 import functools
-import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 
@@ -19,11 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 
-from experiments import command, rivals
+from experiments import command, growth, rivals
 from experiments.options import option
-from ossgd import blocks, claims, components, mixtures, network, sweeps
+from ossgd import blocks, claims, mixtures, network, sweeps
 
 CONTENDERS: dict[str, Callable] = {
   'fast': functools.partial(rivals.ours, name='fast'),
@@ -77,16 +74,17 @@ def run(
     for name in ('synthetic, every step', 'synthetic', 'MNIST shape')
     for width in config.widths
   ]
-  growing = growth_cases(config)
+  growing = growth.cases(config.growing_widths)
   total = len(works) + len(growing)
   parts = []
   for i, (name, width) in enumerate(works):
     progress(i / total, f'{name} m={width}')
     parts.append(compare(name, width, config))
-  growth = []
+  grown = []
   for i, settings in enumerate(growing):
     progress((len(works) + i) / total, f'growth {settings}')
-    growth.append(grown(settings, config.num_steps))
+    steps = config.num_steps // _SHORTER
+    grown.append(growth.measure(settings, steps))
   progress(1.0, 'done')
   labels = [f'{name}, m = {width}' for name, width in works]
   results = xr.concat(parts, xr.Variable('work', labels))
@@ -95,8 +93,8 @@ def run(
     for settings in growing
   ]
   return results.assign(
-    growth_seconds=('growth', [seconds for seconds, _ in growth]),
-    growth_bytes=('growth', [bytes_ for _, bytes_ in growth]),
+    growth_seconds=('growth', [seconds for seconds, _ in grown]),
+    growth_bytes=('growth', [bytes_ for _, bytes_ in grown]),
     growth_width=('growth', [settings['width'] for settings in growing]),
   ).assign_coords(growth=names)
 
@@ -204,48 +202,6 @@ def machine() -> tuple[float, float]:
   return 2 * a.shape[0] ** 3 / taken[0], 2 * b.nbytes / taken[1]
 
 
-def growth_cases(config: Config) -> list[dict[str, int]]:
-  """Section 7's sizes with one of them changed at a time."""
-  usual = dict(width=4000, dim=1000, num_train=1000, num_seeds=1)
-  changes = [{'width': width} for width in config.growing_widths]
-  changes += [
-    {name: value}
-    for name, values in (
-      ('dim', (250, 4000)),
-      ('num_train', (250, 4000)),
-      ('num_seeds', (2, 4)),
-    )
-    for value in values
-  ]
-  return [usual | change for change in changes]
-
-
-def grown(settings: dict[str, int], num_steps: int) -> tuple[float, float]:
-  """Seconds of training and measuring, and the most memory, in a process."""
-  context = multiprocessing.get_context('spawn')
-  with context.Pool(1) as pool:
-    return pool.apply(_grown, (settings, num_steps))
-
-
-def _grown(settings: dict[str, int], num_steps: int) -> tuple[float, float]:
-  stopwatch = command.Stopwatch()
-  spec: components.Spec = mixtures.gaussian(
-    num_classes=10, num_components=2, dim=settings['dim']
-  )
-  sweeps.sweep(
-    spec,
-    widths=(settings['width'],),
-    num_seeds=settings['num_seeds'],
-    num_train=settings['num_train'],
-    num_steps=num_steps // _SHORTER,
-    eval_growth=0,
-    engine='gram',
-  )
-  parts = stopwatch.seconds
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-  return (parts['train'] + parts['measure']) * _SHORTER, float(peak)
-
-
 def table(results: xr.Dataset) -> str:
   """Medians, ratios to the fast engine and to the floor; then the growth."""
   seconds = results.seconds.median('repetition')
@@ -279,10 +235,10 @@ def table(results: xr.Dataset) -> str:
     'first call, s',
     'difference of w - w(0)',
   )
-  growth = [
+  growing = [
     (
       name,
-      f'{float(results.growth_seconds.sel(growth=name)):.2f}',
+      f'{1e3 * float(results.growth_seconds.sel(growth=name)):.1f}',
       f'{float(results.growth_bytes.sel(growth=name)) / 1e9:.2f}',
     )
     for name in results.growth.values
@@ -292,33 +248,18 @@ def table(results: xr.Dataset) -> str:
     f'copy {float(bandwidth.median()) / 1e9:.0f} GB/s.\n\n'
     + claims.markdown_table(header, rows)
     + '\n'
-    + claims.markdown_table(('every step measured', 'seconds', 'GB'), growth)
+    + claims.markdown_table(('every step measured', 'ms a step', 'GB'), growing)
   )
-
-
-def figures(results: xr.Dataset) -> dict[str, Figure]:
-  """Time per unit and memory against width."""
-  per_width = results.drop_duplicates('growth').sortby('growth_width')
-  wide = per_width.where(
-    per_width.growth.str.contains(
-      'dim = 1000, num_train = 1000, num_seeds = 1'
-    ),
-    drop=True,
-  )
-  figure = Figure(figsize=(7, 3), layout='constrained')
-  left, right = figure.subplots(1, 2)
-  microseconds = 1e6 * wide.growth_seconds / wide.growth_width
-  left.plot(wide.growth_width, microseconds, 'o-', color='black')
-  left.set(xscale='log', xlabel='width m', ylabel='time per unit (µs)', ylim=0)
-  right.plot(wide.growth_width, wide.growth_bytes / 1e9, 's-', color='black')
-  right.set(
-    xscale='log', yscale='log', xlabel='width m', ylabel='peak memory (GB)'
-  )
-  return {'growth': figure}
 
 
 EXPERIMENT = command.Experiment(
-  'benchmark', Config, PRESETS, run, figures, table, claims=lambda ds: []
+  'benchmark',
+  Config,
+  PRESETS,
+  run,
+  growth.figures,
+  table,
+  claims=lambda ds: [],
 )
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import psutil
 
-from ossgd import blocks, gram, runs
+from ossgd import blocks, chunks, runs
 
 # Two EPYC cores were measured at 180 GFLOP/s and 20 GB/s; accelerators have 10
 # to 25 as well.
@@ -62,15 +62,15 @@ def work(engine: str, shape: Shape, record_steps: np.ndarray) -> Work:
   block_bytes = _FLOAT * m * block * batch * (6 + block / 2)
   if engine == 'gram':
     n = shape.num_train + shape.num_test
-    chunks = list(gram.chunks(record_steps, block))
-    pieces = sum(c.recorded.shape[0] for c in chunks)
-    recorded = sum(int(c.recorded.sum()) for c in chunks)
+    planned = list(chunks.plan(record_steps, block))
+    pieces = sum(c.recorded.shape[0] for c in planned)
+    recorded = sum(int(c.recorded.sum()) for c in planned)
     update = 2 * n * block * batch * m
     return Work(
-      len(chunks) * (update + inside) + recorded * 2 * n * k * m,
+      len(planned) * (update + inside) + recorded * 2 * n * k * m,
       # H once a chunk from memory, and about three times a piece from cache.
-      _FLOAT * m * n * (2 * len(chunks) + 1.5 * (pieces + recorded))
-      + len(chunks) * block_bytes,
+      _FLOAT * m * n * (2 * len(planned) + 1.5 * (pieces + recorded))
+      + len(planned) * block_bytes,
     )
   gaps = np.diff(record_steps, prepend=0)
   steps = int(gaps.sum())
@@ -106,7 +106,7 @@ def memory(engine: str, shape: Shape) -> int:
   if engine == 'gram':
     kept = shape.num_train * m
     training = n * m + 2 * shape.num_train * m + 8 * batch * m
-    padded = m % gram.tile_width(m) > 0
+    padded = m % chunks.tile_width(m) > 0
     start = (1 + padded) * weights + n * m + shape.num_train * m
   else:
     kept = weights

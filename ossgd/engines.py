@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ossgd import blocks, gram, runs, sgd
+from ossgd import blocks, chunks, gram, runs, sgd
 from ossgd.base import Dataset, Params, Split
 
 
@@ -74,7 +74,7 @@ def on_gram(
   num_train_eval: int | None,
 ) -> Engine:
   """Pre-activations of all examples are its state."""
-  planned = gram.chunks(record_steps, blocks.size(method.batch_size, width))
+  planned = chunks.plan(record_steps, blocks.size(method.batch_size, width))
   start = functools.partial(
     gram.start,
     num_steps=int(record_steps[-1]),

@@ -20,18 +20,13 @@ A chunk of steps first finds its U from the batches alone, then goes through
 the units in tiles that stay in cache while H passes all its recorded steps.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ossgd import blocks, metrics, network, runs, sgd
-from ossgd.base import Dataset, Params, Split, matmul
-
-# At 2000 examples a tile of H has 4 MB: 512 was the fastest of 64 to 1024.
-_TILE = 512
+from ossgd import blocks, chunks, network, runs, sgd
+from ossgd.base import Params, Split, matmul
 
 
 class Start(NamedTuple):
@@ -54,68 +49,6 @@ class State(NamedTuple):
   squared_distance: jax.Array  # ||w - w(0)||_F^2
 
 
-class Steps(NamedTuple):
-  """The S slots of a chunk; one that is not used repeats a step."""
-
-  step: np.ndarray  # (S,) int
-  active: np.ndarray  # (S,) bool
-
-
-class Chunk(NamedTuple):
-  """Up to S steps, in P pieces of S / P; some end at a recorded step."""
-
-  steps: Steps
-  recorded: np.ndarray  # (P,) bool
-
-
-def chunks(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:
-  """Cuts a run at its recorded steps and into chunks of `most` slots.
-
-  The gaps between recorded steps decide how many slots a piece has: a power
-  of two, so that few shapes are compiled.
-  """
-  waiting: list[tuple[np.ndarray, bool]] = []
-  size = 1
-  begins = np.append(0, record_steps[:-1])
-  for begin, end in zip(begins, record_steps, strict=True):
-    num_parts = max(1, -(-(end - begin) // most))
-    parts = np.array_split(np.arange(begin, end), num_parts)
-    for part in parts:
-      needed = 1 << max(0, len(part) - 1).bit_length()
-      if waiting and (needed != size or len(waiting) * size == most):
-        yield _chunk(waiting, size, most)
-        waiting = []
-      size = needed
-      waiting.append((part, part is parts[-1]))
-  yield _chunk(waiting, size, most)
-
-
-def _chunk(
-  pieces: list[tuple[np.ndarray, bool]], size: int, most: int
-) -> Chunk:
-  """Pieces of up to `size` steps, and empty ones to make `most` slots."""
-  steps = np.zeros((most // size, size), int)
-  active = np.zeros(steps.shape, bool)
-  recorded = np.zeros(len(steps), bool)
-  last = 0
-  for i in range(len(steps)):
-    part, ends = pieces[i] if i < len(pieces) else (np.arange(0), False)
-    active[i, : len(part)] = True
-    recorded[i] = ends
-    last = part[-1] if len(part) else last
-    steps[i] = last
-    steps[i, : len(part)] = part
-  return Chunk(Steps(steps.ravel(), active.ravel()), recorded)
-
-
-def tile_width(width: int) -> int:
-  """Units in a tile: whole tiles if a width close to the best one divides."""
-  if width <= _TILE:
-    return width
-  fitting = (u for u in range(_TILE, _TILE // 2 - 1, -1) if width % u == 0)
-  return next(fitting, -(-width // -(-width // _TILE)))
-
-
 def start(
   key: jax.Array,
   params: Params,
@@ -136,7 +69,7 @@ def start(
     batch_size: B.
   """
   width = params.w.shape[0]
-  padding = -width % tile_width(width)
+  padding = -width % chunks.tile_width(width)
   w, a = params
   if padding:
     w = jnp.pad(w, ((0, padding), (0, 0)))
@@ -177,7 +110,12 @@ class Trained(NamedTuple):
 
 
 def train(
-  state: State, start: Start, split: Split, steps: Steps, *, step_size: float
+  state: State,
+  start: Start,
+  split: Split,
+  steps: chunks.Steps,
+  *,
+  step_size: float,
 ) -> tuple[State, Trained]:
   """Takes a chunk of steps, looking at its own batches only.
 
@@ -243,7 +181,7 @@ def measure(
     start,
   )
   at_ends = trained.squared_distances.reshape(pieces, -1)[:, -1]
-  record = _of_logits(logits, split, num_train_eval)._replace(
+  record = runs.measure_logits(logits, split, num_train_eval)._replace(
     pattern_difference=differences,
     relative_distance=jnp.sqrt(jnp.maximum(at_ends, 0)) / start.norm,
   )
@@ -285,7 +223,7 @@ def _pass_over_units(
   Returns:
     H after the chunk (n, M), logits (P, n, k), pattern differences (P,).
   """
-  width = tile_width(h.shape[1])
+  width = chunks.tile_width(h.shape[1])
   num_train = start.h.shape[0]
 
   def tile(i, carry):
@@ -323,24 +261,3 @@ def _pass_over_units(
     0, h.shape[1] // width, tile, (h, zeros, jnp.zeros(pieces))
   )
   return h, logits, flips / start.num_patterns
-
-
-def _of_logits(
-  logits: jax.Array, split: Split, num_train_eval: int | None
-) -> runs.Record:
-  """Accuracies and losses of each piece: logits (P, n, k)."""
-  num_train = split.train.x.shape[0]
-  train = Dataset(*(rows[:num_train_eval] for rows in split.train))
-
-  def one(f):
-    f_train, f_test = f[: len(train.y)], f[num_train:]
-    return runs.Record(
-      test_accuracy=metrics.accuracy(f_test, split.test.y),
-      test_loss=network.loss(f_test, split.test.y),
-      pattern_difference=None,
-      train_accuracy=metrics.accuracy(f_train, train.y),
-      train_loss=network.loss(f_train, train.y),
-      relative_distance=jnp.zeros(()),
-    )
-
-  return jax.vmap(one)(logits)

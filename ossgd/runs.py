@@ -103,6 +103,30 @@ def measure(
   )
 
 
+def measure_logits(
+  logits: jax.Array, split: Split, num_train_eval: int | None
+) -> Record:
+  """What logits alone say, several times: training examples first, (P, n, k).
+
+  Pattern difference and distance are left to be filled in.
+  """
+  num_train = split.train.x.shape[0]
+  train = Dataset(*(rows[:num_train_eval] for rows in split.train))
+
+  def one(f):
+    f_train, f_test = f[: len(train.y)], f[num_train:]
+    return Record(
+      test_accuracy=metrics.accuracy(f_test, split.test.y),
+      test_loss=network.loss(f_test, split.test.y),
+      pattern_difference=None,
+      train_accuracy=metrics.accuracy(f_train, train.y),
+      train_loss=network.loss(f_train, train.y),
+      relative_distance=jnp.zeros(()),
+    )
+
+  return jax.vmap(one)(logits)
+
+
 def evaluate(
   params: Params, data: Dataset, pattern: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:

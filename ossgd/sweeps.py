@@ -1,15 +1,13 @@
 """Widths by a loop, seeds side by side: from data to a labelled Dataset."""
 
-import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 import optax
 import xarray as xr
 
-from ossgd import arrays, components, metrics, mixtures, runs, sgd, units
+from ossgd import components, metrics, runs, sgd, supply, units
 from ossgd.base import Split
 
 # (fraction of the whole sweep that is done, the unit at work)
@@ -107,7 +105,7 @@ def sweep(
     seeds_at_once=at_once,
     extra=extra,
     engine=engine,
-    **_source(data, num_train, num_test, transform),
+    **supply.of(data, num_train, num_test, transform),
   )
   check(plan, widths, num_seeds, target)
   # Before any training: a width that does not fit is refused at once.
@@ -131,71 +129,6 @@ def sweep(
     rows.append(jax.tree.map(lambda *v: np.concatenate(v), *row))
   results = _label(rows, widths, seeds, plan.record_steps, target)
   return results.assign_coords(engine=('width', chosen))
-
-
-def _source(
-  data: components.Spec | Split | tuple,
-  num_train: int,
-  num_test: int,
-  transform: Callable[[jax.Array, Split], Split] | None,
-) -> dict[str, Any]:
-  """The part of a plan that says where a block of seeds has its data from."""
-  spec = data if isinstance(data, components.Spec) else None
-  if isinstance(data, components.Spec):
-    fixed, num_classes, dim = None, data.num_classes, data.dim
-  else:
-    fixed = data if isinstance(data, Split) else arrays.to_split(*data)
-    arrays.validate(fixed)
-    num_train, num_classes = len(fixed.train.y), int(fixed.train.y.max()) + 1
-    num_test, dim = len(fixed.test.y), fixed.train.x.shape[1]
-  draw = functools.partial(
-    _draw,
-    fixed=fixed,
-    spec=spec,
-    num_train=num_train,
-    num_test=num_test,
-    transform=transform,
-  )
-  shared: Split | None = fixed if transform is None else None
-  columns = None
-  if shared is not None:
-    used = np.any(shared.train.x, axis=0) | np.any(shared.test.x, axis=0)
-    columns = None if used.all() else np.flatnonzero(used)
-  return dict(
-    num_classes=num_classes,
-    dim=dim,
-    num_train=num_train,
-    num_test=num_test,
-    draw=draw,
-    shared=shared,
-    columns=columns,
-  )
-
-
-@functools.partial(
-  jax.jit, static_argnames=('spec', 'num_train', 'num_test', 'transform')
-)
-def _draw(
-  seeds: jax.Array,
-  *,
-  fixed: Split | None,
-  spec: components.Spec | None,
-  num_train: int,
-  num_test: int,
-  transform: Callable[[jax.Array, Any], Split] | None,
-) -> Split:
-  """The data of one seed, or of a block of them."""
-
-  def one(seed):
-    keys = runs.seed_keys(seed)
-    split = fixed
-    if spec is not None:
-      split = mixtures.sample(
-        keys.data, spec, num_train=num_train, num_test=num_test
-      )
-    return split if transform is None else transform(keys.transform, split)
-
-  return jax.vmap(one)(seeds) if seeds.ndim else one(seeds)
 
 
 def check(

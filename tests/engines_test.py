@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from absl.testing import parameterized
 
-from ossgd import blocks, engines, gram, mixtures, sgd, sweeps
+from ossgd import blocks, chunks, engines, gram, mixtures, sgd, sweeps
 from ossgd.base import Dataset, Params, Split
 from tests import oracles
 
@@ -123,7 +123,7 @@ class RecursionTest(parameterized.TestCase):
     path = descend(params, split, np.asarray(begin.rows))
     record_steps = np.array([0, 2, 3, 7])
     distances, differences = [], []
-    for steps, recorded in gram.chunks(record_steps, 4):
+    for steps, recorded in chunks.plan(record_steps, 4):
       state, trained = gram.train(
         state, begin, split, steps, step_size=STEP_SIZE
       )
@@ -158,7 +158,7 @@ class ChunksTest(parameterized.TestCase):
   def test_every_step_once_and_recorded_in_time(self, record_steps, most):
     """Active slots are all steps in order; a recorded one ends its piece."""
     taken, recorded = [], []
-    for steps, ends in gram.chunks(np.array(record_steps), most):
+    for steps, ends in chunks.plan(np.array(record_steps), most):
       self.assertLen(steps.step, most)
       pieces = zip(
         steps.step.reshape(len(ends), -1),
@@ -176,11 +176,11 @@ class ChunksTest(parameterized.TestCase):
   @parameterized.parameters(1, 7, 500, 512, 513, 4096, 1021, 1000, 16000)
   def test_tiles(self, width):
     """At most 512 units, and less than a tile of padding, divided the same."""
-    tile = gram.tile_width(width)
+    tile = chunks.tile_width(width)
     self.assertBetween(tile, 1, 512)
     padded = width + -width % tile
     self.assertLess(padded - width, tile)
-    self.assertEqual(gram.tile_width(padded), tile)
+    self.assertEqual(chunks.tile_width(padded), tile)
 
 
 class SameNumbersTest(parameterized.TestCase):

@@ -33,12 +33,14 @@ LIBRARY = (
   # Training: a step, a run, a block of seeds, a sweep.
   'sgd',
   'blocks',
+  'chunks',
   'runs',
   'gram',
   'engines',
   'cost',
   'timing',
   'units',
+  'supply',
   'sweeps',
   # What is left on disk, and what it says of the paper.
   'records',
@@ -48,7 +50,14 @@ LIBRARY = (
   'paper_claims',
 )
 # The same for experiments; every other file there is a script.
-SHARED_BY_SCRIPTS = ('options', 'training', 'command', 'gathering', 'rivals')
+SHARED_BY_SCRIPTS = (
+  'options',
+  'training',
+  'command',
+  'gathering',
+  'rivals',
+  'growth',
+)
 DRAWING = ('records', 'plots', 'panels')
 
 SOURCES = {

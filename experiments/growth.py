@@ -1,0 +1,74 @@
+"""How time and memory grow with the sizes of a run."""
+
+import multiprocessing
+import resource
+from collections.abc import Sequence
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from experiments import command
+from ossgd import mixtures, sweeps
+
+
+def cases(widths: Sequence[int]) -> list[dict[str, int]]:
+  """Section 7's sizes with one of them changed at a time."""
+  usual = dict(width=4000, dim=1000, num_train=1000, num_seeds=1)
+  changes = [{'width': width} for width in widths]
+  changes += [
+    {name: value}
+    for name, values in (
+      ('dim', (250, 4000)),
+      ('num_train', (250, 4000)),
+      ('num_seeds', (2, 4)),
+    )
+    for value in values
+  ]
+  return [usual | change for change in changes]
+
+
+def measure(settings: dict[str, int], num_steps: int) -> tuple[float, float]:
+  """Seconds a step, measured every step, and the most bytes, of a process."""
+  context = multiprocessing.get_context('spawn')
+  with context.Pool(1) as pool:
+    return pool.apply(_measure, (settings, num_steps))
+
+
+def _measure(settings: dict[str, int], num_steps: int) -> tuple[float, float]:
+  stopwatch = command.Stopwatch()
+  spec = mixtures.gaussian(
+    num_classes=10, num_components=2, dim=settings['dim']
+  )
+  sweeps.sweep(
+    spec,
+    widths=(settings['width'],),
+    num_seeds=settings['num_seeds'],
+    num_train=settings['num_train'],
+    num_steps=num_steps,
+    eval_growth=0,
+    engine='gram',
+  )
+  parts = stopwatch.seconds
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  return (parts['train'] + parts['measure']) / num_steps, float(peak)
+
+
+def figures(results: xr.Dataset) -> dict[str, Figure]:
+  """Time per unit and memory against width."""
+  per_width = results.drop_duplicates('growth').sortby('growth_width')
+  wide = per_width.where(
+    per_width.growth.str.contains(
+      'dim = 1000, num_train = 1000, num_seeds = 1'
+    ),
+    drop=True,
+  )
+  figure = Figure(figsize=(7, 3), layout='constrained')
+  left, right = figure.subplots(1, 2)
+  microseconds = 1e6 * wide.growth_seconds / wide.growth_width
+  left.plot(wide.growth_width, microseconds, 'o-', color='black')
+  left.set(xscale='log', xlabel='width m', ylabel='time per unit (µs)', ylim=0)
+  right.plot(wide.growth_width, wide.growth_bytes / 1e9, 's-', color='black')
+  right.set(
+    xscale='log', yscale='log', xlabel='width m', ylabel='peak memory (GB)'
+  )
+  return {'growth': figure}

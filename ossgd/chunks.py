@@ -1,0 +1,71 @@
+"""How the Gram engine cuts a run: steps into chunks, units into tiles."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+# At 2000 examples a tile of H has 4 MB: 512 was the fastest of 64 to 1024.
+_TILE = 512
+
+
+class Steps(NamedTuple):
+  """The S slots of a chunk; one that is not used repeats a step."""
+
+  step: np.ndarray  # (S,) int
+  active: np.ndarray  # (S,) bool
+
+
+class Chunk(NamedTuple):
+  """Up to S steps, in P pieces of S / P; some end at a recorded step."""
+
+  steps: Steps
+  recorded: np.ndarray  # (P,) bool
+
+
+def plan(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:
+  """Cuts a run at its recorded steps and into chunks of `most` slots.
+
+  The gaps between recorded steps decide how many slots a piece has: a power
+  of two, so that few shapes are compiled.
+  """
+  waiting: list[tuple[np.ndarray, bool]] = []
+  size = 1
+  begins = np.append(0, record_steps[:-1])
+  for begin, end in zip(begins, record_steps, strict=True):
+    num_parts = max(1, -(-(end - begin) // most))
+    parts = np.array_split(np.arange(begin, end), num_parts)
+    for part in parts:
+      needed = 1 << max(0, len(part) - 1).bit_length()
+      if waiting and (needed != size or len(waiting) * size == most):
+        yield _chunk(waiting, size, most)
+        waiting = []
+      size = needed
+      waiting.append((part, part is parts[-1]))
+  yield _chunk(waiting, size, most)
+
+
+def _chunk(
+  pieces: list[tuple[np.ndarray, bool]], size: int, most: int
+) -> Chunk:
+  """Pieces of up to `size` steps, and empty ones to make `most` slots."""
+  steps = np.zeros((most // size, size), int)
+  active = np.zeros(steps.shape, bool)
+  recorded = np.zeros(len(steps), bool)
+  last = 0
+  for i in range(len(steps)):
+    part, ends = pieces[i] if i < len(pieces) else (np.arange(0), False)
+    active[i, : len(part)] = True
+    recorded[i] = ends
+    last = part[-1] if len(part) else last
+    steps[i] = last
+    steps[i, : len(part)] = part
+  return Chunk(Steps(steps.ravel(), active.ravel()), recorded)
+
+
+def tile_width(width: int) -> int:
+  """Units in a tile: whole tiles if a width close to the best one divides."""
+  if width <= _TILE:
+    return width
+  fitting = (u for u in range(_TILE, _TILE // 2 - 1, -1) if width % u == 0)
+  return next(fitting, -(-width // -(-width // _TILE)))

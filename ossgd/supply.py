@@ -1,0 +1,86 @@
+"""Where the seeds of a sweep have their data from."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from ossgd import arrays, components, mixtures, runs
+from ossgd.base import Split
+
+
+def of(
+  data: components.Spec | Split | tuple,
+  num_train: int,
+  num_test: int,
+  transform: Callable[[jax.Array, Split], Split] | None,
+) -> dict[str, Any]:
+  """The part of a `units.Plan` that says where seeds have their data from.
+
+  Args:
+    data: a mixture spec, a Split, or arrays, as for `sweeps.sweep`.
+    num_train: examples to draw for training, where data is a spec.
+    num_test: examples to draw for testing, where data is a spec.
+    transform: (key, split) -> split, if any.
+
+  Raises:
+    ValueError: the data are not what they should be.
+  """
+  spec = data if isinstance(data, components.Spec) else None
+  if isinstance(data, components.Spec):
+    fixed, num_classes, dim = None, data.num_classes, data.dim
+  else:
+    fixed = data if isinstance(data, Split) else arrays.to_split(*data)
+    arrays.validate(fixed)
+    num_train, num_classes = len(fixed.train.y), int(fixed.train.y.max()) + 1
+    num_test, dim = len(fixed.test.y), fixed.train.x.shape[1]
+  draw = functools.partial(
+    _draw,
+    fixed=fixed,
+    spec=spec,
+    num_train=num_train,
+    num_test=num_test,
+    transform=transform,
+  )
+  shared: Split | None = fixed if transform is None else None
+  columns = None
+  if shared is not None:
+    used = np.any(shared.train.x, axis=0) | np.any(shared.test.x, axis=0)
+    columns = None if used.all() else np.flatnonzero(used)
+  return dict(
+    num_classes=num_classes,
+    dim=dim,
+    num_train=num_train,
+    num_test=num_test,
+    draw=draw,
+    shared=shared,
+    columns=columns,
+  )
+
+
+@functools.partial(
+  jax.jit, static_argnames=('spec', 'num_train', 'num_test', 'transform')
+)
+def _draw(
+  seeds: jax.Array,
+  *,
+  fixed: Split | None,
+  spec: components.Spec | None,
+  num_train: int,
+  num_test: int,
+  transform: Callable[[jax.Array, Any], Split] | None,
+) -> Split:
+  """The data of one seed, or of a block of them."""
+
+  def one(seed):
+    keys = runs.seed_keys(seed)
+    split = fixed
+    if spec is not None:
+      split = mixtures.sample(
+        keys.data, spec, num_train=num_train, num_test=num_test
+      )
+    return split if transform is None else transform(keys.transform, split)
+
+  return jax.vmap(one)(seeds) if seeds.ndim else one(seeds)
