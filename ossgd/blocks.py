@@ -97,6 +97,27 @@ def updates(
   return jnp.stack(taken), jnp.stack(current)
 
 
+def squared_distances(
+  u: jax.Array, moved: jax.Array, gram: jax.Array
+) -> jax.Array:
+  """What each step of a block adds to ||W - W(0)||^2.
+
+  sum_{s in batch} <u_s, 2 (h_s(t) - h_s(0)) + (X_t X_t^T U_t)_s>
+
+  Args:
+    u: U, (S, B, m).
+    moved: h_t less the same at w(0), (S, B, m).
+    gram: X_t X_u^T, (S, B, S, B).
+
+  Returns:
+    (S,).
+  """
+  steps = jnp.arange(u.shape[0])
+  own = gram[steps, :, steps]  # (S, B, B)
+  products = jax.vmap(lambda u: matmul(u, u.T))(u)
+  return 2 * jnp.sum(u * moved, (1, 2)) + jnp.sum(own * products, (1, 2))
+
+
 def advance(
   key: jax.Array,
   state: sgd.State,

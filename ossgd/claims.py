@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-import scipy.special
 import xarray as xr
 
 INF = float('inf')
@@ -61,6 +60,8 @@ def judge(claim: Claim, results: xr.Dataset) -> Finding:
     return Finding(
       claim, mean, np.nan, (np.nan, np.nan), values.size, missing, 'undecided'
     )
+  import scipy.special  # half a second that --help need not wait
+
   std = float(np.std(known, ddof=1))
   half = scipy.special.stdtrit(known.size - 1, 0.975) * std / known.size**0.5
   low, high = mean - half, mean + half

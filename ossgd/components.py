@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ossgd import base
-from ossgd.separation import arrangement
 
 Probabilities = tuple[tuple[float, ...], ...]
 
@@ -115,6 +114,9 @@ class Bounded(Spec):
 
   def _arrangement(self) -> np.ndarray:
     """The centres up to rotation; worked out once and cached."""
+    # SciPy's optimizers take as long to import as JAX: only who needs them.
+    from ossgd.separation import arrangement
+
     return arrangement(
       self.num_classes,
       self.num_components,

@@ -141,7 +141,7 @@ def train(
     steps.active,
     step_size,
   )
-  moved = _squared_distances(u, h - start.h[flat].reshape(shape), among)
+  moved = blocks.squared_distances(u, h - start.h[flat].reshape(shape), among)
   distances = state.squared_distance + jnp.cumsum(moved)
   u = u.reshape(flat.shape[0], -1)
   state = State(state.h, state.c.at[flat].add(u), distances[-1])
@@ -192,16 +192,6 @@ def weights(state_c: jax.Array, params: Params, split: Split) -> jax.Array:
   """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> (m, d)."""
   c = state_c[:, : params.w.shape[0]]
   return params.w + matmul(c.T, split.train.x)
-
-
-def _squared_distances(
-  u: jax.Array, moved: jax.Array, gram: jax.Array
-) -> jax.Array:
-  """What each step adds to ||W - W(0)||^2: u, moved (S, B, m) -> (S,)."""
-  steps = jnp.arange(u.shape[0])
-  own = gram[steps, :, steps]  # (S, B, B)
-  products = jax.vmap(lambda u: matmul(u, u.T))(u)
-  return 2 * jnp.sum(u * moved, (1, 2)) + jnp.sum(own * products, (1, 2))
 
 
 def _pass_over_units(
