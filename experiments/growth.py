@@ -1,7 +1,7 @@
 """How time and memory grow with the sizes of a run."""
 
 import multiprocessing
-import resource
+import pathlib
 from collections.abc import Sequence
 
 import xarray as xr
@@ -49,8 +49,10 @@ def _measure(settings: dict[str, int], num_steps: int) -> tuple[float, float]:
     engine='gram',
   )
   parts = stopwatch.seconds
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-  return (parts['train'] + parts['measure']) / num_steps, float(peak)
+  # Not getrusage: its maximum is that of the parent, if that was larger.
+  status = pathlib.Path('/proc/self/status').read_text().splitlines()
+  (peak,) = (line.split()[1] for line in status if line.startswith('VmHWM'))
+  return (parts['train'] + parts['measure']) / num_steps, 1024.0 * int(peak)
 
 
 def figures(results: xr.Dataset) -> dict[str, Figure]:
