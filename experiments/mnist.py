@@ -41,7 +41,13 @@ class Config(training.Config):
 
 
 PRESETS = {
-  'quick': {'widths': (500, 1000, 2000), 'num_seeds': 3, 'num_steps': 2000}
+  'quick': {
+    'widths': (500, 1000, 2000),
+    'num_seeds': 3,
+    'num_steps': 1000,
+    'eval_every': 50,
+    'num_train_eval': 1000,
+  }
 }
 
 
