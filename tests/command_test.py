@@ -130,6 +130,13 @@ class SyntheticTest(_Case):
     self.assertEqual(config['settings']['widths'], [32, 64])
     self.assertEqual(config['settings']['center_scale'], 5.0)
     self.assertEqual(config['environment'], records.environment())
+    seconds = config.pop('seconds')
+    self.assertContainsSubset(
+      {'compile', 'start', 'train', 'measure', 'spectrum', 'plot', 'other'},
+      seconds,
+    )
+    self.assertGreaterEqual(min(seconds.values()), 0)
+    self.assertGreater(sum(seconds.values()), results.attrs['seconds'])
     self.assertEqual(json.loads(results.attrs['config']), config)
     self.assertEqual(results.attrs['num_patterns'], 3 * 2)
     self.assertEqual(
