@@ -66,13 +66,10 @@ def ours(case: Case, name: str) -> Contender:
   method = sgd.Method(
     optax.sgd(case.step_size), case.batch_size, 'epochs', sgd.true_gradient
   )
-  engine = engines.ENGINES[name](
-    method,
-    width=case.shape.width,
-    step_size=case.step_size,
-    record_steps=case.record_steps,
-    num_train_eval=None,
+  settings = engines.Settings(
+    method, case.shape.width, case.step_size, case.record_steps, None
   )
+  engine = engines.ENGINES[name](settings)
   stages = [jax.jit(f, donate_argnums=1) for f in engine.stages.values()]
   if not case.metrics and name != 'gram':
     del stages[1:]  # on the Gram matrix, measuring moves the state as well

@@ -91,7 +91,7 @@ def work(engine: str, shape: Shape, record_steps: np.ndarray) -> Work:
   )
 
 
-def memory(engine: str, shape: Shape) -> int:
+def memory(engine: str, shape: Shape, num_steps: int) -> int:
   """The most bytes a block of seeds holds at any time, about.
 
   The largest of what training holds and what the spectra at the end hold; the
@@ -114,7 +114,9 @@ def memory(engine: str, shape: Shape) -> int:
     training = 3 * weights + 4 * rows * m + 2 * examples
     start = 3 * weights
   end = kept + 3 * weights
-  data = n * (2 * d + (shape.num_train if engine == 'gram' else 0))
+  data = n * 2 * d
+  if engine == 'gram':  # the Gram matrix, and the order of all steps
+    data += n * shape.num_train + num_steps * shape.batch_size
   floats = max(start, training, end) + patterns + data
   return int(_FLOAT * floats) * shape.seeds_at_once
 
@@ -144,7 +146,7 @@ def choose(
   Raises:
     ValueError: none fits.
   """
-  needed = {engine: memory(engine, shape) for engine in candidates}
+  needed = {e: memory(e, shape, int(record_steps[-1])) for e in candidates}
   fitting = [engine for engine in candidates if needed[engine] <= limit]
   if not fitting:
     engine = min(candidates, key=needed.__getitem__)

@@ -35,45 +35,33 @@ class Engine(NamedTuple):
   weights: Callable  # (kept, Params at w(0), split) -> w(T)
 
 
-def plain(
-  method: sgd.Method,
-  *,
-  width: int,
-  step_size: float,
-  record_steps: np.ndarray,
-  num_train_eval: int | None,
-) -> Engine:
+class Settings(NamedTuple):
+  """What an engine is made of."""
+
+  method: sgd.Method
+  width: int
+  step_size: float  # eta, as the method's optimizer has it
+  record_steps: np.ndarray
+  num_train_eval: int | None
+
+
+def plain(settings: Settings) -> Engine:
   """Any optimizer and gradient."""
-  del width, step_size  # the optimizer knows
-  advance = functools.partial(sgd.advance, method=method)
-  return _on_weights(method, advance, record_steps, num_train_eval)
+  advance = functools.partial(sgd.advance, method=settings.method)
+  return _on_weights(settings, advance)
 
 
-def blocked(
-  method: sgd.Method,
-  *,
-  width: int,
-  step_size: float,
-  record_steps: np.ndarray,
-  num_train_eval: int | None,
-) -> Engine:
+def blocked(settings: Settings) -> Engine:
   """Several steps at a time; the weights are its state as well."""
-  del width
   advance = functools.partial(
-    blocks.advance, method=method, step_size=step_size
+    blocks.advance, method=settings.method, step_size=settings.step_size
   )
-  return _on_weights(method, advance, record_steps, num_train_eval)
+  return _on_weights(settings, advance)
 
 
-def on_gram(
-  method: sgd.Method,
-  *,
-  width: int,
-  step_size: float,
-  record_steps: np.ndarray,
-  num_train_eval: int | None,
-) -> Engine:
+def on_gram(settings: Settings) -> Engine:
   """Pre-activations of all examples are its state."""
+  method, width, step_size, record_steps, num_train_eval = settings
   planned = chunks.plan(record_steps, blocks.size(method.batch_size, width))
   start = functools.partial(
     gram.start,
@@ -150,17 +138,12 @@ ENGINES: Mapping[str, Callable[..., Engine]] = {
 }
 
 
-def _on_weights(
-  method: sgd.Method,
-  advance: Callable,
-  record_steps: np.ndarray,
-  num_train_eval: int | None,
-) -> Engine:
+def _on_weights(settings: Settings, advance: Callable) -> Engine:
   """An engine whose state has w: one chunk from a recorded step to the next."""
 
   def start(key, params, split):
     del key
-    state = sgd.start(params.w, split.train.x.shape[0], method)
+    state = sgd.start(params.w, split.train.x.shape[0], settings.method)
     return state, runs.start(params, split)
 
   def train(key, state, passed, begin, split, ends):
@@ -170,14 +153,14 @@ def _on_weights(
   def measure(key, state, passed, begin, split, ends):
     del key, passed, ends
     return state, runs.measure(
-      state.w, begin, split, num_train_eval=num_train_eval
+      state.w, begin, split, num_train_eval=settings.num_train_eval
     )
 
-  begins = np.append(0, record_steps[:-1])
+  begins = np.append(0, settings.record_steps[:-1])
   return Engine(
     [
       Chunk((ends, None), np.array([True]), int(ends[1]))
-      for ends in zip(begins, record_steps, strict=True)
+      for ends in zip(begins, settings.record_steps, strict=True)
     ],
     start,
     {'train': train, 'measure': measure},

@@ -119,13 +119,14 @@ def compile_unit(plan: Plan, width: int) -> Unit:
     plan.order,
     plan.gradient_fn,
   )
-  engine = engines.ENGINES[plan.engine](
+  settings = engines.Settings(
     method,
-    width=width,
-    step_size=plan.lr_times_width / width,
-    record_steps=plan.record_steps,
-    num_train_eval=plan.num_train_eval,
+    width,
+    plan.lr_times_width / width,
+    plan.record_steps,
+    plan.num_train_eval,
   )
+  engine = engines.ENGINES[plan.engine](settings)
   if plan.engine != 'plain' and plan.columns is not None:
     engine = engines.skipping_zeros(engine, plan.columns)
 

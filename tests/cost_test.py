@@ -71,7 +71,7 @@ class WorkTest(parameterized.TestCase):
 
 class MemoryTest(parameterized.TestCase):
   def test_falls_back_to_what_fits(self):
-    needed = {e: cost.memory(e, MNIST) for e in ALL}
+    needed = {e: cost.memory(e, MNIST, 400) for e in ALL}
     self.assertEqual(
       cost.choose(('gram', 'plain'), MNIST, EVERY_STEP, needed['gram'] - 1),
       'plain',
@@ -128,7 +128,7 @@ class MemoryTest(parameterized.TestCase):
         eval_every=4,
         engine=engine,
       )
-    estimate = cost.memory(engine, shape._replace(num_train_eval=300))
+    estimate = cost.memory(engine, shape._replace(num_train_eval=300), 20)
     self.assertNotEmpty(seen)
     self.assertLess(max(seen), 1.3 * estimate)
     self.assertGreater(max(seen), 0.3 * estimate)
