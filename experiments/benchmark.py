@@ -8,19 +8,24 @@ twentieth, and that is multiplied. Needs PyTorch, which nothing else here does:
   pip install torch && python -m experiments.benchmark
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
 from experiments import command, growth, rivals
 from experiments.options import option
 from ossgd import blocks, claims, mixtures, network, sweeps
+
+if TYPE_CHECKING:
+  import xarray as xr
 
 CONTENDERS: dict[str, Callable] = {
   'fast': functools.partial(rivals.ours, name='fast'),
@@ -69,6 +74,8 @@ def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
 ) -> xr.Dataset:
   """Times everything; seconds in dims work, contender, repetition."""
+  import xarray as xr
+
   works = [
     (name, width)
     for name in ('synthetic, every step', 'synthetic', 'MNIST shape')
@@ -128,6 +135,8 @@ def case_of(name: str, width: int, num_steps: int) -> rivals.Case:
 
 def compare(name: str, width: int, config: Config) -> xr.Dataset:
   """Times all contenders at one piece of work, and the machine's limit."""
+  import xarray as xr
+
   whole = case_of(name, width, config.num_steps)
   part = whole._replace(num_steps=max(1, config.num_steps // _SHORTER))
   scale = {c: whole.num_steps / part.num_steps for c in CONTENDERS}

@@ -1,5 +1,7 @@
 """From a command line to a run folder: what every script does in `main`."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import logging as stdlib_logging
@@ -8,16 +10,18 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import tqdm
-import xarray as xr
 from absl import app, logging
-from matplotlib.figure import Figure
 
 from experiments import options
 from ossgd import claims, records, timing
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
 
 _SECONDS_BETWEEN_LOG_LINES = 15
 _COMPILING = (

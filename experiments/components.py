@@ -5,14 +5,18 @@ Appendix D.3: l = 1 to 7, all else as in Section 7. All runs have one width.
   python -m experiments.components --preset=quick --out=/tmp/quick
 """
 
-import dataclasses
+from __future__ import annotations
 
-import xarray as xr
+import dataclasses
+from typing import TYPE_CHECKING
 
 from experiments import command, training
 from experiments.options import option
 from ossgd import plots, sweeps
 from ossgd.claims import INF, Claim
+
+if TYPE_CHECKING:
+  import xarray as xr
 
 _EARLY = 20  # a step at which accuracy still rises
 

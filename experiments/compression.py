@@ -7,17 +7,22 @@ trained pattern: a random part with strong cancellation, a signal that adds up?
   python -m experiments.compression --preset=quick --out=/tmp/quick
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure
 
 from experiments import command, training
 from experiments.options import option
 from ossgd import claims, panels, parts, sweeps
 from ossgd.claims import INF, Claim
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,14 +1,18 @@
 """How time and memory grow with the sizes of a run."""
 
+from __future__ import annotations
+
 import multiprocessing
 import pathlib
 from collections.abc import Sequence
-
-import xarray as xr
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from experiments import command
 from ossgd import mixtures, sweeps
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
 
 
 def cases(widths: Sequence[int]) -> list[dict[str, int]]:
@@ -57,6 +61,8 @@ def _measure(settings: dict[str, int], num_steps: int) -> tuple[float, float]:
 
 def figures(results: xr.Dataset) -> dict[str, Figure]:
   """Time per unit and memory against width."""
+  from matplotlib.figure import Figure
+
   per_width = results.drop_duplicates('growth').sortby('growth_width')
   wide = per_width.where(
     per_width.growth.str.contains(

@@ -8,16 +8,21 @@ and the step size stay, so only the start differs.
   python -m experiments.init_scale --preset=quick --out=/tmp/quick
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure
 
 from experiments import command, training
 from experiments.options import option
 from ossgd import panels, paper_claims, plots, sweeps
 from ossgd.claims import INF, Claim
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)

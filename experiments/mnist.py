@@ -7,13 +7,17 @@ there; TensorFlow is never needed. Also for the like of MNIST, and own files.
   python -m experiments.mnist --preset=quick --out=/tmp/quick
 """
 
-import dataclasses
+from __future__ import annotations
 
-import xarray as xr
+import dataclasses
+from typing import TYPE_CHECKING
 
 from experiments import command, training
 from experiments.options import option
 from ossgd import images, paper_claims, sweeps
+
+if TYPE_CHECKING:
+  import xarray as xr
 
 
 @dataclasses.dataclass(frozen=True)

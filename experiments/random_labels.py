@@ -8,20 +8,25 @@ drawn uniformly from all k classes, its own included; test labels stay true.
   python -m experiments.random_labels --preset=quick --out=/tmp/quick
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure
 
 from experiments import command, training
 from experiments.options import option
 from ossgd import claims, metrics, panels, plots, sweeps
 from ossgd.base import Dataset, Split
 from ossgd.claims import INF, Claim
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +101,8 @@ def run(
 
 def _at_fit(results: xr.Dataset, name: str) -> xr.DataArray:
   """A quantity at the first recorded step with all training labels right."""
+  import xarray as xr
+
   order = ('corruption', 'seed', 'step')
   value = metrics.at_accuracy(
     jnp.asarray(results[name].transpose(*order)),

@@ -9,17 +9,22 @@ MNIST), its slope -1/2, the bounds of 0.1, and the k l singular values.
   python -m experiments.readings --preset=quick --out=/tmp/quick
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure
 
 from experiments import command, training
 from experiments.options import option
 from ossgd import claims, components, paper_claims, plots, sweeps
 from ossgd.base import Split
 from ossgd.claims import INF, Claim
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
 
 READINGS = ('paper', 'raw_inputs', 'variance', 'one_pass')
 _WORDS = {
@@ -61,6 +66,8 @@ def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
 ) -> xr.Dataset:
   """Trains every width under every reading: dim `reading`."""
+  import xarray as xr
+
   parts = []
   for i, reading in enumerate(READINGS):
 
@@ -91,6 +98,8 @@ def _variance(
   config: Config, data: components.Spec | Split, progress: sweeps.Progress
 ) -> xr.Dataset:
   """std m^(-1/4) = m^(1/4) / sqrt(m): a scale of its own for every width."""
+  import xarray as xr
+
   parts, done = [], 0
   for width in config.widths:
 

@@ -18,21 +18,24 @@ separable however they are labelled.
   python -m experiments.separability --preset=quick --out=/tmp/quick
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure
-from sklearn import linear_model
 
 from experiments import command, training
 from experiments.options import option
-from ossgd import claims, mixtures, runs, separation, sweeps
+from ossgd import claims, mixtures, runs, sweeps
 from ossgd.base import Split, unit_norm
 from ossgd.claims import INF, Claim
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
 
 LABELLINGS = (2, 1)  # l: each disc a component, or each class
 VIEWS = ('plane', 'lifted', 'centred')
@@ -56,6 +59,8 @@ def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
 ) -> xr.Dataset:
   """Measures (A1) under both labellings and trains both classifiers."""
+  import xarray as xr
+
   if len(config.widths) != 1 or not config.normalize:
     raise ValueError(
       f'--widths={config.widths} --normalize={config.normalize}: expected one '
@@ -98,6 +103,11 @@ def _centred(key: jax.Array, split: Split) -> Split:
 
 def _measure(seed: int, view: str, sizes: dict[str, int]) -> xr.Dataset:
   """(A1) and (A2) of the examples that a seed trains on; linear classifiers."""
+  import xarray as xr
+  from sklearn import linear_model
+
+  from ossgd import separation
+
   key = runs.seed_keys(jnp.asarray(seed)).data
   split = mixtures.sample(key, mixtures.xor(lift=view == 'lifted'), **sizes)
   component = np.asarray(split.train_component)
@@ -216,6 +226,9 @@ def _table(results: xr.Dataset) -> str:
 
 def _figure(results: xr.Dataset) -> Figure:
   """Figure 3: + and - as in the paper, a shade a component."""
+  import matplotlib
+  from matplotlib.figure import Figure
+
   fig = Figure(figsize=(9, 4.6), layout='constrained')
   x, y = results.x.values, results.y.values
   axes = fig.subplots(1, 2)

@@ -7,12 +7,16 @@ eta = 10 / m. Needs no download.
   python -m experiments.synthetic --preset=quick --out=/tmp/quick
 """
 
-import dataclasses
+from __future__ import annotations
 
-import xarray as xr
+import dataclasses
+from typing import TYPE_CHECKING
 
 from experiments import command, training
 from ossgd import paper_claims, sweeps
+
+if TYPE_CHECKING:
+  import xarray as xr
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """What the scripts that sweep widths share: settings, table, figures."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure
 
 from experiments.options import option
 from ossgd import (
@@ -19,6 +19,10 @@ from ossgd import (
   sweeps,
 )
 from ossgd.base import Split
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +169,8 @@ def over(
   Raises:
     ValueError: more than one width is asked for.
   """
+  import xarray as xr
+
   values = getattr(config, name)
   if len(config.widths) != 1 or len(set(values)) < len(values):
     raise ValueError(

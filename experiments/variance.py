@@ -6,14 +6,18 @@ ours, the paper names none. All runs have one width.
   python -m experiments.variance --preset=quick --out=/tmp/quick
 """
 
-import dataclasses
+from __future__ import annotations
 
-import xarray as xr
+import dataclasses
+from typing import TYPE_CHECKING
 
 from experiments import command, training
 from experiments.options import option
 from ossgd import plots, sweeps
 from ossgd.claims import INF, Claim
+
+if TYPE_CHECKING:
+  import xarray as xr
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,12 +6,16 @@ seeds): inside the range it holds, outside it fails, across an end of the
 range it is undecided at this sample size.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import xarray as xr
+
+if TYPE_CHECKING:
+  import xarray as xr
 
 INF = float('inf')
 

@@ -1,11 +1,15 @@
 """Quantities against a setting: panels of curves with error bars."""
 
-from collections.abc import Mapping
+from __future__ import annotations
 
-import matplotlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
 
 _STYLES = ('o-', 's--', '^:')
 
@@ -31,6 +35,9 @@ def panels_figure(
   Returns:
     A figure of one row.
   """
+  import matplotlib
+  from matplotlib.figure import Figure
+
   fig = Figure(figsize=(3.8 * len(panels), 3.6), layout='constrained')
   axes = fig.subplots(1, len(panels), squeeze=False)[0]
   for ax, (quantity, curves) in zip(axes, panels.items(), strict=True):

@@ -1,9 +1,15 @@
 """What the paper says of a sweep over widths, as claims."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-import xarray as xr
 
 from ossgd.claims import INF, Claim
+
+if TYPE_CHECKING:
+  import xarray as xr
 
 
 def log_slope(values: xr.DataArray, dim: str = 'width') -> np.ndarray:

@@ -6,13 +6,17 @@ to light in the order of their coordinate and cycle through line styles, which
 keeps them apart for colour-blind readers and on a black and white printer.
 """
 
-from fractions import Fraction
+from __future__ import annotations
 
-import matplotlib
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
 import numpy as np
-import xarray as xr
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
 
 _DISTANCE = r'$\|w^{(t)} - w^{(0)}\|_F \, / \, \|w^{(0)}\|_F$'
 _STEP_PANELS = {
@@ -61,6 +65,8 @@ def training_figure(ds: xr.Dataset, by: str = 'width') -> Figure:
   Raises:
     ValueError: a variable is missing or has other dimensions.
   """
+  from matplotlib.figure import Figure
+
   fig = Figure(figsize=(10, 6), layout='constrained')
   *axes, legend_axes = fig.subplots(2, 3).flat
   for ax, (name, label) in zip(axes[:3], _STEP_PANELS.items(), strict=True):
@@ -185,6 +191,8 @@ def _draw_curves(
   ax: Axes, values: xr.DataArray, floor: float = -np.inf
 ) -> None:
   """Draws the mean and the band of each curve of (curve, seed, x) values."""
+  import matplotlib
+
   by, _, axis = values.dims
   x, banded = values[axis].values, values.sizes['seed'] > 1
   curves = values.where(np.isfinite(values)).values
@@ -213,6 +221,8 @@ def _draw_curves(
 
 def _draw_against_width(ds: xr.Dataset, name: str) -> tuple[Figure, Axes]:
   """Error bars over the seeds that reached the target, a count of the rest."""
+  from matplotlib.figure import Figure
+
   values = _variable(ds, name, ('width', 'seed'))
   m = values['width'].values
   fig = Figure(figsize=(5.5, 4.6), layout='constrained')

@@ -8,6 +8,8 @@
 config.json is written last: a folder that has one is complete.
 """
 
+from __future__ import annotations
+
 import contextlib
 import importlib.metadata
 import json
@@ -16,13 +18,15 @@ import platform
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import xarray as xr
-from matplotlib.figure import Figure
 
 import ossgd
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
 
 RESULTS, CONFIG, REPORT = 'results.nc', 'config.json', 'report.md'
 SECONDS = 'seconds'  # in config.json
@@ -138,6 +142,8 @@ def read(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
   Raises:
     RecordError: a file is missing or is not what it should be.
   """
+  import xarray as xr
+
   config = read_config(folder)
   try:
     with xr.open_dataset(folder / RESULTS, engine='h5netcdf') as results:

@@ -1,14 +1,19 @@
 """Widths by a loop, seeds side by side: from data to a labelled Dataset."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 import optax
-import xarray as xr
 
 from ossgd import components, metrics, runs, sgd, supply, units
 from ossgd.base import Split
+
+if TYPE_CHECKING:
+  import xarray as xr
 
 # (fraction of the whole sweep that is done, the unit at work)
 Progress = Callable[[float, str], None]
@@ -170,6 +175,8 @@ def _label(
   target: float,
 ) -> xr.Dataset:
   """Stacks the widths and names every axis; short spectra end in NaN."""
+  import xarray as xr
+
   record = jax.tree.map(lambda *v: np.stack(v), *(row[0] for row in rows))
   reached = metrics.steps_to_accuracy(record.test_accuracy, steps, target)
   distance = metrics.at_accuracy(

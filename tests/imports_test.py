@@ -58,6 +58,11 @@ SHARED_BY_SCRIPTS = (
   'rivals',
   'growth',
 )
+SCRIPTS = tuple(
+  f'experiments.{path.stem}'
+  for path in sorted((ROOT / 'experiments').glob('*.py'))
+  if path.stem not in ('__init__', *SHARED_BY_SCRIPTS)
+)
 DRAWING = ('records', 'plots', 'panels')
 
 SOURCES = {
@@ -231,6 +236,14 @@ for name in {LIBRARY}:
     importlib.import_module('ossgd.' + name)
 print(*sys.modules)
 from ossgd import plots, records
+import xarray
+plots.steps_figure(
+  xarray.Dataset(
+    dict(steps_to_accuracy=(('width', 'seed'), [[1.0]])),
+    dict(width=[1], seed=[0], step=[1]),
+    dict(target=0.5),
+  )
+)
 print(*sys.modules)
 """
     run = subprocess.run(
@@ -247,6 +260,28 @@ print(*sys.modules)
     self.assertIn('matplotlib', drawing)
     self.assertNoCommonElements(drawing, heavy - {'matplotlib'})
     self.assertNotIn('matplotlib.pyplot', drawing)
+
+  @parameterized.parameters(*SCRIPTS)
+  def test_help_waits_for_jax_only(self, name):
+    """--help answers in about a second: tables and figures come later."""
+    script = f"""
+import contextlib, io, sys
+from {name} import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+  main(['script', '--help'])
+print(*sys.modules)
+"""
+    run = subprocess.run(
+      [sys.executable, '-c', script],
+      capture_output=True,
+      text=True,
+      check=True,
+      cwd=ROOT,
+    )
+    loaded = run.stdout.split()
+    self.assertContainsSubset({'jax', 'experiments.options'}, loaded)
+    late = {'xarray', 'matplotlib', 'scipy', 'sklearn', 'torch'}
+    self.assertEmpty(late.intersection(loaded))
 
 
 if __name__ == '__main__':
