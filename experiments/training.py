@@ -242,6 +242,16 @@ def mean_std(values: xr.DataArray) -> str:
   return f'{np.mean(known):.4g}{spread}{note}'
 
 
+def slope_text(values: xr.DataArray, dim: str) -> str:
+  """The slope of log values in log `dim`, its 95 % interval and its range."""
+  slopes = paper_claims.log_slope(values, dim)
+  known = slopes[np.isfinite(slopes)]
+  low, high = claims.interval(known)
+  mean = np.mean(known) if known.size else np.nan
+  ends = f'{values[dim].values.min():g} to {values[dim].values.max():g}'
+  return f'{mean:.3f} ({low:.3f} to {high:.3f}) for {dim} {ends}'
+
+
 def figures(
   results: xr.Dataset, training: str, reference: float
 ) -> Mapping[str, Figure]:

@@ -64,11 +64,8 @@ def judge(claim: Claim, results: xr.Dataset) -> Finding:
     return Finding(
       claim, mean, np.nan, (np.nan, np.nan), values.size, missing, 'undecided'
     )
-  import scipy.special  # half a second that --help need not wait
-
   std = float(np.std(known, ddof=1))
-  half = scipy.special.stdtrit(known.size - 1, 0.975) * std / known.size**0.5
-  low, high = mean - half, mean + half
+  low, high = interval(known)
   verdict: Verdict
   if high <= claim.low or low >= claim.high:
     verdict = 'fails'
@@ -77,6 +74,21 @@ def judge(claim: Claim, results: xr.Dataset) -> Finding:
   else:
     verdict = 'undecided'
   return Finding(claim, mean, std, (low, high), values.size, missing, verdict)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+  """The 95 % interval of the mean, Student's t: (n,), finite -> low, high.
+
+  NaN with fewer than two values.
+  """
+  if values.size < 2:
+    return np.nan, np.nan
+  import scipy.special  # half a second that --help need not wait
+
+  std = np.std(values, ddof=1)
+  half = scipy.special.stdtrit(values.size - 1, 0.975) * std / values.size**0.5
+  mean = np.mean(values)
+  return float(mean - half), float(mean + half)
 
 
 HEADER = (

@@ -21,6 +21,10 @@ LIBRARY = (
   'gradients',
   'metrics',
   'parts',
+  # The theory: lemmas' quantities, the convex functions of A.4 and B.4.
+  'theory',
+  'convexity',
+  'tangent',
   # Data: mixtures whose components are known, and files.
   'separation',
   'components',
