@@ -104,18 +104,20 @@ class Stopwatch:
 
   def __init__(self):
     self.seconds: dict[str, float] = {}
-    self._compiled = 0.0  # since the end of the last part
+    self._compiled: list[tuple[float, float]] = []  # when done, how long
     jax.monitoring.register_event_duration_secs_listener(self._hear)
 
   def _hear(self, event: str, duration_secs: float, **details: Any) -> None:
+    now = time.monotonic()
     if event in _COMPILING:
-      self._compiled += duration_secs
+      self._compiled.append((now, duration_secs))
       self._add('compile', duration_secs)
     elif event.startswith(timing.PREFIX):
+      begin = now - duration_secs
+      inside = sum(s for done, s in self._compiled if done > begin)
       name = event.removeprefix(timing.PREFIX)
-      # What was compiled before the part began is not taken from it.
-      self._add(name, max(0.0, duration_secs - self._compiled))
-      self._compiled = 0.0
+      self._add(name, max(0.0, duration_secs - inside))
+      self._compiled.clear()
 
   def _add(self, part: str, seconds: float) -> None:
     self.seconds[part] = self.seconds.get(part, 0.0) + seconds

@@ -23,6 +23,8 @@ LIBRARY = (
   'parts',
   # The theory: lemmas' quantities, the convex functions of A.4 and B.4.
   'theory',
+  'descent',
+  'adversary',
   'convexity',
   'tangent',
   # Data: mixtures whose components are known, and files.
@@ -61,6 +63,8 @@ SHARED_BY_SCRIPTS = (
   'gathering',
   'rivals',
   'growth',
+  'cases',
+  'large_gradients',
 )
 SCRIPTS = tuple(
   f'experiments.{path.stem}'

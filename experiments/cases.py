@@ -1,0 +1,154 @@
+"""The two cases of the proofs as problems for `descent`: settings and data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.options import option
+from ossgd import descent, mixtures, runs, sweeps
+from ossgd.base import Dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Data that meets (A1) and (A2) exactly, and networks to try on it."""
+
+  widths: tuple[int, ...] = option(
+    (1000, 4000, 16000, 64000), 'm, hidden units. Our choice.'
+  )
+  num_seeds: int = option(20, 'Runs of each setting.')
+  seed: int = option(0, 'The first seed; run s is the same whatever this is.')
+  num_classes: int = option(10, 'k (Section 7: 10).')
+  num_components: int = option(2, 'l, components per class (Section 7: 2).')
+  dim: int = option(
+    100, 'd, input coordinates; at least k l puts all points equally far apart.'
+  )
+  separation: float = option(
+    0.8, 'delta of (A1), met exactly: the distance between classes.'
+  )
+
+
+class Case(NamedTuple):
+  """One seed of one case at one width."""
+
+  problem: descent.Problem
+  weights: jax.Array  # p_s of every step: (T, n)
+  observed: jax.Array  # examples to observe on, p_{a,b} or 1 / number: (n,)
+
+
+def simplified(
+  config: Config, seed: jax.Array, *, width: int, num_steps: int
+) -> Case:
+  """Case (S) of Appendix A: k l points, full-batch descent."""
+  spec = mixtures.point_masses(**_data(config))
+  keys = runs.seed_keys(seed)
+  data, p = mixtures.point_set(keys.data, spec)
+  weights = jnp.broadcast_to(p, (num_steps, *p.shape))
+  return Case(_problem(config, keys, data, width), weights, p)
+
+
+def general(
+  config: Config,
+  seed: jax.Array,
+  *,
+  width: int,
+  num_steps: int,
+  batch_size: int,
+  num_test: int,
+) -> Case:
+  """Appendix B: caps with lambda = 1/(8 l), SGD that passes once.
+
+  The last `num_test` examples are never trained on: a sample of D.
+  """
+  spec = mixtures.bounded(**_data(config), ratio=_largest_ratio(config))
+  keys = runs.seed_keys(seed)
+  num_train = num_steps * batch_size
+  split = mixtures.sample(
+    keys.data, spec, num_train=num_train, num_test=num_test
+  )
+  both = zip(split.train, split.test, strict=True)
+  data = Dataset(*(jnp.concatenate(rows) for rows in both))
+  n = num_train + num_test
+  weights = descent.batch_weights(keys.order, n, batch_size, num_steps)
+  observed = (jnp.arange(n) >= num_train) / num_test
+  return Case(_problem(config, keys, data, width), weights, observed)
+
+
+def sampled(
+  config: Config, seed: jax.Array, *, width: int, num_samples: int
+) -> tuple[Case, jax.Array]:
+  """Caps with as many examples of each component, and their components.
+
+  Returns:
+    The case, without steps, and a l + b of each example, (k l n,) int.
+  """
+  spec = mixtures.bounded(**_data(config), ratio=_largest_ratio(config))
+  keys = runs.seed_keys(seed)
+  centers = spec.centers(keys.data)
+  component = jnp.repeat(jnp.arange(len(centers)), num_samples)
+  draws = jax.random.split(keys.order, len(component))
+  x = jax.vmap(spec.draw)(draws, centers[component])
+  data = Dataset(x, component // config.num_components)
+  observed = jnp.full(len(component), 1 / len(component))
+  none = jnp.zeros((0, len(component)))
+  return Case(_problem(config, keys, data, width), none, observed), component
+
+
+def adversary_key(seed: jax.Array) -> jax.Array:
+  """A key of a seed that neither data, initialisation nor order use."""
+  return runs.seed_keys(seed).transform
+
+
+def over_seeds(
+  config: Config,
+  measure: Callable[[jax.Array], Any],
+  progress: Callable[[float, str], None],
+  label: str,
+) -> Any:
+  """A compiled function of the seed for every seed: arrays, seeds first."""
+  compiled = jax.jit(measure)
+  found = []
+  for i in range(config.num_seeds):
+    progress(i / config.num_seeds, f'{label} seed={config.seed + i}')
+    found.append(jax.device_get(compiled(config.seed + i)))
+  return jax.tree.map(lambda *v: np.stack(v), *found)
+
+
+def part(
+  progress: sweeps.Progress, i: int, parts: Sequence[Any]
+) -> Callable[[float, str], None]:
+  """Progress of the i-th of several parts, as that of the whole."""
+  return lambda fraction, label: progress((i + fraction) / len(parts), label)
+
+
+def _data(config: Config) -> dict[str, Any]:
+  return {
+    'num_classes': config.num_classes,
+    'num_components': config.num_components,
+    'dim': config.dim,
+    'separation': config.separation,
+  }
+
+
+def _largest_ratio(config: Config) -> float:
+  """lambda = 1 / (8 l), the most that (A1) allows."""
+  return 1 / (8 * config.num_components)
+
+
+def _problem(
+  config: Config, keys: runs.SeedKeys, data: Dataset, width: int
+) -> descent.Problem:
+  params = runs.init_params(
+    keys.init,
+    width=width,
+    dim=config.dim,
+    num_classes=config.num_classes,
+    scale=1.0,
+  )
+  return descent.problem(params, data)
