@@ -345,12 +345,15 @@ def _figure(results: xr.Dataset) -> Figure:
   path.set_ylabel('$v(t) = \\max\\, p_{a,b} v_{i,a,b}$')
   mean.set(xscale='log', yscale='log', xlabel='Hidden units $m$')
   mean.set_ylabel('Mean of $v(t)^2$ up to $T$\n(dashed: $1/\\sqrt{m}$)')
-  sizes.set(xscale='log', xlabel='$\\eta m$', ylim=(-0.1, None))
+  sizes.set(xscale='log', xlabel='$\\eta m$', ylim=(-10, 1))
   sizes.axhline(0, color='0.4', linewidth=0.8)
   sizes.set_ylabel('Least decrease of the loss\nin a step')
   sizes.set_yscale('symlog', linthresh=1e-6)
   batches.set(xscale='log', xlabel='Batch size', ylim=(None, 1.02))
   batches.set_ylabel('Fraction of SGD steps that\ndecrease the expected loss')
+  for ax, values in ((mean, results.width), (batches, results.batch_size)):
+    ax.set_xticks(values.values, labels=values.values)
+    ax.tick_params('x', which='minor', length=0, labelbottom=False)
   batches.legend(title='m', frameon=False, fontsize='small')
   return fig
 

@@ -1,6 +1,7 @@
 """Eq. (1) by hand: the gradient, and the pseudo-gradient of Section 5.
 
-Both are the same sum; they differ in the activation pattern only. With
+Both are the same sum; they differ in the activation pattern only. The
+pseudo-network's own gradient differs in o as well. With
 o = softmax(f(x, w)) and residual = o - 1[i = y], the bracket of eq. (1) is
 
   sum_{i != y} a_{i,r} o_i - sum_{i != y} a_{y,r} o_i
@@ -126,4 +127,30 @@ def pseudo_gradient(
     (m, d).
   """
   slopes = residual(network.logits(params, x), y)
+  return pattern_gradient(params.a, p0, x, slopes, weights)
+
+
+def pseudo_network_gradient(
+  params: Params,
+  p0: jax.Array,
+  x: jax.Array,
+  y: jax.Array,
+  weights: jax.Array | None = None,
+) -> jax.Array:
+  """The gradient of the pseudo-network g of Section 5.1, frozen throughout.
+
+  Eq. (1) with the pattern frozen at p0 and o = softmax(g(x, w)): the gradient
+  of a linear model, logistic regression on the features a_{i,r} 1[p0_r] x.
+
+  Args:
+    params: w (m, d), a (k, m).
+    p0: the pattern of these inputs at the initialisation, (n, m) bool.
+    x: inputs, (n, d).
+    y: labels in 0..k-1, (n,).
+    weights: p_s, (n,), summing to one; 1/n each if not given.
+
+  Returns:
+    (m, d).
+  """
+  slopes = residual(network.pseudo_logits(params, p0, x), y)
   return pattern_gradient(params.a, p0, x, slopes, weights)

@@ -53,6 +53,14 @@ def pseudo_gradient(
   return gradients.pseudo_gradient(params, network.pattern(w0, x), x, y)
 
 
+def pseudo_network_gradient(
+  params: Params, w0: jax.Array, x: jax.Array, y: jax.Array
+) -> jax.Array:
+  """The gradient of Section 5.1's g, whose pattern is that of w0: (m, d)."""
+  p0 = network.pattern(w0, x)
+  return gradients.pseudo_network_gradient(params, p0, x, y)
+
+
 def steps_per_epoch(order: Order, num_examples: int, batch_size: int) -> int:
   """Whole batches in one pass over the data.
 

@@ -49,6 +49,40 @@ class GradientTest(parameterized.TestCase):
     expected = oracles.gradient(w, a, x, y, p, w_pattern=w0)
     self.assertLess(oracles.relative_error(value, expected), 1e-5)
 
+  @parameterized.product(
+    shape=SHAPES, weighted=(False, True), use_jit=(False, True)
+  )
+  def test_pseudo_network_against_autodiff(self, shape, weighted, use_jit):
+    """g is linear in w: its gradient is jax.grad's, kinks or not."""
+    k, m, d, n = shape
+    w, a, x, y = oracles.problem(8, k=k, m=m, d=d, n=n)
+    p0 = oracles.problem(9, k=k, m=m, d=d, n=n)[0] @ x.T >= 0
+    weights = probabilities(n) if weighted else np.full(n, 1 / n, np.float32)
+
+    def loss(w):
+      g = jnp.einsum('ir,rd,sd,rs->si', a, w, x, p0.astype(np.float32))
+      log_o = jax.nn.log_softmax(g)
+      return -jnp.sum(weights * log_o[jnp.arange(n), y])
+
+    function = gradients.pseudo_network_gradient
+    function = jax.jit(function) if use_jit else function
+    p = weights if weighted else None
+    value = function(Params(w, a), jnp.asarray(p0.T), x, y, p)
+    expected = jax.grad(loss)(jnp.asarray(w))
+    self.assertLess(oracles.relative_error(value, expected), 1e-5)
+    # The pseudo-gradient has the softmax of f, which is another one here.
+    other = gradients.pseudo_gradient(Params(w, a), jnp.asarray(p0.T), x, y, p)
+    self.assertGreater(oracles.relative_error(other, expected), 1e-3)
+
+  @parameterized.parameters(*SHAPES)
+  def test_pseudo_network_at_todays_pattern(self, k, m, d, n):
+    """At the initialisation f and g have one gradient, bit for bit."""
+    w, a, x, y = oracles.problem(6, k=k, m=m, d=d, n=n)
+    params = Params(jnp.asarray(w), jnp.asarray(a))
+    p0 = network.pattern(w, x)
+    pseudo = gradients.pseudo_network_gradient(params, p0, x, y)
+    np.testing.assert_array_equal(pseudo, gradients.gradient(params, x, y))
+
   @parameterized.parameters(*SHAPES)
   def test_one_example_form(self, k, m, d, n):
     """Eq. (1) as written, vmapped and averaged, is the batched form."""

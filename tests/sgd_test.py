@@ -143,6 +143,58 @@ class TrainTest(parameterized.TestCase):
     other = self.descend(lambda w, g, t: w - 0.5 * g, pseudo=not pseudo)
     self.assertGreater(oracles.relative_error(path, other), 1e-3)
 
+  def test_pseudo_network_is_a_linear_model(self):
+    """Training g is logistic regression on fixed features, started at w(0).
+
+    In float64 NumPy: phi_i(x) = a_i x^T 1[<w_r(0), x> >= 0], all weights in
+    one vector theta, g_i = <phi_i, theta>.
+    """
+    a, x, w0 = (
+      np.asarray(v, np.float64)
+      for v in (self.params.a, self.data.x, self.params.w)
+    )
+    features = np.einsum('ir,sd,sr->sird', a, x, x @ w0.T >= 0)
+    features = features.reshape(self.n, self.k, -1)
+    theta = w0.ravel()
+    expected = [theta]
+    for seen in visits(
+      self.key,
+      n=self.n,
+      batch_size=self.batch_size,
+      order='epochs',
+      num_steps=self.num_steps,
+    ):
+      rows = np.flatnonzero(seen)
+      slope = np.zeros_like(theta)
+      for s in rows:
+        o = oracles.softmax(features[s] @ theta)
+        slope += (o - np.eye(self.k)[self.data.y[s]]) @ features[s]
+      theta = theta - 0.5 * slope / len(rows)
+      expected.append(theta)
+    expected = np.reshape(expected, (-1, *w0.shape))
+    steps = range(self.num_steps + 1)
+    _, path = self.train(steps, gradient_fn=sgd.pseudo_network_gradient)
+    self.assertLess(oracles.relative_error(path, expected), 1e-6)
+    for other in (sgd.true_gradient, sgd.pseudo_gradient):
+      _, path = self.train(steps, gradient_fn=other)
+      self.assertGreater(oracles.relative_error(path, expected), 1e-4)
+
+  def test_pseudo_network_is_the_linearisation(self):
+    """g's output along its path: f's tangent at w(0), by jax.linearize."""
+    trained, _ = self.train(
+      [self.num_steps], gradient_fn=sgd.pseudo_network_gradient
+    )
+
+    def f(w):
+      return network.logits(Params(w, self.params.a), self.data.x)
+
+    start, tangent = jax.linearize(f, self.params.w)
+    expected = start + tangent(trained.w - self.params.w)
+    p0 = network.pattern(self.params.w, self.data.x)
+    g = network.pseudo_logits(trained, p0, self.data.x)
+    self.assertLess(oracles.relative_error(g, expected), 1e-5)
+    self.assertGreater(oracles.relative_error(f(trained.w), expected), 1e-4)
+
   def test_momentum(self):
     """Heavy ball: v <- 0.9 v + g, w <- w - eta v."""
     velocity = np.zeros_like(self.params.w, dtype=np.float64)
