@@ -48,7 +48,7 @@ class Config(cases.Config):
     tuple(round(2.0 ** (i / 2), 3) for i in range(25)),
     'eta m tried for the largest with which the loss only decreases.',
   )
-  num_steps: int = option(50, 'T of those, and of SGD in the general case.')
+  num_steps: int = option(25, 'T of those, and of SGD in the general case.')
   batch_sizes: tuple[int, ...] = option((1, 2, 4, 8, 16), 'B, general case.')
   num_test: int = option(200, 'Sample that stands for D, general case.')
 
