@@ -20,7 +20,7 @@ class Config:
   """Data that meets (A1) and (A2) exactly, and networks to try on it."""
 
   widths: tuple[int, ...] = option(
-    (1000, 4000, 16000, 64000), 'm, hidden units. Our choice.'
+    (500, 2000, 8000, 32000), 'm, hidden units. Our choice.'
   )
   num_seeds: int = option(20, 'Runs of each setting.')
   seed: int = option(0, 'The first seed; run s is the same whatever this is.')

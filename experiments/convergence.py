@@ -57,7 +57,6 @@ PRESETS = {
   'quick': {
     'widths': (500, 2000, 8000),
     'num_seeds': 3,
-    'horizon': 50.0,
     'step_sizes': (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0),
     'num_steps': 20,
     'batch_sizes': (1, 8),

@@ -41,8 +41,8 @@ class Config(cases.Config):
     (0.01, 10.0), 'eta m: one within reach of the bounds, and Section 7.'
   )
   num_steps: int = option(30, 'T.')
-  batch_size: int = option(8, 'B of SGD in the general case.')
-  num_test: int = option(100, 'Points x of Lemma B.1, never trained on.')
+  batch_size: int = option(4, 'B of SGD in the general case.')
+  num_test: int = option(60, 'Points x of Lemma B.1, never trained on.')
 
 
 PRESETS = {

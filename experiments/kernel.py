@@ -1,0 +1,336 @@
+"""Beyond the paper: the tangent kernel at w(0) and after, stable step sizes.
+
+Section 5.1 couples the network to one that is linear in w, with the patterns of
+w(0); were they equal, training would be descent with a kernel that stays. How
+far is the kernel of w(0) from its infinite-width limit, how far does training
+move it, and is the step size below 2 / lambda_max, lambda_max the largest
+eigenvalue of the Hessian of the training loss? Section 7's network and data;
+seed s has the data, w(0) and order of seed s in the sweeps.
+
+  python -m experiments.kernel --preset=quick --out=/tmp/quick
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import threadpoolctl
+
+from experiments import command, training
+from experiments.options import option
+from ossgd import (
+  claims,
+  metrics,
+  mixtures,
+  network,
+  panels,
+  paper_claims,
+  runs,
+  sgd,
+  supply,
+  sweeps,
+  tangent,
+  timing,
+)
+from ossgd.base import Dataset, Params, Split
+from ossgd.claims import INF, Claim
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Section 7's synthetic set-up, trained by the plain engine."""
+
+  widths: tuple[int, ...] = option(
+    (500, 1000, 2000, 4000, 8000), 'm, hidden units (our choice).'
+  )
+  num_seeds: int = option(5, 'Runs per width (Section 7: 5).')
+  seed: int = option(0, 'The first seed; run s is the same whatever this is.')
+  num_steps: int = option(
+    400, 'T, SGD steps (Section 7: 400), measured at 0, T/16, T/4 and T.'
+  )
+  batch_size: int = option(16, 'B, examples (Section 7: 16).')
+  lr_times_width: float = option(
+    10.0, 'eta m, step size times width (Section 7: 10).'
+  )
+  normalize: bool = option(
+    True, 'Scale every input to unit norm, assumption (A2) of Section 3.'
+  )
+  dim: int = option(1000, 'd, input coordinates (Section 7: 1000).')
+  num_classes: int = option(10, 'k (Section 7: 10).')
+  num_train: int = option(1000, 'N, training examples (Section 7: 1000).')
+  num_test: int = option(
+    60, 'n, test examples the kernel is of: n k rows (our choice).'
+  )
+
+
+PRESETS = {'quick': {'widths': (250, 500, 1000), 'num_seeds': 3}}
+
+_advance = jax.jit(sgd.advance, static_argnames='method')
+_limit_kernel = jax.jit(tangent.limit_kernel, static_argnames='num_classes')
+
+
+def run(
+  config: Config, progress: sweeps.Progress = lambda fraction, label: None
+) -> xr.Dataset:
+  """Trains every width with every seed: dims width, seed, step and rank.
+
+  Raises:
+    ValueError: a setting does not fit, said before any training.
+  """
+  import xarray as xr
+
+  _check(config)
+  spec = mixtures.gaussian(
+    num_classes=config.num_classes, dim=config.dim, normalize=config.normalize
+  )
+  draw = supply.of(spec, config.num_train, config.num_test, None)['draw']
+  seeds = range(config.seed, config.seed + config.num_seeds)
+  done, total = 0, sum(config.widths) * config.num_seeds
+  rows = []
+  for width in config.widths:
+    # One object a width: the compiled steps are kept by it.
+    method = sgd.Method(
+      optax.sgd(config.lr_times_width / width),
+      config.batch_size,
+      'epochs',
+      sgd.true_gradient,
+    )
+    row = []
+    for seed in map(jnp.asarray, seeds):
+      # LAPACK's own threads and XLA's wait for each other on a busy machine.
+      with threadpoolctl.threadpool_limits(1, user_api='blas'):
+        row.append(_one_run(config, draw(seed), seed, width, method))
+      done += width
+      progress(done / total, f'm={width} seed={seed}')
+    rows.append(xr.concat(row, xr.Variable('seed', list(seeds))))
+  results = xr.concat(rows, xr.Variable('width', list(config.widths)))
+  stable = results.stable_step * results.width
+  return results.assign(
+    stable_lr_times_width=stable, step_ratio=config.lr_times_width / stable
+  )
+
+
+def _check(config: Config) -> None:
+  positive = (config.num_seeds, config.num_steps, config.lr_times_width)
+  if not all(0 < value < INF for value in (*positive, *config.widths)):
+    raise ValueError(
+      f'num_seeds, num_steps, lr_times_width are {positive} and widths '
+      f'{config.widths}; expected positive numbers'
+    )
+  if not config.widths or len(set(config.widths)) < len(config.widths):
+    raise ValueError(
+      f'widths are {config.widths}; expected at least one, all different'
+    )
+  sgd.check_order(
+    'epochs', config.num_train, config.batch_size, config.num_steps
+  )
+
+
+def _one_run(
+  config: Config, split: Split, seed: jax.Array, width: int, method: sgd.Method
+) -> xr.Dataset:
+  """One seed at one width: dims step and rank."""
+  import xarray as xr
+
+  train, x, keys = split.train, split.test.x, runs.seed_keys(seed)
+  k = config.num_classes
+  start = runs.init_params(
+    keys.init, width=width, dim=config.dim, num_classes=k, scale=1.0
+  )
+  state = sgd.start(start.w, config.num_train, method)
+  # Few, for a curvature costs as much as all the steps before it.
+  steps = sorted({0, *(config.num_steps // part for part in (16, 4, 1))})
+  thetas, losses, curvatures = [], [], []
+  for begin, end in itertools.pairwise([0, *steps]):
+    with timing.part('train') as wait:
+      state = wait(
+        _advance(keys.order, state, start, train, begin, end, method=method)
+      )
+    params = start._replace(w=state.w)
+    with timing.part('kernel') as wait:
+      theta, loss = wait(_measure(params, x, train))
+    thetas.append(theta)
+    losses.append(loss)
+    with timing.part('curvature'):
+      curvatures.append(tangent.top_curvature(params, *train))
+  limit = _limit_kernel(x, x, num_classes=k)
+  by_step = {
+    'drift': [metrics.relative_distance(t, thetas[0]) for t in thetas],
+    'train_loss': losses,
+    'curvature': curvatures,
+    'stable_step': [tangent.largest_stable_step(c) for c in curvatures],
+  }
+  kernels = {'initial': thetas[0], 'trained': thetas[-1], 'limit': limit}
+  by_rank = {
+    f'eigenvalues_{name}': np.linalg.eigvalsh(theta)[::-1]
+    for name, theta in kernels.items()
+  }
+  return xr.Dataset(
+    {name: ('step', np.array(values)) for name, values in by_step.items()}
+    | {name: ('rank', values) for name, values in by_rank.items()}
+    | {'limit_distance': metrics.relative_distance(thetas[0], limit).item()},
+    {'step': steps, 'rank': np.arange(len(limit)) + 1},
+  )
+
+
+@jax.jit
+def _measure(
+  params: Params, x: jax.Array, train: Dataset
+) -> tuple[jax.Array, jax.Array]:
+  """Theta / m at these inputs, (n k, n k), and the training loss."""
+  p = network.pattern(params.w, x)
+  theta = tangent.kernel(params.a, p, x, p, x) / params.w.shape[0]
+  return theta, network.loss(network.logits(params, train.x), train.y)
+
+
+def _claims(results: xr.Dataset) -> list[Claim]:
+  """What the paper does not say, but its coupling suggests."""
+  widths = results.width.values
+  against = f'in log m, m = {widths.min()} to {widths.max()}'
+
+  def claim(words, quantity, low, high, measure):
+    return Claim('beyond the paper', words, quantity, low, high, measure)
+
+  return [
+    claim(
+      'the kernel at w(0) tends to its infinite-width limit as 1/sqrt(m)',
+      f'slope of log ||Theta_0 / m - limit|| / ||limit|| {against}',
+      -0.55,
+      -0.45,
+      lambda ds: paper_claims.log_slope(ds.limit_distance),
+    ),
+    claim(
+      'beyond the paper: training moves the kernel of a wider network less',
+      f'slope of log ||Theta_T - Theta_0|| / ||Theta_0|| {against}',
+      -INF,
+      0.0,
+      lambda ds: paper_claims.log_slope(ds.drift.isel(step=-1)),
+    ),
+    claim(
+      'the step size is in the stable range of descent on the training loss',
+      'eta lambda_max / 2, largest over m and the measured steps',
+      -INF,
+      1.0,
+      lambda ds: ds.step_ratio.max(['width', 'step'], skipna=False),
+    ),
+    claim(
+      'the largest stable eta m hardly depends on the width',
+      f'slope of log 2 m / lambda_max at w(0) {against}',
+      -0.1,
+      0.1,
+      lambda ds: paper_claims.log_slope(ds.stable_lr_times_width.isel(step=0)),
+    ),
+  ]
+
+
+def _table(results: xr.Dataset) -> str:
+  """A row a width; then the slopes, their intervals and their range."""
+  first, last = results.isel(step=0), results.isel(step=-1)
+  by_m = {
+    'distance of Theta_0 / m to the limit': results.limit_distance,
+    'drift of Theta_T': last.drift,
+    '2 m / lambda_max at w(0)': first.stable_lr_times_width,
+  }
+  columns = by_m | {
+    'eta lambda_max / 2 at w(0)': first.step_ratio,
+    'at w(T)': last.step_ratio,
+    'largest eigenvalue of Theta_0 / m': first.eigenvalues_initial[..., 0],
+    'of Theta_T / m': last.eigenvalues_trained[..., 0],
+    'of the limit': last.eigenvalues_limit[..., 0],
+    'final training loss': last.train_loss,
+  }
+  rows = [
+    (m, *(training.mean_std(v.sel(width=m)) for v in columns.values()))
+    for m in results.width.values
+  ]
+  slopes = [(name, training.slope_text(v, 'width')) for name, v in by_m.items()]
+  header = ('quantity', 'slope of its log in log m (95 % interval)')
+  return (
+    claims.markdown_table(('m', *columns), rows)
+    + '\n'
+    + claims.markdown_table(header, slopes)
+  )
+
+
+def _figures(results: xr.Dataset) -> dict[str, Figure]:
+  """Against width, against step, and eigenvalues against their rank."""
+  distance = (
+    'Distance to the limit (ratio)\n'
+    r'$\|\Theta_0 / m - \Theta_\infty\| \, / \, \|\Theta_\infty\|$'
+  )
+  drift = (
+    'Drift of the kernel (ratio)\n'
+    r'$\|\Theta_t - \Theta_0\| \, / \, \|\Theta_0\|$'
+  )
+  ratio = 'Step size / largest stable one\n' r'$\eta \lambda_{\max} \, / \, 2$'
+  limit = panels.panels_figure(
+    {distance: {'': results.limit_distance}}, 'width', 'Hidden units $m$', 'log'
+  )
+  by_step = panels.panels_figure(
+    {
+      label: {f'$m$ = {m}': v.sel(width=m) for m in results.width.values}
+      for label, v in ((drift, results.drift), (ratio, results.step_ratio))
+    },
+    'step',
+    'Step $t$ (SGD updates)',
+    'symlog',
+  )
+  (ax,) = limit.axes
+  m = np.sort(results.width.values)
+  c = (results.limit_distance * np.sqrt(results.width)).mean().item()
+  ax.plot(m, c / np.sqrt(m), 'r--', label=rf'${c:.2g}/\sqrt{{m}}$')
+  ax.set_yscale('log')
+  ax.set_xticks(m, labels=m)
+  ax.set_xticks([], minor=True)
+  ax.legend(frameon=False)
+  by_step.axes[1].axhline(1, color='0.6')
+  by_step.axes[1].set_yscale('log')
+  return {
+    'kernel_limit': limit,
+    'kernel_steps': by_step,
+    'kernel_eigenvalues': _eigenvalues_figure(results),
+  }
+
+
+def _eigenvalues_figure(results: xr.Dataset) -> Figure:
+  """Means over seeds, of the narrowest and the widest network."""
+  from matplotlib.figure import Figure
+
+  fig = Figure(figsize=(7.6, 3.6), layout='constrained')
+  ends = results.width.values.min(), results.width.values.max()
+  for ax, m in zip(fig.subplots(1, 2, sharey=True), ends, strict=True):
+    for name, style, label in (
+      ('limit', 'k-', r'$\Theta_\infty$'),
+      ('initial', 'C0--', r'$\Theta_0 / m$'),
+      ('trained', 'C1:', r'$\Theta_T / m$'),
+    ):
+      values = results[f'eigenvalues_{name}'].sel(width=m).mean('seed')
+      ax.plot(results['rank'], values, style, label=label)
+    ax.set(title=f'$m$ = {m}', xlabel='Rank of the eigenvalue', xscale='log')
+    ax.set(ylabel='Eigenvalue', yscale='log')
+    ax.legend(frameon=False)
+  return fig
+
+
+EXPERIMENT = command.Experiment(
+  'kernel', Config, PRESETS, run, _figures, _table, _claims
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Flags in, run folder out."""
+  command.main(EXPERIMENT, argv)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,148 @@
+"""The tangent kernel of f in the hidden weights, and the loss's curvature.
+
+With a pattern p, f is linear in w, so its tangent kernel is a masked matmul:
+
+  Theta_{(s,i),(s',j)} = sum_r <df_i(x_s)/dw_r, df_j(x_s')/dw_r>
+    = <x_s, x_s'> sum_r a_{i,r} a_{j,r} p_{s,r} p_{s',r}.
+
+A kernel has shape (n k, n' k); row s k + i is output i of example s. The paper
+does not name it: the pseudo-network g of Section 5.1, whose patterns are those
+of w(0), is the one whose kernel never changes.
+"""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ossgd import gradients
+from ossgd.base import Params, matmul
+
+# Basis of the Lanczos iteration: each vector is as large as the weights.
+_BASIS_SIZE = 8
+
+
+def kernel(
+  a: jax.Array,
+  p: jax.Array,
+  x: jax.Array,
+  other_p: jax.Array,
+  other_x: jax.Array,
+) -> jax.Array:
+  """<x_s, x_s'> sum_r a_{i,r} a_{j,r} p_{s,r} p_{s',r}, without a Jacobian.
+
+  Args:
+    a: output weights, (k, m).
+    p: pattern of x, (n, m) bool.
+    x: inputs s, (n, d).
+    other_p: pattern of other_x, (n', m) bool.
+    other_x: inputs s', (n', d).
+
+  Returns:
+    (n k, n' k), about m times `limit_kernel` at the initialisation.
+  """
+  chex.assert_rank([a, p, x, other_p, other_x], 2)
+  k, m = a.shape
+
+  def active_weights(p):
+    weights = jnp.where(p[:, None, :], a[None, :, :], jnp.zeros((), a.dtype))
+    return weights.reshape(-1, m)
+
+  inner = matmul(x, other_x.T)
+  every_output = jnp.ones((k, k), inner.dtype)
+  shared = matmul(active_weights(p), active_weights(other_p).T)
+  return jnp.kron(inner, every_output) * shared
+
+
+def limit_kernel(
+  x: jax.Array, other_x: jax.Array, *, num_classes: int
+) -> jax.Array:
+  """Theta / m at w(0) for m -> infinity: 1[i = j] <x, x'> (pi - angle) / 2 pi.
+
+  w_r is isotropic and a_{i,r} ~ N(0, 1), so E a_{i,r} a_{j,r} = 1[i = j], and
+  (pi - angle) / 2 pi is the probability that a unit is active on both inputs
+  (the derivative arc-cosine kernel of Cho & Saul, 2009).
+
+  Args:
+    x: inputs, (n, d), of any norm.
+    other_x: inputs, (n', d).
+    num_classes: k.
+
+  Returns:
+    (n k, n' k).
+  """
+  chex.assert_rank([x, other_x], 2)
+  norms = jnp.linalg.norm(other_x, axis=1, keepdims=True)
+
+  def angles(row):
+    # Kahan's formula: the arc cosine would lose half the digits at 0 and pi,
+    # and a division by the norms all of them at a zero vector.
+    u, v = row[None, :] * norms, other_x * jnp.linalg.norm(row)
+    sine = jnp.linalg.norm(u - v, axis=1)
+    return 2 * jnp.arctan2(sine, jnp.linalg.norm(u + v, axis=1))
+
+  both_active = (jnp.pi - jax.lax.map(angles, x)) / (2 * jnp.pi)
+  inner = matmul(x, other_x.T)
+  return jnp.kron(inner * both_active, jnp.eye(num_classes, dtype=inner.dtype))
+
+
+def top_curvature(
+  params: Params, x: jax.Array, y: jax.Array, *, tolerance: float = 1e-3
+) -> float:
+  """The largest eigenvalue of the Hessian in w of the mean loss.
+
+  f is piecewise linear in w: away from kinks the Hessian is the Gauss-Newton
+  matrix J^T H_o J, H_o = (diag(o) - o o^T) / n, which is positive
+  semidefinite. Lanczos on products of it with a vector, the derivative of
+  `gradients.gradient`; the matrix itself, (m d, m d), is never formed. Not for
+  use under `jit`: the iteration is SciPy's.
+
+  Args:
+    params: w (m, d), a (k, m); m d > 1.
+    x: inputs, (n, d).
+    y: labels in 0..k-1, (n,).
+    tolerance: of the eigenvalue, relative.
+
+  Returns:
+    lambda_max; NaN if it is not finite.
+  """
+  import scipy.sparse.linalg  # half a second that --help need not wait
+
+  w, a = params
+  _, product = jax.linearize(
+    lambda w: gradients.gradient(Params(w, a), x, y), w
+  )
+  start = np.random.default_rng(0).standard_normal(w.shape)
+  start = product(jnp.asarray(start, w.dtype))
+  scale = float(jnp.linalg.norm(start))
+  if not 0 < scale < math.inf:  # ARPACK fails on a zero matrix and on NaN
+    return 0.0 if scale == 0 else math.nan
+
+  def scaled_product(v):
+    v = jnp.asarray(v.reshape(w.shape), w.dtype)
+    return np.ravel(product(v) / scale)
+
+  hessian = scipy.sparse.linalg.LinearOperator(
+    (w.size, w.size), scaled_product, dtype=w.dtype
+  )
+  (largest,) = scipy.sparse.linalg.eigsh(
+    hessian,
+    k=1,
+    which='LA',
+    v0=np.ravel(start / scale),
+    ncv=_BASIS_SIZE,
+    tol=tolerance,
+    return_eigenvectors=False,
+  )
+  return scale * float(largest)
+
+
+def largest_stable_step(curvature: float) -> float:
+  """2 / lambda_max: with a larger step size, descent on the loss diverges.
+
+  At eta lambda_max > 2, full-batch descent on the quadratic around w grows
+  along the top eigenvector. A minibatch's own loss can curve more.
+  """
+  return 2 / curvature if curvature else math.inf
