@@ -1,0 +1,307 @@
+"""Section 5.1: the network f and the pseudo-network g, trained side by side.
+
+"Coupling the gradients is then similar to coupling the networks f and g":
+from one initialisation and on the same batches, f follows its gradient and
+
+  g_i(x, w) = sum_r a_{i,r} <w_r, x> 1[<w_r(0), x> >= 0]
+
+follows its own, which makes g a linear model. The gap between the two is
+measured on the test set, and how it closes with width.
+
+A gap of outputs is |f_i - g_i| beside |f_i - f_i(0)|, each averaged over test
+examples and classes, or the largest of each. A gap of weights is
+||w_f - w_g||_F / ||w_f - w(0)||_F. Lemma 5.1 lets a share of units of order
+1 / sqrt(m) uncouple in a given number of steps; of f and g it says no rate, so
+that 1 / sqrt(m) is our reading: units whose pattern turns on and units whose
+pattern turns off may cancel each other in the gap.
+
+  python -m experiments.processes --preset=quick --out=/tmp/quick
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import command, training
+from experiments.options import option
+from ossgd import (
+  claims,
+  metrics,
+  mixtures,
+  network,
+  panels,
+  paper_claims,
+  runs,
+  sgd,
+  sweeps,
+)
+from ossgd.base import Dataset, Params
+from ossgd.claims import INF, Claim
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
+
+_WHERE = 'Section 5.1'
+_GRADIENTS = {'f': sgd.true_gradient, 'g': sgd.pseudo_network_gradient}
+_NUM_RECORDS = 20  # at most and after step 0, evenly spaced in log t
+_GAPS = {
+  'output_gap': 'mean gap of outputs',
+  'largest_output_gap': 'largest gap of outputs',
+  'weight_gap': 'gap of weights',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Section 7's set-up, for two processes."""
+
+  widths: tuple[int, ...] = option(
+    (250, 500, 1000, 2000, 4000, 8000), 'm, hidden units (our list).'
+  )
+  num_seeds: int = option(5, 'Runs per width (Section 7: 5).')
+  seed: int = option(0, 'The first seed; run s is the same whatever this is.')
+  num_steps: int = option(400, 'T, SGD steps (Section 7: 400).')
+  batch_size: int = option(16, 'B, examples (Section 7: 16).')
+  lr_times_width: float = option(
+    10.0, 'eta m, step size times width (Section 7: 10).'
+  )
+  dim: int = option(1000, 'd, input coordinates (Section 7: 1000).')
+  num_train: int = option(1000, 'N, training examples (Section 7: 1000).')
+  num_test: int = option(1000, 'Test examples (Section 7: 1000).')
+
+
+PRESETS = {'quick': {'widths': (250, 1000), 'num_seeds': 3}}
+
+
+def run(
+  config: Config, progress: sweeps.Progress = lambda fraction, label: None
+) -> xr.Dataset:
+  """Trains f and g from every start, measuring the gap: (width, seed, step).
+
+  Raises:
+    ValueError: a setting is out of range.
+  """
+  import xarray as xr
+
+  widths, seeds = config.widths, config.seed + np.arange(config.num_seeds)
+  counts = (*widths, config.num_seeds, config.num_steps)
+  if not widths or len(set(widths)) < len(widths) or min(counts) < 1:
+    raise ValueError(
+      f'widths={widths} num_seeds={config.num_seeds} num_steps='
+      f'{config.num_steps}: expected positive numbers, and different widths'
+    )
+  sgd.check_order(
+    'epochs', config.num_train, config.batch_size, config.num_steps
+  )
+  spaced = np.geomspace(1, config.num_steps, _NUM_RECORDS)
+  steps = np.unique(np.append(0, np.rint(spaced).astype(int)))
+  done, total = 0, sum(widths) * config.num_seeds
+  rows = []
+  for width in widths:
+    trained = jax.jit(functools.partial(_train, config, width))
+    row = []
+    for seed in seeds:
+      progress(done / total, f'm={width} seed={seed}')
+      row.append(jax.device_get(trained(jnp.asarray(seed), steps)))
+      done += width
+    rows.append(jax.tree.map(lambda *v: np.stack(v), *row))
+  progress(1.0, 'done')
+  records = jax.tree.map(lambda *v: np.stack(v), *rows)
+  return xr.Dataset(
+    {name: (('width', 'seed', 'step'), v) for name, v in records.items()},
+    {'width': list(widths), 'seed': seeds, 'step': steps},
+  )
+
+
+def _train(
+  config: Config, width: int, seed: jax.Array, steps: jax.Array
+) -> dict[str, jax.Array]:
+  """Both processes of one seed, as they are at the recorded steps."""
+  spec = mixtures.gaussian(dim=config.dim)
+  keys = runs.seed_keys(seed)
+  split = mixtures.sample(
+    keys.data, spec, num_train=config.num_train, num_test=config.num_test
+  )
+  start = runs.init_params(
+    keys.init,
+    width=width,
+    dim=config.dim,
+    num_classes=spec.num_classes,
+    scale=1.0,
+  )
+  optimizer = optax.sgd(config.lr_times_width / width)
+  methods = {
+    name: sgd.Method(optimizer, config.batch_size, 'epochs', gradient_fn)
+    for name, gradient_fn in _GRADIENTS.items()
+  }
+
+  def interval(states, ends):
+    states = {
+      name: sgd.advance(
+        keys.order, states[name], start, split.train, *ends, method=method
+      )
+      for name, method in methods.items()
+    }
+    return states, _measure(start, states['f'].w, states['g'].w, split.test)
+
+  begun = sgd.start(start.w, config.num_train, methods['f'])
+  begins = jnp.concatenate([steps[:1], steps[:-1]])
+  states = dict.fromkeys(methods, begun)
+  return jax.lax.scan(interval, states, (begins, steps))[1]
+
+
+def _measure(
+  start: Params, w_f: jax.Array, w_g: jax.Array, test: Dataset
+) -> dict[str, jax.Array]:
+  """How far apart f and g are, beside how far f went: scalars."""
+  h0 = network.preactivations(start.w, test.x)
+  p0 = h0 >= 0
+  f0 = network.gated_logits(start.a, h0, p0)
+  h = network.preactivations(w_f, test.x)
+  f = network.gated_logits(start.a, h, h >= 0)
+  g = network.pseudo_logits(Params(w_g, start.a), p0, test.x)
+  gap, change = jnp.abs(f - g), jnp.abs(f - f0)
+  return {
+    'output_gap': jnp.mean(gap) / jnp.mean(change),
+    'largest_output_gap': jnp.max(gap) / jnp.max(change),
+    'weight_gap': jnp.linalg.norm(w_f - w_g) / jnp.linalg.norm(w_f - start.w),
+    'gap_to_size': jnp.max(gap) / jnp.max(jnp.abs(f)),
+    'pattern_difference': metrics.pattern_difference(h >= 0, p0),
+    'accuracy_f': metrics.accuracy(f, test.y),
+    'accuracy_g': metrics.accuracy(g, test.y),
+    'loss_f': network.loss(f, test.y),
+    'loss_g': network.loss(g, test.y),
+  }
+
+
+def _claims(results: xr.Dataset) -> list[Claim]:
+  """What Section 5.1 says of f and g, made measurable."""
+  m, last = results.width.values, results.step.values[-1]
+  reading = 'as 1/sqrt(m), our reading of Lemma 5.1'
+  fitted = f'in log m, step {last}, m from {m.min()} to {m.max()}'
+
+  def slope(name, words, low, high):
+    return Claim(
+      _WHERE,
+      words,
+      f'slope of log {_GAPS[name]} {fitted}',
+      low,
+      high,
+      lambda ds: paper_claims.log_slope(ds[name].isel(step=-1)),
+    )
+
+  def learns(name, words):
+    return Claim(
+      _WHERE,
+      words,
+      'final test accuracy, lowest over widths',
+      0.99,
+      INF,
+      lambda ds: (
+        ds[f'accuracy_{name}'].isel(step=-1).min('width', skipna=False)
+      ),
+    )
+
+  return [
+    Claim(
+      _WHERE,
+      'f and g are one function at the initialisation',
+      'largest |f - g| / largest |f| at step 0, largest over widths',
+      -INF,
+      1e-5,
+      lambda ds: ds.gap_to_size.isel(step=0).max('width', skipna=False),
+    ),
+    slope('output_gap', 'outputs of f and g couple with width', -INF, 0.0),
+    slope('weight_gap', 'weights of f and g couple with width', -INF, 0.0),
+    slope('output_gap', f'outputs couple {reading}', -0.6, -0.4),
+    slope('weight_gap', f'weights couple {reading}', -0.6, -0.4),
+    learns('f', 'f learns'),
+    learns('g', 'and so does g'),
+  ]
+
+
+def _table(results: xr.Dataset) -> str:
+  """A row a width after the last step, and the slopes of the gaps."""
+  last = results.isel(step=-1)
+  columns = {text: last[name] for name, text in _GAPS.items()} | {
+    'accuracy of f': last.accuracy_f,
+    'accuracy f - g': last.accuracy_f - last.accuracy_g,
+    'loss of f': last.loss_f,
+    'loss of g': last.loss_g,
+    'pattern difference of f': last.pattern_difference,
+  }
+  rows = [
+    (m, *(training.mean_std(v.sel(width=m)) for v in columns.values()))
+    for m in results.width.values
+  ]
+  slopes = [
+    (text, training.slope_text(last[name], 'width'))
+    for name, text in (
+      *_GAPS.items(),
+      ('pattern_difference', 'pattern difference of f'),
+    )
+  ]
+  return (
+    claims.markdown_table(('m', *columns), rows)
+    + '\n'
+    + claims.markdown_table(
+      ('log of', 'slope in log m, 95 % interval and range'), slopes
+    )
+  )
+
+
+def _figure(results: xr.Dataset, by: str, label: str) -> Figure:
+  """The gaps, log-log: of each width, or at the last step."""
+
+  def curves(values):
+    if by == 'width':
+      return {'': values.isel(step=-1)}
+    return {f'm = {m}': values.sel(width=m) for m in np.sort(values.width)}
+
+  later = results.sel(step=slice(1, None))  # both gap and change begin at 0
+  fig = panels.panels_figure(
+    {
+      f'{text.capitalize()}\n(ratio to the change of f)': curves(later[name])
+      for name, text in _GAPS.items()
+    },
+    by,
+    label,
+    'log',
+  )
+  for ax in fig.axes:
+    ax.set_yscale('log')
+    if by == 'width':
+      ax.set_xticks(results.width.values, results.width.values, rotation=45)
+      ax.xaxis.minorticks_off()
+  return fig
+
+
+EXPERIMENT = command.Experiment(
+  'processes',
+  Config,
+  PRESETS,
+  run,
+  figures=lambda ds: {
+    'processes_width': _figure(ds, 'width', 'Hidden units $m$'),
+    'processes_steps': _figure(ds, 'step', 'Step $t$ (SGD updates)'),
+  },
+  table=_table,
+  claims=_claims,
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Flags in, run folder out."""
+  command.main(EXPERIMENT, argv)
+
+
+if __name__ == '__main__':
+  main()
