@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.options import option
-from ossgd import descent, mixtures, runs, sweeps
+from ossgd import checkpoints, descent, mixtures, runs
 from ossgd.base import Dataset
 
 
@@ -107,24 +107,23 @@ def adversary_key(seed: jax.Array) -> jax.Array:
 
 def over_seeds(
   config: Config,
-  measure: Callable[[jax.Array], Any],
+  measure: Callable[[jax.Array], dict[str, jax.Array]],
   progress: Callable[[float, str], None],
   label: str,
-) -> Any:
+) -> dict[str, np.ndarray]:
   """A compiled function of the seed for every seed: arrays, seeds first."""
   compiled = jax.jit(measure)
+
+  def fetched(seed):
+    return jax.device_get(compiled(seed))
+
+  watch = checkpoints.watch(progress)
   found = []
   for i in range(config.num_seeds):
-    progress(i / config.num_seeds, f'{label} seed={config.seed + i}')
-    found.append(jax.device_get(compiled(config.seed + i)))
+    seed = config.seed + i
+    watch(i / config.num_seeds, f'{label} seed={seed}')
+    found.append(watch.once(f'{label} seed={seed}', fetched, seed))
   return jax.tree.map(lambda *v: np.stack(v), *found)
-
-
-def part(
-  progress: sweeps.Progress, i: int, parts: Sequence[Any]
-) -> Callable[[float, str], None]:
-  """Progress of the i-th of several parts, as that of the whole."""
-  return lambda fraction, label: progress((i + fraction) / len(parts), label)
 
 
 def _data(config: Config) -> dict[str, Any]:

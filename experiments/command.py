@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging as stdlib_logging
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +20,7 @@ import tqdm
 from absl import app, logging
 
 from experiments import options
-from ossgd import claims, records, timing
+from ossgd import checkpoints, claims, records, timing
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -45,7 +48,7 @@ class Experiment(NamedTuple):
 def main(experiment: Experiment, argv: list[str] | None = None) -> None:
   """Runs a script with the flags of the command line, or of argv."""
   app.run(
-    lambda call: _execute(experiment, call),
+    lambda call: _at_precision(experiment, call),
     argv=argv,
     flags_parser=lambda args: options.parse(
       experiment.name, experiment.config, experiment.presets, args
@@ -137,33 +140,65 @@ def _cache_compilations() -> None:
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
+def _at_precision(experiment: Experiment, call: options.Call) -> None:
+  """The precision is the script's, not that of what runs after it."""
+  with jax.default_matmul_precision(call.matmul_precision):
+    _execute(experiment, call)
+
+
 def _execute(experiment: Experiment, call: options.Call) -> None:
   """Runs, saves, draws and reports; or shows again what is already there."""
   logging.set_verbosity(logging.INFO)
   stdlib_logging.getLogger('jax').setLevel(stdlib_logging.WARNING)
   _cache_compilations()
+  progress = Progress()
+  try:
+    with records.hold(call.out):
+      _fill(experiment, call, progress)
+  except checkpoints.Stopped as stopped:
+    progress.close()
+    print(f'stopped by {stopped}; to go on: {call.command}', file=sys.stderr)
+    sys.exit(128 + signal.Signals[str(stopped)])
+  except (records.RecordError, checkpoints.SaveError) as error:
+    kept = f'; what is finished is kept, to go on: {call.command}'
+    options.fail(f'{error}{kept if progress.started else ""}')
+  except (ValueError, OSError) as error:
+    # Before the first step, what is wrong is the input; later, it is us.
+    if progress.started:
+      raise
+    options.fail(str(error))
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    options.fail(
+      f'out of memory: {str(error).splitlines()[0]}; lower --seeds_at_once, '
+      '--num_test or --widths'
+    )
+  finally:
+    progress.close()
+
+
+def _fill(
+  experiment: Experiment, call: options.Call, progress: Progress
+) -> None:
+  """Leaves a complete run folder."""
   stopwatch = Stopwatch()
   config = {
     'experiment': experiment.name,
     'settings': dataclasses.asdict(call.config),
     'environment': records.environment(),
   }
-  progress = Progress()
-  try:
-    done = records.prepare(call.out, config, overwrite=call.overwrite)
-    if done:
-      logging.info('%s holds these results already', call.out)
-      results, _ = records.read(call.out)
-    else:
-      results = experiment.run(call.config, progress)
-  except (ValueError, OSError) as error:
-    # Before the first step, what is wrong is the input; later, it is us.
-    if progress.started:
-      raise
-    options.fail(str(error))
-  finally:
+  done = records.prepare(call.out, config, overwrite=call.overwrite)
+  if done:
+    logging.info('%s holds these results already', call.out)
+    results, _ = records.read(call.out)
+  else:
+    store = checkpoints.Store(
+      call.out / records.CHECKPOINTS, config, 60 * call.checkpoint_every
+    )
+    with _stoppable(store):
+      results = experiment.run(call.config, checkpoints.Watch(progress, store))
     progress.close()
-  if not done:
     results.attrs['config'] = json.dumps(config)
     results.attrs['command'] = call.command
     results.attrs['seconds'] = progress.seconds()
@@ -183,3 +218,24 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
     parts = ', '.join(f'{part} {value:.1f}' for part, value in seconds.items())
     logging.info('%.1f s: %s', total, parts)
   print(f'see {call.out}')
+
+
+@contextlib.contextmanager
+def _stoppable(store: checkpoints.Store) -> Iterator[None]:
+  """SIGTERM and Ctrl-C stop at the next chunk; asked again, at once."""
+  if threading.current_thread() is not threading.main_thread():
+    yield  # only the main thread may listen to signals
+    return
+
+  def ask(number, frame):
+    del frame
+    store.stopping = signal.Signals(number).name
+    signal.signal(number, before[number])
+    print('stopping at the next chunk; again: at once', file=sys.stderr)
+
+  before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)

@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments import cases, command, training
 from experiments.options import option
-from ossgd import claims, descent, paper_claims, sweeps, theory
+from ossgd import checkpoints, claims, descent, paper_claims, sweeps, theory
 from ossgd.base import matmul
 from ossgd.claims import INF, Claim
 
@@ -79,9 +79,10 @@ def run(
     'decrease_ratio': ('seed', 'batch_size'),
   }
   longest = max(map(functools.partial(_horizon, config), config.widths))
+  watch = checkpoints.watch(progress)
   parts = []
   for i, width in enumerate(config.widths):
-    tell = cases.part(progress, i, config.widths)
+    tell = watch.part(i / len(config.widths), (i + 1) / len(config.widths), '')
     found = cases.over_seeds(
       config, functools.partial(_measure, config, width), tell, f'm={width}'
     )

@@ -25,7 +25,7 @@ import numpy as np
 
 from experiments import cases, command, training
 from experiments.options import option
-from ossgd import claims, descent, paper_claims, sweeps, theory
+from ossgd import checkpoints, claims, descent, paper_claims, sweeps, theory
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
@@ -61,12 +61,13 @@ def run(
   import xarray as xr
 
   works = [(case, m) for case in ('S', 'general') for m in config.widths]
+  watch = checkpoints.watch(progress)
   parts = []
   for i, (case, width) in enumerate(works):
     found = cases.over_seeds(
       config,
       functools.partial(_measure, config, case, width),
-      cases.part(progress, i, works),
+      watch.part(i / len(works), (i + 1) / len(works), ''),
       f'case {case} m={width}',
     )
     dims = ('seed', 'lr_times_width', 'step')

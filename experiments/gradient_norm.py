@@ -27,6 +27,7 @@ from experiments import cases, command, large_gradients, training
 from experiments.large_gradients import KINDS
 from experiments.options import option
 from ossgd import (
+  checkpoints,
   claims,
   paper_claims,
   sweeps,
@@ -108,9 +109,10 @@ def run(
     'unit_sum': ('seed', 'constant'),
     'norms': ('seed', 'kind', 'quantile'),
   }
+  watch = checkpoints.watch(progress)
   parts = []
   for i, (name, value, measure) in enumerate(works):
-    tell = cases.part(progress, i, works)
+    tell = watch.part(i / len(works), (i + 1) / len(works), '')
     found = cases.over_seeds(config, measure, tell, f'{name}={value}')
     parts.append(
       xr.Dataset(
@@ -124,12 +126,10 @@ def run(
       ).expand_dims({name: [value]})
     )
   twins = functools.partial(large_gradients.twins, config, width=width)
-  found = cases.over_seeds(
-    config, twins, lambda fraction, label: progress(1.0, label), 'twins'
-  )
+  found = cases.over_seeds(config, twins, watch.part(1.0, 1.0, ''), 'twins')
   return (
     xr.merge(parts, join='outer', compat='no_conflicts')
-    .assign(twins=(('seed', 'sign'), found))
+    .assign(twins=(('seed', 'sign'), found['twins']))
     .assign_coords(
       kind=list(KINDS),
       seed=np.arange(config.seed, config.seed + config.num_seeds),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import jax
 
 from experiments import command
 from ossgd import mixtures, sweeps
@@ -33,12 +35,17 @@ def cases(widths: Sequence[int]) -> list[dict[str, int]]:
 
 def measure(settings: dict[str, int], num_steps: int) -> tuple[float, float]:
   """Seconds a step, measured every step, and the most bytes, of a process."""
+  config: Any = jax.config  # its options are attributes made at run time
+  precision = config.jax_default_matmul_precision
   context = multiprocessing.get_context('spawn')
   with context.Pool(1) as pool:
-    return pool.apply(_measure, (settings, num_steps))
+    return pool.apply(_measure, (settings, num_steps, precision))
 
 
-def _measure(settings: dict[str, int], num_steps: int) -> tuple[float, float]:
+def _measure(
+  settings: dict[str, int], num_steps: int, precision: str | None
+) -> tuple[float, float]:
+  jax.config.update('jax_default_matmul_precision', precision)
   stopwatch = command.Stopwatch()
   spec = mixtures.gaussian(
     num_classes=10, num_components=2, dim=settings['dim']

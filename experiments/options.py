@@ -21,6 +21,15 @@ _DEFINE: dict[type, Any] = {
   str: flags.DEFINE_string,
   tuple: flags.DEFINE_list,  # of strings, turned into numbers by `_typed`
 }
+# The levels that exist everywhere; a DotAlgorithmPreset fails on some hardware.
+_PRECISIONS = ('highest', 'high', 'default')
+_PRECISION_TEXT = (
+  'Of the operands of float32 matmuls, which are summed in float32. highest: '
+  'float32 on every platform. high: TF32 on a GPU that has it, three bfloat16 '
+  'passes on a TPU. default: the fastest, TF32 on such a GPU and bfloat16 on a '
+  'TPU. A CPU has float32 only. What is lost is measured by '
+  'experiments.precision.'
+)
 
 
 class Call(NamedTuple):
@@ -30,6 +39,8 @@ class Call(NamedTuple):
   out: Path
   overwrite: bool
   command: str  # to repeat it
+  matmul_precision: str  # of `jax.default_matmul_precision`
+  checkpoint_every: float  # minutes
 
 
 def option(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
@@ -59,6 +70,14 @@ def parse(
   flags.DEFINE_string('out', f'runs/{name}', text, **where)
   text = 'Replace the results of other settings that --out holds.'
   flags.DEFINE_bool('overwrite', False, text, **where)
+  flags.DEFINE_enum(
+    'matmul_precision', 'highest', _PRECISIONS, _PRECISION_TEXT, **where
+  )
+  text = (
+    'Minutes between two saved states of a sweep. The same command goes on '
+    'from the last one, and from every finished run.'
+  )
+  flags.DEFINE_float('checkpoint_every', 10.0, text, lower_bound=0.0, **where)
   if presets:
     described = ''.join(
       f' {preset}: '
@@ -71,7 +90,14 @@ def parse(
   found = _parsed(values, name, config, presets, argv)
   command = shlex.join(['python', '-m', f'experiments.{name}', *argv[1:]])
   out = Path(values.out).expanduser()
-  return Call(found, out, values.overwrite, command)
+  return Call(
+    found,
+    out,
+    values.overwrite,
+    command,
+    values.matmul_precision,
+    values.checkpoint_every,
+  )
 
 
 def parse_config(name: str, config: type, argv: Sequence[str]) -> Any:

@@ -32,6 +32,7 @@ import optax
 from experiments import command, training
 from experiments.options import option
 from ossgd import (
+  checkpoints,
   claims,
   metrics,
   mixtures,
@@ -103,14 +104,20 @@ def run(
   )
   spaced = np.geomspace(1, config.num_steps, _NUM_RECORDS)
   steps = np.unique(np.append(0, np.rint(spaced).astype(int)))
+  watch = checkpoints.watch(progress)
   done, total = 0, sum(widths) * config.num_seeds
   rows = []
   for width in widths:
     trained = jax.jit(functools.partial(_train, config, width))
+
+    def fetched(seed, trained=trained):
+      return jax.device_get(trained(jnp.asarray(seed), steps))
+
     row = []
     for seed in seeds:
-      progress(done / total, f'm={width} seed={seed}')
-      row.append(jax.device_get(trained(jnp.asarray(seed), steps)))
+      label = f'm={width} seed={seed}'
+      watch(done / total, label)
+      row.append(watch.once(label, fetched, seed))
       done += width
     rows.append(jax.tree.map(lambda *v: np.stack(v), *row))
   progress(1.0, 'done')

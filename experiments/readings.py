@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments import command, training
 from experiments.options import option
-from ossgd import claims, components, paper_claims, plots, sweeps
+from ossgd import checkpoints, claims, components, paper_claims, plots, sweeps
 from ossgd.base import Split
 from ossgd.claims import INF, Claim
 
@@ -69,12 +69,10 @@ def run(
   import xarray as xr
 
   parts = []
+  watch = checkpoints.watch(progress)
   for i, reading in enumerate(READINGS):
-
-    def tell(fraction, label, done=i, reading=reading):
-      progress((done + fraction) / len(READINGS), f'{reading} {label}')
-
-    parts.append(_read(config, reading, tell))
+    part = watch.part(i / len(READINGS), (i + 1) / len(READINGS), reading)
+    parts.append(_read(config, reading, part))
   results = xr.concat(parts, xr.Variable('reading', list(READINGS)))
   return results.assign_attrs(constant=config.constant)
 
@@ -100,17 +98,16 @@ def _variance(
   """std m^(-1/4) = m^(1/4) / sqrt(m): a scale of its own for every width."""
   import xarray as xr
 
-  parts, done = [], 0
+  watch = checkpoints.watch(progress)
+  parts, done = [], 0.0
   for width in config.widths:
-
-    def tell(fraction, label, done=done, width=width):
-      progress((done + fraction * width) / sum(config.widths), label)
-
+    end = done + width / sum(config.widths)
     one = dataclasses.replace(
       config, widths=(width,), init_scale=config.init_scale * width**0.25
     )
-    parts.append(training.sweep(one, data, tell))
-    done += width
+    part = watch.part(done, end, f'm={width}')
+    parts.append(training.sweep(one, data, part))
+    done = end
   return xr.concat(parts, 'width', join='outer')
 
 

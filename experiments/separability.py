@@ -29,7 +29,7 @@ import numpy as np
 
 from experiments import command, training
 from experiments.options import option
-from ossgd import claims, mixtures, runs, sweeps
+from ossgd import checkpoints, claims, mixtures, runs, sweeps
 from ossgd.base import Split, unit_norm
 from ossgd.claims import INF, Claim
 
@@ -67,16 +67,13 @@ def run(
       'number, and true; the view called plane is not normalized'
     )
   sizes = {'num_train': config.num_train, 'num_test': config.num_test}
+  watch = checkpoints.watch(progress)
   parts = []
   for i, view in enumerate(VIEWS):
-
-    def tell(fraction, label, done=i, view=view):
-      progress((done + fraction) / len(VIEWS), f'{view} {label}')
-
     results = training.sweep(
       config,
       mixtures.xor(lift=view == 'lifted'),
-      tell,
+      watch.part(i / len(VIEWS), (i + 1) / len(VIEWS), view),
       transform=_centred if view == 'centred' else None,
       **sizes,
     )

@@ -27,7 +27,15 @@ import numpy as np
 
 from experiments import command, training
 from experiments.options import option
-from ossgd import claims, metrics, mixtures, panels, paper_claims, sweeps
+from ossgd import (
+  checkpoints,
+  claims,
+  metrics,
+  mixtures,
+  panels,
+  paper_claims,
+  sweeps,
+)
 from ossgd.claims import INF, Claim
 from ossgd.components import Bounded
 
@@ -57,7 +65,7 @@ class Config:
     'depend on m (our list).',
   )
   dim: tuple[int, ...] = option(
-    (100, 50, 500, 2000, 10000), 'd; first the base (our list).'
+    (100, 50, 500, 2000, 20000), 'd; first the base (our list).'
   )
   num_classes: tuple[int, ...] = option(
     (10, 2, 4, 16), 'k; first the base (our list).'
@@ -123,14 +131,13 @@ def run(
     for value in getattr(config, name)[1:]
   ]
   parts: dict[str, list[xr.DataArray]] = {name: [] for name in _VARIED}
-  done, total = 0, sum(len(widths) for _, _, widths in jobs)
+  watch = checkpoints.watch(progress)
+  done, total = 0.0, sum(len(widths) for _, _, widths in jobs)
   for name, spec, widths in jobs:
-
-    def tell(fraction, label, done=done, name=name, widths=widths):
-      progress((done + fraction * len(widths)) / total, f'{name}: {label}')
-
-    parts[name].append(_steps(config, spec, widths, tell))
-    done += len(widths)
+    end = done + len(widths) / total
+    part = watch.part(done, end, f'{name} {getattr(spec, name, "")}')
+    parts[name].append(_steps(config, spec, widths, part))
+    done = end
   (steps,) = parts['width']
   variables = {'steps_width': steps}
   variables['steps_epsilon'] = steps.isel(width=0, drop=True)

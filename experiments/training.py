@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.options import option
 from ossgd import (
+  checkpoints,
   claims,
   components,
   images,
@@ -177,15 +178,14 @@ def over(
       f'--widths={config.widths} --{name}={values}: expected one width, and '
       f'{name} without repetition'
     )
+  watch = checkpoints.watch(progress)
   parts = []
   for i, value in enumerate(values):
-
-    def tell(fraction, label, done=i, value=value):
-      progress((done + fraction) / len(values), f'{name}={value} {label}')
-
     one = dataclasses.replace(config, **{name: value})
-    part = sweep(one, data(one), tell, **others(one))
-    parts.append(part.squeeze('width', drop=True))
+    begin, end = i / len(values), (i + 1) / len(values)
+    part = watch.part(begin, end, f'{name}={value}')
+    results = sweep(one, data(one), part, **others(one))
+    parts.append(results.squeeze('width', drop=True))
   results = xr.concat(parts, xr.Variable(name, list(values)))
   return results.assign_attrs(width=config.widths[0])
 

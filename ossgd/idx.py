@@ -1,8 +1,9 @@
 """IDX and npz files that nobody vouches for, as NumPy arrays.
 
-A header is only a claim: what it promises is read in pieces, and has to be
-there in full with nothing after it, so that memory follows the file and not
-its header. Nothing is unpickled.
+A header is only a claim: what it promises has to fit in memory, is read in
+pieces, and has to be there in full with nothing after it, so that memory
+follows the file and not its header. A compressed file may honestly hold more
+than its own size. Nothing is unpickled, and no name in an archive is a path.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 
 # The four files of MNIST and its kin, in the order of the fields of Arrays.
 FILES = (
@@ -26,10 +28,12 @@ FILES = (
 )
 
 _PIECE = 1 << 20
-_NPY_HEADERS = {
-  (1, 0): np.lib.format.read_array_header_1_0,
-  (2, 0): np.lib.format.read_array_header_2_0,
+# How many bytes say how long the header of an array is, and who reads it.
+_NPY_HEADERS: dict[tuple[int, int], tuple[int, Callable]] = {
+  (1, 0): (2, np.lib.format.read_array_header_1_0),
+  (2, 0): (4, np.lib.format.read_array_header_2_0),
 }
+_LONGEST_NPY_HEADER = 1024  # bytes; those of numbers have 118
 
 
 class Arrays(NamedTuple):
@@ -74,8 +78,19 @@ def read_npz(path: Path) -> Arrays:
   """
   if not path.is_file():
     raise FileNotFoundError(f'there is no file {path}.')
-  with _named(path), zipfile.ZipFile(path) as archive:
+  with _opened(path) as archive:
     return Arrays(*(_read_member(archive, key) for key in Arrays._fields))
+
+
+def read_archive(path: Path) -> dict[str, np.ndarray]:
+  """All arrays of a NumPy archive, by name.
+
+  Raises:
+    ValueError: it is no such archive, cut short or damaged.
+  """
+  with _opened(path) as archive:
+    names = [name.removesuffix('.npy') for name in archive.namelist()]
+    return {name: _read_member(archive, name) for name in names}
 
 
 def sha256(array: np.ndarray) -> str:
@@ -102,11 +117,30 @@ def _named(path: Path) -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    raise ValueError(f'{path} cannot be used: {error}') from error
+    cause = str(error) or type(error).__name__
+    raise ValueError(
+      f'{path} cannot be used, save or fetch it again: {cause:.600}'
+    ) from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+  """An archive in which a name means one thing."""
+  with _named(path), zipfile.ZipFile(path) as archive:
+    names = archive.namelist()
+    if len({*names}) < len(names):
+      raise ValueError('it holds several arrays of one name.')
+    yield archive
 
 
 def _read_exactly(read: Callable[[int], bytes], size: int) -> bytearray:
   """The rest of a stream, which must be `size` bytes long."""
+  free = psutil.virtual_memory().available
+  if size > free:
+    raise ValueError(
+      f'its header promises {size} bytes, more than the {free} bytes of memory '
+      'that are free.'
+    )
   data = bytearray()
   while len(data) <= size and (piece := read(_PIECE)):
     data += piece
@@ -134,16 +168,35 @@ def _read_idx(path: Path) -> np.ndarray:
 
 def _read_member(archive: zipfile.ZipFile, key: str) -> np.ndarray:
   """One array of an npz file: `np.load` would allocate what a header says."""
-  if f'{key}.npy' not in archive.namelist():
+  try:
+    member = archive.getinfo(f'{key}.npy')
+  except KeyError:
     held = ', '.join(archive.namelist()) or 'nothing'
     raise ValueError(
-      f'it holds {held}; expected arrays named {", ".join(Arrays._fields)}.'
-    )
-  with archive.open(f'{key}.npy') as stream:
-    read_header = _NPY_HEADERS[np.lib.format.read_magic(stream)]
-    shape, fortran_order, dtype = read_header(stream)
+      f'it holds {held!r:.200}; expected arrays named '
+      f'{", ".join(Arrays._fields)}.'
+    ) from None
+  if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    # The others are never NumPy's, and unpack without any limit.
+    raise ValueError(f'{key} is compressed in another way than NumPy does it.')
+  with archive.open(member) as stream:
+    shape, fortran_order, dtype = _read_npy_header(stream)
     if dtype.kind not in 'buif':
       raise ValueError(f'{key} has type {dtype}, expected real numbers.')
     data = _read_exactly(stream.read, math.prod(shape) * dtype.itemsize)
     flat = np.frombuffer(data, dtype)
     return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)
+
+
+def _read_npy_header(
+  stream: zipfile.ZipExtFile,
+) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Shape, memory order and type; NumPy would read a header of 4 GB."""
+  version = np.lib.format.read_magic(stream)
+  if version not in _NPY_HEADERS:
+    raise ValueError(f'its arrays have version {version}, expected (1, 0).')
+  size, read_header = _NPY_HEADERS[version]
+  length = int.from_bytes(stream.peek(size)[:size], 'little')
+  if length > _LONGEST_NPY_HEADER:
+    raise ValueError(f'its header claims {length} bytes, numbers need 118.')
+  return read_header(stream)

@@ -46,10 +46,11 @@ def load(
       should be, or values that cannot be trained on (`arrays.to_split`).
   """
   kind, _, path = name.partition(':')
+  # os.path's leaves ~stranger as it is, where Path's raises a RuntimeError.
   if kind == 'idx' and path:
-    read = idx.read_folder(Path(path).expanduser())
+    read = idx.read_folder(Path(os.path.expanduser(path)))
   elif kind == 'npz' and path:
-    read = idx.read_npz(Path(path).expanduser())
+    read = idx.read_npz(Path(os.path.expanduser(path)))
   elif name in ('mnist', 'fashion_mnist'):
     root = data_dir or os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
     read = _load_known(name, Path(root).expanduser())

@@ -9,7 +9,15 @@ import jax
 import numpy as np
 import optax
 
-from ossgd import components, metrics, runs, sgd, supply, units
+from ossgd import (
+  checkpoints,
+  components,
+  metrics,
+  runs,
+  sgd,
+  supply,
+  units,
+)
 from ossgd.base import Split
 
 if TYPE_CHECKING:
@@ -84,7 +92,8 @@ def sweep(
     engine: 'plain' is the definition; 'fast' gives its numbers, to float32
       rounding, for `optax.sgd` on the true gradient ('blocked' and 'gram' say
       which way); 'auto' is the fastest that is exact and fits in memory.
-    progress: called with the fraction of the work that is done.
+    progress: called with the fraction of the work that is done; a
+      `checkpoints.Watch` with a store keeps what is done on disk as well.
 
   Returns:
     Dataset with dims width, seed, step and rank, as the README lists it; the
@@ -119,17 +128,15 @@ def sweep(
   blocks = np.split(seeds, range(at_once, num_seeds, at_once))
   done, total = 0, sum(widths) * num_seeds
   rows = []
+  watch = checkpoints.watch(progress)
   for width, name in zip(widths, chosen, strict=True):
     unit = units.compile_unit(plan._replace(engine=name), width)
     row = []
     for block in blocks:
       work = width * len(block)
       label = f'm={width} seed={block[0]}' + f'-{block[-1]}' * (len(block) > 1)
-
-      def tell(fraction, *, before=done, work=work, label=label):
-        progress((before + fraction * work) / total, label)
-
-      row.append(units.run_block(unit, plan, block, tell))
+      part = watch.part(done / total, (done + work) / total, label)
+      row.append(units.run_once(unit, plan, block, part))
       done += work
     rows.append(jax.tree.map(lambda *v: np.concatenate(v), *row))
   results = _label(rows, widths, seeds, plan.record_steps, target)

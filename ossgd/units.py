@@ -15,7 +15,7 @@ import numpy as np
 import optax
 import threadpoolctl
 
-from ossgd import cost, engines, runs, sgd, timing
+from ossgd import checkpoints, cost, engines, flight, runs, sgd, timing
 from ossgd.base import Split
 
 
@@ -170,26 +170,61 @@ def compile_unit(plan: Plan, width: int) -> Unit:
   )
 
 
-def run_block(
-  unit: Unit, plan: Plan, block: np.ndarray, tell: Callable[[float], None]
+def run_once(
+  unit: Unit, plan: Plan, block: np.ndarray, watch: checkpoints.Watch
 ) -> tuple[runs.Record, dict[str, np.ndarray]]:
-  """One work unit: arrays (seed, step), and (seed, ...) of the last step."""
+  """One work unit, or what a store has of it: see `run_block`."""
+  saved = flight.Flight(watch.store, f'{watch.prefix}in flight')
+
+  def compute():
+    record, last = run_block(unit, plan, block, watch, saved)
+    named = {f'last_{name}': value for name, value in last.items()}
+    return flight.arrays_of([record]) | named
+
+  arrays = watch.once('finished', compute)
+  saved.end()
+  (record,) = flight.records_of(arrays)
+  last = {
+    name.removeprefix('last_'): value
+    for name, value in arrays.items()
+    if name.startswith('last_')
+  }
+  return record, last
+
+
+def run_block(
+  unit: Unit,
+  plan: Plan,
+  block: np.ndarray,
+  watch: Callable[[float, str], None],
+  saved: flight.Flight,
+) -> tuple[runs.Record, dict[str, np.ndarray]]:
+  """One work unit: arrays (seed, step), and (seed, ...) of the last step.
+
+  Its state is saved now and then, and the same unit goes on from there: the
+  numbers are those of a unit that was never stopped.
+  """
   one = plan.seeds_at_once == 1
   seeds = jnp.asarray(block[0] if one else block)
   with timing.part('start') as wait:
     split = plan.draw(seeds) if plan.shared is None else plan.shared
-    state, begin = wait(unit.start(unit.draw(seeds, split), seeds, split))
-  records = []
-  for chunk in unit.chunks:
-    passed: Any = None
+    params = unit.draw(seeds, split)
+    saved.check(params, split)
+    state, begin = wait(unit.start(params, seeds, split))
+    del params
+  state, records, done = saved.resume(state)
+  passed: Any = None
+  for i, chunk in enumerate(unit.chunks[done:], start=done):
+    passed = None
     stages = zip(unit.stages.items(), chunk.arguments, strict=True)
-    for (name, stage), argument in stages:
-      with timing.part(name) as wait:
+    for (stage_name, stage), argument in stages:
+      with timing.part(stage_name) as wait:
         state, passed = wait(
           stage(state, passed, seeds, begin, split, argument)
         )
     records.append(_at_recorded(passed, len(block), chunk.recorded))
-    tell(chunk.end / plan.num_steps)
+    saved.save(state, records, i + 1)
+    watch(chunk.end / plan.num_steps, '')
   kept = unit.kept(state)
   del state, begin, passed  # a wide network needs their memory at the end
   # LAPACK's own threads and XLA's wait for each other on a busy machine: one
@@ -204,7 +239,7 @@ def run_block(
     last = jax.device_get(unit.finish(w, begun, split))
   if one:
     last = jax.tree.map(lambda v: v[None], last)
-  return jax.tree.map(lambda *v: np.concatenate(v, axis=1), *records), last
+  return flight.joined(records), last
 
 
 def _at_recorded(

@@ -45,6 +45,8 @@ LIBRARY = (
   'engines',
   'cost',
   'timing',
+  'checkpoints',
+  'flight',
   'units',
   'supply',
   'sweeps',

@@ -135,14 +135,16 @@ class ParseTest(parameterized.TestCase):
       return options.parse_config('toy', Toy, ['program', *args])
 
     self.assertEqual(parse_config('--num_seeds=1'), Toy(num_seeds=1))
-    for name in ('out=x', 'overwrite', 'preset=quick'):
+    others = ('out=x', 'overwrite', 'matmul_precision=high', 'preset=quick')
+    for name in others:
       code, _, err = ended(parse_config, f'--{name}')
       self.assertEqual(code, 2)
       self.assertIn(name.partition('=')[0], err)
     code, out, _ = ended(parse_config, '--help')
     self.assertEqual(code, 0)
     self.assertRegex(out, r'--num_seeds: ')
-    self.assertNotRegex(out, r'--(\[no\])?(out|overwrite|preset): ')
+    for name in others:
+      self.assertNotRegex(out, rf'--(\[no\])?{name.partition("=")[0]}: ')
 
   @parameterized.parameters(
     ('--widths=abc', '--widths=abc', 'int'),
@@ -212,6 +214,7 @@ class HelpTest(parameterized.TestCase):
       ('name', 'Data.', 'mnist'),
       ('[no]overwrite', 'Replace', 'false'),
       ('out', 'Folder', 'runs/toy'),
+      ('matmul_precision', '<highest|high|default>: Of the', 'highest'),
       ('preset', 'quick: --widths=2 --num_seeds=3.', 'paper'),
       ('preset', 'wide: --widths=99,100 --normalize=False.', 'paper'),
     ):

@@ -6,6 +6,7 @@ import platform
 import struct
 import tempfile
 import tomllib
+from unittest import mock
 
 import h5py
 import jax
@@ -73,7 +74,9 @@ class _Case(parameterized.TestCase):
     )
 
   def files(self) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in self.folder.iterdir()}
+    """Those that a reader would look at."""
+    found = self.folder.iterdir()
+    return {path.name: path.read_bytes() for path in found if path.is_file()}
 
 
 class WriteTest(_Case):
@@ -154,8 +157,9 @@ class WriteTest(_Case):
 class PrepareTest(_Case):
   def test_fresh_folder(self):
     """Made with its parents, and empty of what the test of it wrote."""
-    self.assertFalse(records.prepare(self.folder, CONFIG))
-    self.assertEmpty(self.files())
+    with records.hold(self.folder):
+      self.assertFalse(records.prepare(self.folder, CONFIG))
+    self.assertEqual(self.files(), {'.lock': b''})
 
   def test_same_settings_are_done(self):
     """Tuples are lists in JSON: they must not count as a difference."""
@@ -213,9 +217,49 @@ class PrepareTest(_Case):
     self.folder.mkdir(parents=True)
     (self.folder / 'file').touch()
     path = self.folder / name
-    with self.assertRaises(records.RecordError) as caught:
-      records.prepare(path, CONFIG)
+    with self.assertRaises(records.RecordError) as caught, records.hold(path):
+      self.fail('held')
     self.assertRegex(str(caught.exception), f'write.*{path}: .+--out')
+
+  def test_one_process_at_a_time(self):
+    """The second is refused, also from within one process; then it may."""
+    with (
+      records.hold(self.folder),
+      self.assertRaisesRegex(records.RecordError, 'another process.*--out'),
+      records.hold(self.folder),
+    ):
+      self.fail('held twice')
+    with records.hold(self.folder):
+      pass
+
+  def test_unfinished_work(self):
+    """Stays for the same settings and code, is refused or removed for others.
+
+    A folder in which nothing was done is left as it was.
+    """
+    unit = self.folder / 'checkpoints' / 'unit.npz'
+    other = CONFIG | {'experiment': 'other'}
+    with records.hold(self.folder):
+      self.assertFalse(records.prepare(self.folder, CONFIG))
+    self.assertFalse(unit.parent.exists())
+    with records.hold(self.folder):
+      records.prepare(self.folder, CONFIG)
+      unit.touch()
+    for overwrite in (False, True):
+      with records.hold(self.folder):
+        records.prepare(self.folder, CONFIG, overwrite=overwrite)
+        self.assertTrue(unit.exists())
+    for config, name in ((other, 'experiment'), (CONFIG, 'code')):
+      reason = f'{name}: .*--overwrite'
+      with (
+        records.hold(self.folder),
+        mock.patch.object(records, 'code_digest', lambda: 'new'),
+        self.assertRaisesRegex(records.RecordError, reason),
+      ):
+        records.prepare(self.folder, config)
+    with records.hold(self.folder):
+      records.prepare(self.folder, other, overwrite=True)
+      self.assertFalse(unit.exists())
 
 
 class ReadTest(_Case):

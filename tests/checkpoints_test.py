@@ -1,0 +1,217 @@
+"""Stores: what is saved comes back, and nothing else does."""
+
+import pathlib
+import shutil
+import tempfile
+import time
+from unittest import mock
+
+import jax
+import numpy as np
+from absl.testing import parameterized
+
+from ossgd import checkpoints, components, mixtures, runs, sgd, sweeps
+
+CONFIG = {'settings': {'width': 3}}
+
+
+class StoreTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+      self.enter_context(tempfile.TemporaryDirectory())
+    )
+    self.store = checkpoints.Store(self.folder, CONFIG, every=60.0)
+    self.arrays = {
+      'w': np.arange(6, dtype=np.float32).reshape(2, 3),
+      'step': np.array(4),
+      'on': np.array([True, False]),
+    }
+
+  def test_round_trip(self):
+    """Bits, types and shapes; NaN and infinities too."""
+    self.arrays['w'][0] = [np.nan, np.inf, -0.0]
+    self.store.save('m=3 seed=0', self.arrays)
+    again = checkpoints.Store(self.folder, CONFIG, every=60.0)
+    found = again.load('m=3 seed=0')
+    self.assertEqual(found.keys(), self.arrays.keys())
+    for name, value in self.arrays.items():
+      self.assertEqual(found[name].tobytes(), value.tobytes())
+      self.assertEqual(found[name].dtype, value.dtype)
+      self.assertEqual(found[name].shape, value.shape)
+    self.assertIsNone(again.load('m=3 seed=1'))
+    again.remove('m=3 seed=0')
+    self.assertIsNone(again.load('m=3 seed=0'))
+
+  def test_every_flipped_bit(self):
+    """Is either seen, or where it changes nothing."""
+    self.store.save('one', self.arrays)
+    (path,) = self.folder.iterdir()
+    good = path.read_bytes()
+    seen = 0
+    for place in range(0, len(good), 3):
+      bad = bytearray(good)
+      bad[place] ^= 1 << place % 8
+      path.write_bytes(bad)
+      found = self.store.load('one')
+      if found is None:
+        seen += 1
+        self.assertFalse(path.exists())
+        self.assertTrue(path.with_suffix('.damaged').exists())
+      else:
+        for name, value in self.arrays.items():
+          self.assertEqual(found[name].tobytes(), value.tobytes())
+    self.assertGreater(seen, 100)
+
+  def test_every_truncation(self):
+    self.store.save('one', self.arrays)
+    (path,) = self.folder.iterdir()
+    good = path.read_bytes()
+    for size in range(0, len(good), 7):
+      path.write_bytes(good[:size])
+      with self.assertLogs(level='WARNING') as logs:
+        self.assertIsNone(self.store.load('one'))
+      self.assertIn(str(path), logs.output[0])
+
+  def test_other_work(self):
+    """A file under another's name, or of another config, is not read."""
+    self.store.save('one', self.arrays)
+    (path,) = self.folder.iterdir()
+    shutil.copy(path, path.with_name('two.npz'))
+    self.assertIsNone(self.store.load('two'))
+    other = checkpoints.Store(self.folder, {'settings': {}}, every=60.0)
+    self.assertIsNone(other.load('one'))
+
+  def test_a_failed_write_leaves_what_was_there(self):
+    """And no rubbish; what a killed process left is cleared away."""
+    self.store.save('one', self.arrays)
+    with (
+      mock.patch.object(np, 'savez', side_effect=OSError('full')),
+      self.assertRaises(OSError),
+    ):
+      self.store.save('one', {'w': np.zeros(3)})
+    found = self.store.load('one')
+    np.testing.assert_array_equal(found['w'], self.arrays['w'])
+    (self.folder / '.one.npz.part').write_bytes(b'half')
+    checkpoints.Store(self.folder, CONFIG, every=60.0)
+    self.assertLen(list(self.folder.iterdir()), 1)
+
+  def test_when_to_save(self):
+    self.assertFalse(self.store.due())
+    self.store.stopping = 'SIGTERM'
+    self.assertTrue(self.store.due())
+    often = checkpoints.Store(self.folder, CONFIG, every=0.0)
+    time.sleep(0.01)
+    self.assertTrue(often.due())
+
+
+class WatchTest(parameterized.TestCase):
+  def test_parts(self):
+    """Fractions of fractions, and names of names."""
+    told = []
+    watch = checkpoints.watch(
+      lambda fraction, label: told.append((fraction, label))
+    )
+    part = watch.part(0.5, 1.0, 'b').part(0.0, 0.5, 'c')
+    part(0.5, 'd')
+    self.assertEqual(told, [(0.625, 'b c d')])
+    self.assertEqual(part.prefix, 'b c ')
+    self.assertIs(checkpoints.watch(part), part)
+    self.assertEqual(part.once('e', lambda x: {'x': x}, 3), {'x': 3})
+
+
+class SweepTest(parameterized.TestCase):
+  """A sweep that is stopped after every chunk ends as one that is not."""
+
+  def setUp(self):
+    super().setUp()
+    # Each part compiles the same programs again.
+    cache = self.enter_context(tempfile.TemporaryDirectory())
+    for name, value in (
+      ('jax_compilation_cache_dir', cache),
+      ('jax_persistent_cache_min_compile_time_secs', 0.0),
+    ):
+      self.addCleanup(jax.config.update, name, getattr(jax.config, name))
+      jax.config.update(name, value)
+
+  def stopped_everywhere(self, **settings):
+    """The results, and how often it was stopped."""
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    for count in range(200):
+      store = checkpoints.Store(folder, CONFIG, every=0.0)
+
+      def tell(fraction, label, store=store):
+        # Saved already; the call after the next one raises.
+        store.stopping = 'SIGTERM'
+
+      try:
+        return sweeps.sweep(
+          progress=checkpoints.Watch(tell, store), **settings
+        ), count
+      except checkpoints.Stopped:
+        continue
+    raise AssertionError('no end')
+
+  @parameterized.parameters(
+    {'engine': 'plain'},
+    {'engine': 'blocked'},
+    {'engine': 'gram'},
+    {'engine': 'plain', 'seeds_at_once': 2},
+    {'engine': 'gram', 'seeds_at_once': 2},
+    {'engine': 'plain', 'gradient_fn': sgd.pseudo_gradient},
+  )
+  def test_bit_for_bit(self, **settings):
+    settings |= dict(
+      data=mixtures.gaussian(num_classes=3, num_components=1, dim=12),
+      widths=(16,),
+      num_seeds=2,
+      num_steps=10,
+      batch_size=4,
+      num_train=24,
+      num_test=10,
+      eval_every=5,
+      eval_growth=0.0,
+    )
+    expected = sweeps.sweep(**settings)
+    found, times = self.stopped_everywhere(**settings)
+    self.assertGreater(times, 1)
+    for name in expected:
+      self.assertEqual(
+        found[name].values.tobytes(), expected[name].values.tobytes(), name
+      )
+
+  def test_other_random_numbers(self):
+    """A state that began elsewhere is refused."""
+    settings = dict(
+      data=mixtures.gaussian(num_classes=2, num_components=1, dim=5),
+      widths=(8,),
+      num_seeds=1,
+      num_steps=8,
+      batch_size=4,
+      num_train=12,
+      num_test=6,
+      eval_every=2,
+    )
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    store = checkpoints.Store(folder, CONFIG, every=0.0)
+    store.stopping = 'SIGINT'
+    with self.assertRaises(checkpoints.Stopped):
+      sweeps.sweep(
+        progress=checkpoints.Watch(lambda *_: None, store), **settings
+      )
+    self.assertLen(list(folder.iterdir()), 1)
+    store.stopping = ''
+    drawn = runs.init_params
+
+    def other(*args, **kwargs):
+      params = drawn(*args, **kwargs)
+      return params._replace(w=params.w + 1e-6)
+
+    with (
+      mock.patch.object(runs, 'init_params', other),
+      self.assertRaisesRegex(ValueError, 'other random numbers'),
+    ):
+      sweeps.sweep(
+        progress=checkpoints.Watch(lambda *_: None, store), **settings
+      )
+    self.assertIsInstance(settings['data'], components.Spec)

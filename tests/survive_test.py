@@ -1,0 +1,256 @@
+"""Runs that are killed, stopped, starved and damaged, on real processes."""
+
+import contextlib
+import os
+import pathlib
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import xarray as xr
+from absl.testing import absltest, parameterized
+
+from ossgd import records
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = (
+  '--widths=32,64',
+  '--num_seeds=2',
+  '--num_steps=12',
+  '--batch_size=8',
+  '--dim=20',
+  '--num_train=64',
+  '--num_test=32',
+  '--num_classes=3',
+  '--eval_every=3',
+  '--checkpoint_every=0',
+  '--engine=plain',
+)
+
+
+class Runs:
+  """One small sweep, run again and again in folders of its own."""
+
+  def __init__(self, root: pathlib.Path):
+    self.root = root
+    self.whole = self.finish(root / 'whole')
+
+  def start(self, folder: pathlib.Path, *flags: str, **options):
+    """A process of the script."""
+    return subprocess.Popen(
+      [
+        sys.executable,
+        '-m',
+        'experiments.synthetic',
+        *SMALL,
+        *flags,
+        f'--out={folder}',
+      ],
+      cwd=ROOT,
+      env=os.environ | {'XDG_CACHE_HOME': str(self.root / 'cache')},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      **options,
+    )
+
+  def finish(self, folder: pathlib.Path) -> dict[str, bytes]:
+    """Runs to the end; the numbers it left, to the bit."""
+    process = self.start(folder)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert not (folder / 'checkpoints').exists()
+    return self.numbers(folder)
+
+  def numbers(self, folder: pathlib.Path) -> dict[str, bytes]:
+    results, _ = records.read(folder)
+    assert isinstance(results, xr.Dataset)
+    return {name: v.values.tobytes() for name, v in results.items()}
+
+  def wait_for(self, folder: pathlib.Path, units: int) -> None:
+    """Until so many units are on disk, or one is in flight (0)."""
+    end = time.monotonic() + 60
+    pattern = '*finished.npz' if units else '*flight.npz'
+    while time.monotonic() < end:
+      if len(list((folder / 'checkpoints').glob(pattern))) >= max(units, 1):
+        return
+      time.sleep(0.002)
+    raise AssertionError('it saves nothing')
+
+
+class SurviveTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.root = pathlib.Path(
+      cls.enterClassContext(tempfile.TemporaryDirectory())
+    )
+    cls.runs = Runs(cls.root)
+
+  def setUp(self):
+    super().setUp()
+    self.folder = self.root / self.id().rpartition('.')[2]
+
+  @contextlib.contextmanager
+  def interrupted(self, units: int = 1):
+    """A process that has something on disk; killed when the block ends."""
+    process = self.runs.start(self.folder)
+    try:
+      self.runs.wait_for(self.folder, units)
+      yield process
+    finally:
+      process.kill()
+      process.communicate()
+
+  @parameterized.parameters(0, 1)
+  def test_kill(self, units):
+    """kill -9 in a chunk or between units; the lock does not stay."""
+    with self.interrupted(units):
+      pass
+    self.assertFalse((self.folder / 'config.json').exists())
+    self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
+
+  @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
+  def test_signal(self, number):
+    """A state is saved, the exit says so and how to go on."""
+    process = self.runs.start(self.folder, '--checkpoint_every=60')
+    end = time.monotonic() + 60
+    while not (self.folder / 'checkpoints' / 'config.json').exists():
+      self.assertLess(time.monotonic(), end)
+    time.sleep(0.3)  # the handler is there with the store
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    self.assertEqual(process.returncode, 128 + number, err)
+    self.assertEqual(out, '')
+    self.assertIn(f'stopped by {number.name}; to go on: python -m', err)
+    self.assertIn(f'--out={self.folder}', err)
+    self.assertNotIn('Traceback', err)
+    self.assertNotEmpty(list((self.folder / 'checkpoints').glob('*.npz')))
+    process = self.runs.start(self.folder, '--checkpoint_every=60')
+    _, err = process.communicate(timeout=60)
+    self.assertEqual(process.returncode, 0, err)
+    self.assertEqual(self.runs.numbers(self.folder), self.runs.whole)
+
+  def test_two_processes(self):
+    """The second is refused while the first runs, and harms nothing."""
+    with self.interrupted(0) as first:
+      second = self.runs.start(self.folder)
+      _, err = second.communicate(timeout=60)
+      if first.poll() is None:
+        self.assertEqual(second.returncode, 2)
+        self.assertIn('another process is at work', err)
+    self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
+
+  def test_other_settings(self):
+    """Unfinished work of other settings is refused, with the difference."""
+    with self.interrupted():
+      pass
+    process = self.runs.start(self.folder, '--lr_times_width=5')
+    _, err = process.communicate(timeout=60)
+    self.assertEqual(process.returncode, 2)
+    self.assertIn('lr_times_width: 10.0 there, 5.0 here', err)
+    self.assertIn('--overwrite', err)
+    self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
+
+  @parameterized.parameters('truncated', 'flipped', 'swapped')
+  def test_damaged_checkpoint(self, how):
+    """It is named and set aside, and its work done again."""
+    shutil.copytree(self.unfinished, self.folder)
+    first, second, *_ = sorted(
+      (self.folder / 'checkpoints').glob('*finished.npz')
+    )
+    content = first.read_bytes()
+    if how == 'truncated':
+      first.write_bytes(content[: len(content) // 2])
+    elif how == 'flipped':
+      half = len(content) // 2
+      middle = bytes([content[half] ^ 4])
+      first.write_bytes(content[:half] + middle + content[half + 1 :])
+    else:
+      shutil.copy(second, first)
+    process = self.runs.start(self.folder)
+    _, err = process.communicate(timeout=60)
+    self.assertEqual(process.returncode, 0, err)
+    self.assertIn(str(first), err)
+    self.assertIn('Set aside', err)
+    self.assertEqual(self.runs.numbers(self.folder), self.runs.whole)
+
+  def test_damaged_results(self):
+    """A complete folder of which one bit is not what was written."""
+    shutil.copytree(self.root / 'whole', self.folder)
+    path = self.folder / 'results.nc'
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    process = self.runs.start(self.folder)
+    _, err = process.communicate(timeout=60)
+    self.assertEqual(process.returncode, 0, err)
+    self.assertIn(f'{path} is damaged', err)
+    self.assertTrue((self.folder / 'results.damaged').exists())
+    self.assertEqual(self.runs.numbers(self.folder), self.runs.whole)
+
+  def test_full_disk(self):
+    """No room for a file: an error that names it, and nothing is lost."""
+
+    def no_room():
+      resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+      signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    process = self.runs.start(
+      self.folder, stdin=subprocess.DEVNULL, preexec_fn=no_room
+    )
+    _, err = process.communicate(timeout=60)
+    self.assertEqual(process.returncode, 2, err)
+    self.assertRegex(err, r'error: cannot write .*: File too large')
+    self.assertNotIn('Traceback', err)
+    self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
+
+  def test_read_only_folder(self):
+    """Refused before any work; root is not stopped by permissions."""
+    process = self.runs.start(pathlib.Path('/proc/run'))
+    _, err = process.communicate(timeout=60)
+    self.assertEqual(process.returncode, 2)
+    self.assertIn('cannot write to the folder /proc/run', err)
+
+  def test_killed_at_random(self):
+    """A few of the trials that `python -m tests.survive_test --trials` does."""
+    trial(self.runs, self.root / 'trial', 0)
+
+
+def trial(runs: Runs, folder: pathlib.Path, seed: int) -> int:
+  """Kills a run at random moments until it ends; the number of kills."""
+  rng = random.Random(seed)
+  kills = 0
+  while True:
+    process = runs.start(folder)
+    try:
+      process.communicate(timeout=rng.uniform(1.0, 6.0))
+    except subprocess.TimeoutExpired:
+      process.kill()
+      process.communicate()
+      kills += 1
+      continue
+    assert process.returncode == 0
+    assert runs.numbers(folder) == runs.whole, f'trial {seed} differs'
+    shutil.rmtree(folder)
+    return kills
+
+
+def trials(number: int) -> None:
+  """Randomised kill-and-resume trials, all to end with the same numbers."""
+  with tempfile.TemporaryDirectory() as root:
+    runs = Runs(pathlib.Path(root))
+    kills = [trial(runs, runs.root / 'trial', seed) for seed in range(number)]
+  print(f'{number} trials, {sum(kills)} kills, all with the same numbers')
+
+
+if __name__ == '__main__':
+  if len(sys.argv) == 2 and sys.argv[1].startswith('--trials='):
+    trials(int(sys.argv[1].partition('=')[2]))
+  else:
+    absltest.main()
