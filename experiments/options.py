@@ -89,7 +89,7 @@ def parse(
     flags.DEFINE_enum('preset', 'paper', ['paper', *presets], text, **where)
   found = _parsed(values, name, config, presets, argv)
   command = shlex.join(['python', '-m', f'experiments.{name}', *argv[1:]])
-  out = Path(values.out).expanduser()
+  out = folder(values.out)
   return Call(
     found,
     out,
@@ -103,6 +103,14 @@ def parse(
 def parse_config(name: str, config: type, argv: Sequence[str]) -> Any:
   """The same for a script without a run folder: a Config is all it gets."""
   return _parsed(flags.FlagValues(), name, config, {}, argv)
+
+
+def folder(flag: str) -> Path:
+  """The folder that a flag names; ~ is the user's home."""
+  try:
+    return Path(flag).expanduser()
+  except RuntimeError:  # ~somebody, of whom nothing is known
+    fail(f'{flag}: there is no such home folder')
 
 
 def fail(message: str) -> NoReturn:
@@ -133,7 +141,9 @@ def _parsed(
     for field in dataclasses.fields(config):
       if values[field.name].present:
         settings[field.name] = _typed(field, values[field.name].value)
-  except flags.Error as error:
+  except RecursionError:  # absl looks for a flag with a name like it
+    fail('a flag has far too long a name (--help lists the flags)')
+  except (flags.Error, ValueError) as error:  # ValueError: a flagfile's bytes
     fail(f'{error} (--help lists the flags)')
   return config(**settings)
 

@@ -113,8 +113,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def _write(config: Config) -> None:
   logging.getLogger('jax').setLevel(logging.WARNING)
-  folder = Path(config.runs).expanduser()
-  out = Path(config.out).expanduser() if config.out else folder
+  folder = options.folder(config.runs)
+  out = options.folder(config.out) if config.out else folder
   try:
     gathered = gathering.gather(folder)
     out.mkdir(parents=True, exist_ok=True)

@@ -100,7 +100,4 @@ def _inspect_elsewhere(path: Path) -> None:
 
 
 if __name__ == '__main__':
-  try:
-    inspect(Path(sys.argv[1]))
-  except Exception as error:
-    sys.exit(f'{type(error).__name__}: {error}'.replace('\n', ' '))
+  inspect(Path(sys.argv[1]))

@@ -51,6 +51,7 @@ LIBRARY = (
   'supply',
   'sweeps',
   # What is left on disk, and what it says of the paper.
+  'netcdf',
   'records',
   'plots',
   'panels',

@@ -253,7 +253,7 @@ class PrepareTest(_Case):
       reason = f'{name}: .*--overwrite'
       with (
         records.hold(self.folder),
-        mock.patch.object(records, 'code_digest', lambda: 'new'),
+        mock.patch.object(records, 'code_digest', return_value='new'),
         self.assertRaisesRegex(records.RecordError, reason),
       ):
         records.prepare(self.folder, config)

@@ -87,10 +87,15 @@ class SurviveTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.root = pathlib.Path(
-      cls.enterClassContext(tempfile.TemporaryDirectory())
-    )
+    root = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.root = pathlib.Path(root)
     cls.runs = Runs(cls.root)
+    # With three of four units finished, to be damaged in several ways.
+    cls.unfinished = cls.root / 'unfinished'
+    process = cls.runs.start(cls.unfinished)
+    cls.runs.wait_for(cls.unfinished, 3)
+    process.kill()
+    process.communicate()
 
   def setUp(self):
     super().setUp()
