@@ -27,8 +27,11 @@ _PRECISION_TEXT = (
   'Of the operands of float32 matmuls, which are summed in float32. highest: '
   'float32 on every platform. high: TF32 on a GPU that has it, three bfloat16 '
   'passes on a TPU. default: the fastest, TF32 on such a GPU and bfloat16 on a '
-  'TPU. A CPU has float32 only. What is lost is measured by '
-  'experiments.precision.'
+  'TPU. A CPU has float32 only. Emulated on Section 7, m = 500 to 8000 '
+  '(experiments.precision): bfloat16 changes the mean test accuracy by 0.0004 '
+  'and flips 0.08 % of the patterns at w(0), which inflates the pattern '
+  'difference by up to 20 % at step 1 and by 0.12 % at T; TF32 flips 0.01 %, '
+  'which inflates it by 2 % and 0.04 %.'
 )
 
 

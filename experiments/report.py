@@ -13,7 +13,6 @@ import os
 import re
 import typing
 import urllib.parse
-from pathlib import Path
 
 import jinja2
 from absl import app

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.options import option
@@ -17,13 +21,17 @@ from ossgd import (
   mixtures,
   paper_claims,
   plots,
+  runs,
   sweeps,
+  tangent,
 )
 from ossgd.base import Split
 
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
+
+_SAMPLE = 200  # examples that show how large a step is stable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,12 +153,34 @@ def sweep(
   settings['seeds_at_once'] = config.seeds_at_once or None
   if isinstance(config, MixtureConfig):
     settings |= {'num_train': config.num_train, 'num_test': config.num_test}
-  results = sweeps.sweep(data, progress=progress, **(settings | others))
+  settings |= others
+  _warn_if_unstable(data, settings['lr_times_width'], config.seed)
+  results = sweeps.sweep(data, progress=progress, **settings)
   if not isinstance(data, components.Spec):
     return results
   num_patterns = data.num_classes * data.num_components
   cliff = paper_claims.cliff(results.singular_values_update, num_patterns)
   return results.assign(cliff=cliff).assign_attrs(num_patterns=num_patterns)
+
+
+def _warn_if_unstable(
+  data: components.Spec | Split, lr_times_width: float, seed: int
+) -> None:
+  """Says so before the training, which may diverge; or may not."""
+  if isinstance(data, Split):
+    x = data.train.x[:_SAMPLE]
+  else:
+    draw = functools.partial(mixtures.sample, num_train=_SAMPLE, num_test=1)
+    key = runs.seed_keys(jnp.asarray(seed)).data
+    x = jax.jit(draw, static_argnums=1)(key, data).train.x
+  stable = float(jax.jit(tangent.stable_lr_times_width)(x))
+  if lr_times_width > stable:
+    logging.warning(
+      'eta m = %g is past %.0f, up to which descent on these inputs is stable '
+      'whatever the logits are; look at the losses.',
+      lr_times_width,
+      stable,
+    )
 
 
 def over(
@@ -212,6 +242,8 @@ def table(results: xr.Dataset, by: str = 'width', symbol: str = 'm') -> str:
   }
   if 'cliff' in results:
     columns['singular value k l / (k l + 1)'] = results.cliff
+  if results.diverged_at.notnull().any():
+    columns['diverged at step'] = results.diverged_at
   rows = [
     (value, *(mean_std(v.sel({by: value})) for v in columns.values()))
     for value in results[by].values

@@ -90,6 +90,8 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
   """
   with _opened(path) as archive:
     names = [name.removesuffix('.npy') for name in archive.namelist()]
+    if not names:  # a few bytes at its end say so
+      raise ValueError('it holds nothing.')
     return {name: _read_member(archive, name) for name in names}
 
 
@@ -135,14 +137,17 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _read_exactly(read: Callable[[int], bytes], size: int) -> bytearray:
   """The rest of a stream, which must be `size` bytes long."""
-  free = psutil.virtual_memory().available
-  if size > free:
+  # Asking takes longer than reading a small file.
+  if size > _PIECE and size > (free := psutil.virtual_memory().available):
     raise ValueError(
       f'its header promises {size} bytes, more than the {free} bytes of memory '
       'that are free.'
     )
   data = bytearray()
-  while len(data) <= size and (piece := read(_PIECE)):
+  while (missing := size + 1 - len(data)) > 0:
+    piece = read(min(missing, _PIECE))
+    if not piece:
+      break
     data += piece
   if len(data) != size:
     held = 'more' if len(data) > size else f'{len(data)}'

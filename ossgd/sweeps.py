@@ -12,6 +12,7 @@ import optax
 from ossgd import (
   checkpoints,
   components,
+  divergence,
   metrics,
   runs,
   sgd,
@@ -184,7 +185,10 @@ def _label(
   """Stacks the widths and names every axis; short spectra end in NaN."""
   import xarray as xr
 
-  record = jax.tree.map(lambda *v: np.stack(v), *(row[0] for row in rows))
+  diverged = [divergence.steps(row[0], steps) for row in rows]
+  record = jax.tree.map(
+    lambda *v: np.stack(v), *(divergence.marked(row[0]) for row in rows)
+  )
   reached = metrics.steps_to_accuracy(record.test_accuracy, steps, target)
   distance = metrics.at_accuracy(
     record.relative_distance, record.test_accuracy, target
@@ -203,12 +207,17 @@ def _label(
         np.pad(v, ((0, 0), (0, longest - v.shape[1])), constant_values=np.nan)
         for v in values
       ]
-    variables[name] = (('width', 'seed', *dims), np.stack(values))
+    together = np.stack(values)
+    gone = np.isfinite(diverged).reshape(together.shape[:2] + (1,) * len(dims))
+    if np.issubdtype(together.dtype, np.floating):
+      together = np.where(gone, np.nan, together)
+    variables[name] = (('width', 'seed', *dims), together)
   return xr.Dataset(
     variables
     | {
       'steps_to_accuracy': (('width', 'seed'), np.asarray(reached)),
       'distance_at_accuracy': (('width', 'seed'), np.asarray(distance)),
+      'diverged_at': (('width', 'seed'), np.stack(diverged)),
     },
     coords={
       'width': list(widths),

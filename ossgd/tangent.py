@@ -139,6 +139,23 @@ def top_curvature(
   return scale * float(largest)
 
 
+def stable_lr_times_width(x: jax.Array) -> jax.Array:
+  """4 / lambda_max(Theta / (m n)): eta m that is stable at any logits.
+
+  For a wide network near its initialisation: the Hessian of the loss is J^T
+  H_o J / n, and the softmax's H_o has no eigenvalue above 1/2. Past it, descent
+  may be stable still, if no example's logits are at that worst.
+
+  Args:
+    x: inputs, (n, d).
+
+  Returns:
+    A scalar.
+  """
+  theta = limit_kernel(x, x, num_classes=1)
+  return 4 * x.shape[0] / jnp.linalg.eigvalsh(theta)[-1]
+
+
 def largest_stable_step(curvature: float) -> float:
   """2 / lambda_max: with a larger step size, descent on the loss diverges.
 

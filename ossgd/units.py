@@ -15,7 +15,16 @@ import numpy as np
 import optax
 import threadpoolctl
 
-from ossgd import checkpoints, cost, engines, flight, runs, sgd, timing
+from ossgd import (
+  checkpoints,
+  cost,
+  divergence,
+  engines,
+  flight,
+  runs,
+  sgd,
+  timing,
+)
 from ossgd.base import Split
 
 
@@ -223,6 +232,8 @@ def run_block(
           stage(state, passed, seeds, begin, split, argument)
         )
     records.append(_at_recorded(passed, len(block), chunk.recorded))
+    if not divergence.finite(records[-1])[:, -1:].any():
+      break  # not one seed is left
     saved.save(state, records, i + 1)
     watch(chunk.end / plan.num_steps, '')
   kept = unit.kept(state)
@@ -239,7 +250,17 @@ def run_block(
     last = jax.device_get(unit.finish(w, begun, split))
   if one:
     last = jax.tree.map(lambda v: v[None], last)
-  return flight.joined(records), last
+  return _padded(flight.joined(records), len(plan.record_steps)), last
+
+
+def _padded(record: runs.Record, number: int) -> runs.Record:
+  """Measurements of a block that stopped early, NaN where there are none."""
+
+  def one(values):
+    missing = number - values.shape[1]
+    return np.pad(values, ((0, 0), (0, missing)), constant_values=np.nan)
+
+  return jax.tree.map(one, record)
 
 
 def _at_recorded(

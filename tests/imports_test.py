@@ -45,6 +45,7 @@ LIBRARY = (
   'engines',
   'cost',
   'timing',
+  'divergence',
   'checkpoints',
   'flight',
   'units',

@@ -370,7 +370,7 @@ class UnfitTest(_Case):
     ('results', 'results.nc', b'not HDF5', 'unreadable: '),
     ('config', 'config.json', b'{', 'unreadable: Expecting property name'),
     ('no_object', 'config.json', b'[1]', 'unreadable: .* not a JSON object'),
-    ('deep', 'config.json', b'[' * 100_000, 'cannot be judged: Recursion'),
+    ('deep', 'config.json', b'[' * 100_000, 'unreadable: maximum recursion'),
     ('empty', 'config.json', b'{}', 'unknown script, None'),
     ('os', 'config.json', b'{"experiment": "os"}', "unknown script, 'os'"),
     ('dots', 'config.json', b'{"experiment": "..os"}', 'unknown script'),
