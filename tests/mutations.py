@@ -20,6 +20,26 @@ _WORDS = (
   b'\x7f\xff\xff\xff',
   b'\0\0\0\x40\0\0\0\0',
 )
+_DESCRS = (
+  *("'<f8'", "'<f8'", "'|O'", "'O'", "'<U99'", "'|V0'", "'<M8[s]'", "'<c16'"),
+  *("'|b1'", "('<f8', (99999, 99999))", "[('a', '<i4')]", "'<f8,O'", '8'),
+  *("'|S2147483647'", "'<f3'", "{'names': ['a'], 'formats': ['O']}", 'None'),
+)
+_SHAPES = (
+  *('(6, 4)', '(4, 6)', '(24,)', '()', '(0,)', '(6, 4, 0)', '(-6, -4)'),
+  *('(1000000000000,)', '(4294967296, 4294967296)', '(-1,)', '(0, -1)'),
+  *('(0, 9223372036854775807, 9)', f'({"9" * 400},)', '(True, 24)', '6'),
+  *(f'({"1, " * 70})', '(2.0, 12)', '"a"', '(6, 4, "a")', '(1e3,)'),
+)
+_HEADERS: tuple[dict, ...] = (
+  *({}, {}, {}, {}, {'fortran_order': 'True'}, {'fortran_order': '1'}),
+  *({'version': (2, 0)}, {'version': (3, 0)}, {'version': (9, 9)}),
+  *({'length': 0}, {'length': 65535}, {'length': 40}),
+  {'version': (2, 0), 'length': 2**32 - 1},
+  *({'text': '(' * 900}, {'text': '-' * 900 + '1'}),
+  {'text': '[' * 70_000, 'version': (2, 0)},
+  *({'text': '__import__("os").getpid()'}, {'text': "{'descr': 1}"}),
+)
 _CHARACTERS = '-=,."\'\\/\n\r\t\0 ~01e+_naif×٣\ud800\U0001f600{}[]()#%'
 
 
@@ -98,29 +118,10 @@ def npy(descr: str, shape: str, data: bytes, **header) -> bytes:
 
 def hostile_npy(rng: random.Random, pickled: bytes) -> bytes:
   """An array whose header claims what is not so, or should not be read."""
-  descr = rng.choice(
-    ("'<f8'", "'<f8'", "'|O'", "'O'", "'<U99'", "'|V0'", "'<M8[s]'", "'<c16'")
-    + ("'|b1'", "('<f8', (99999, 99999))", "[('a', '<i4')]", "'<f8,O'", '8')
-    + ("'|S2147483647'", "'<f3'", "{'names': ['a'], 'formats': ['O']}", 'None')
-  )
-  shape = rng.choice(
-    ('(6, 4)', '(4, 6)', '(24,)', '()', '(0,)', '(6, 4, 0)', '(-6, -4)')
-    + ('(1000000000000,)', '(4294967296, 4294967296)', '(-1,)', '(0, -1)')
-    + ('(0, 9223372036854775807, 9)', f'({"9" * 400},)', '(True, 24)', '6')
-    + (f'({"1, " * 70})', '(2.0, 12)', '"a"', '(6, 4, "a")', '(1e3,)')
-  )
-  header = rng.choice(
-    ({}, {}, {}, {}, {'fortran_order': 'True'}, {'fortran_order': '1'})
-    + tuple({'version': v} for v in ((2, 0), (3, 0), (9, 9)))
-    + ({'length': 0}, {'length': 65535}, {'length': 40})
-    + ({'version': (2, 0), 'length': 2**32 - 1},)
-    + tuple({'text': t} for t in ('(' * 900, '-' * 900 + '1', '[' * 60_000))
-    + ({'text': '__import__("os").getpid()'}, {'text': "{'descr': 1}"})
-  )
+  descr, shape = rng.choice(_DESCRS), rng.choice(_SHAPES)
+  header = dict(rng.choice(_HEADERS))
   data = np.arange(24.0).tobytes()
   data = rng.choice((data, data, data[:-1], data + b'x', b'', pickled))
-  if len(header.get('text', '')) > 65535:
-    header['version'] = (2, 0)
   return npy(descr, shape, data, **header)
 
 
