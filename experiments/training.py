@@ -242,7 +242,8 @@ def table(results: xr.Dataset, by: str = 'width', symbol: str = 'm') -> str:
   }
   if 'cliff' in results:
     columns['singular value k l / (k l + 1)'] = results.cliff
-  if results.diverged_at.notnull().any():
+  # Results of an earlier version lack it.
+  if 'diverged_at' in results and results.diverged_at.notnull().any():
     columns['diverged at step'] = results.diverged_at
   rows = [
     (value, *(mean_std(v.sel({by: value})) for v in columns.values()))

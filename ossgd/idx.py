@@ -14,7 +14,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -193,9 +193,7 @@ def _read_member(archive: zipfile.ZipFile, key: str) -> np.ndarray:
     return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)
 
 
-def _read_npy_header(
-  stream: zipfile.ZipExtFile,
-) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _read_npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
   """Shape, memory order and type; NumPy would read a header of 4 GB."""
   version = np.lib.format.read_magic(stream)
   if version not in _NPY_HEADERS:

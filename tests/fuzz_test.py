@@ -96,9 +96,9 @@ class Case(parameterized.TestCase):
     finally:
       signal.setitimer(signal.ITIMER_REAL, 0)
       signal.signal(signal.SIGALRM, before)
-    if size is not None:
-      used = tracemalloc.get_traced_memory()[1] - begin
-      self.assertLess(used, 3 * size + BYTES)
+      if size is not None:  # refused or not
+        used = tracemalloc.get_traced_memory()[1] - begin
+        self.assertLess(used, 3 * size + BYTES)
 
   def trace(self):
     tracemalloc.start()
@@ -309,7 +309,8 @@ class NpzTest(Case):
     refused = 0
     for seed in range(count):
       rng = random.Random(seed)
-      content = mutations.hostile_npz(rng, honest, rng.choice((pickled, trap)))
+      objects = rng.choice((pickled, mutations.npy("'|O'", '(6,)', trap)))
+      content = mutations.hostile_npz(rng, honest, objects)
       got = self.outcome(content, read)
       refused += got is None
       for array in (got or {}).values():
@@ -391,6 +392,17 @@ class ConfigTest(Case):
         ):
           gathered = gathering.gather(self.folder.parent)
         self.assertIn('c', gathered.left_out)
+
+  def test_too_deep(self):
+    """What C can parse may be deeper than Python can walk."""
+    for depth, refused in ((15, False), (30, True)):
+      self.path.write_text('{"a":' * depth + '0' + '}' * depth)
+      with contextlib.ExitStack() as stack:
+        if refused:
+          stack.enter_context(
+            self.assertRaisesRegex(records.RecordError, 'deeper than 20')
+          )
+        records.read_config(self.folder)
 
   def test_too_large(self):
     """A file that never ends is not read to its end, nor waited for."""

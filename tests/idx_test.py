@@ -105,7 +105,7 @@ class FolderTest(_Case):
 
   @parameterized.parameters('', '.gz')
   def test_memory_follows_the_file_not_its_header(self, suffix):
-    """A header that promises 100 MB costs no more than the bytes that follow."""
+    """A header that promises 100 MB costs what the bytes that follow cost."""
     idx_files.write(self.folder, idx_files.small_set())
     path = self.folder / 'train-images-idx3-ubyte'
     content = struct.pack('>4B3I', 0, 0, 8, 3, 2**17, 28, 28) + b'123'

@@ -90,7 +90,7 @@ def misspelt(rng: random.Random, text: str) -> str:
 
 def json_text(rng: random.Random) -> str:
   """A JSON value of any type, size and depth, or what looks like one."""
-  depth = rng.choice((3, 19, 100, 990, 100_000))
+  depth = rng.choice((3, 19, 100, rng.randrange(300, 1000), 100_000))
   open_, close = rng.choice((('[', ']'), ('{"a":', '}'), ('{"a":[', ']}')))
   return rng.choice(
     (
@@ -139,8 +139,9 @@ def hostile_npz(
     del members[i + 1 : i + 1 + rng.randrange(2)]
   elif kind == 1:  # one name twice
     members.append((name, rng.choice((data, pickled))))
-  elif kind == 2:  # an archive within
-    members[i] = (name, _archive(members, zipfile.ZIP_STORED))
+  elif kind == 2:  # an archive within, or objects
+    within = _archive(members, zipfile.ZIP_STORED)
+    members[i] = (name, rng.choice((within, pickled)))
   elif kind > 2:
     members[i] = (name, hostile_npy(rng, pickled))
   methods = (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED)

@@ -1,6 +1,7 @@
 """Runs that are killed, stopped, starved and damaged, on real processes."""
 
 import contextlib
+import multiprocessing
 import os
 import pathlib
 import random
@@ -12,9 +13,11 @@ import sys
 import tempfile
 import time
 
+import tqdm
 import xarray as xr
 from absl.testing import absltest, parameterized
 
+from experiments import synthetic
 from ossgd import records
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -227,20 +230,32 @@ class SurviveTest(parameterized.TestCase):
     trial(self.runs, self.root / 'trial', 0)
 
 
+def quietly(*flags: str) -> None:
+  """The script in a forked process, whose imports are there already."""
+  with open(os.devnull, 'w') as nowhere:
+    os.dup2(nowhere.fileno(), 1)
+    os.dup2(nowhere.fileno(), 2)
+  synthetic.main(['synthetic', *flags])
+
+
 def trial(runs: Runs, folder: pathlib.Path, seed: int) -> int:
   """Kills a run at random moments until it ends; the number of kills."""
+  os.environ['XDG_CACHE_HOME'] = str(runs.root / 'cache')
+  context = multiprocessing.get_context('forkserver')
+  context.set_forkserver_preload(['tests.survive_test', 'optax'])
   rng = random.Random(seed)
   kills = 0
   while True:
-    process = runs.start(folder)
-    try:
-      process.communicate(timeout=rng.uniform(1.0, 6.0))
-    except subprocess.TimeoutExpired:
+    process = context.Process(target=quietly, args=(*SMALL, f'--out={folder}'))
+    process.start()
+    # Later and later, so that a slow machine comes to an end as well.
+    process.join(timeout=rng.uniform(0.05, 2.0) * 1.2**kills)
+    if process.exitcode is None:
       process.kill()
-      process.communicate()
+      process.join()
       kills += 1
       continue
-    assert process.returncode == 0
+    assert process.exitcode == 0, process.exitcode
     assert runs.numbers(folder) == runs.whole, f'trial {seed} differs'
     shutil.rmtree(folder)
     return kills
@@ -250,7 +265,10 @@ def trials(number: int) -> None:
   """Randomised kill-and-resume trials, all to end with the same numbers."""
   with tempfile.TemporaryDirectory() as root:
     runs = Runs(pathlib.Path(root))
-    kills = [trial(runs, runs.root / 'trial', seed) for seed in range(number)]
+    kills = [
+      trial(runs, runs.root / 'trial', seed)
+      for seed in tqdm.trange(number, mininterval=10)
+    ]
   print(f'{number} trials, {sum(kills)} kills, all with the same numbers')
 
 
