@@ -14,9 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import threadpoolctl
+from jax.sharding import Mesh, PartitionSpec
 
-from ossgd import checkpoints, cost, engines, flight, runs, sgd, timing
-from ossgd.base import Split
+from ossgd import (
+  checkpoints,
+  cost,
+  engines,
+  flight,
+  meshes,
+  runs,
+  sgd,
+  timing,
+)
+from ossgd.base import Params, Split
 
 
 class Plan(NamedTuple):
@@ -42,6 +52,7 @@ class Plan(NamedTuple):
   dim: int
   num_test: int
   columns: np.ndarray | None  # those with a number in them, if not all
+  mesh: Mesh | None = None  # of several devices
 
   @property
   def record_steps(self) -> np.ndarray:
@@ -89,8 +100,15 @@ def choose_engine(plan: Plan, width: int) -> str:
     batch_size=plan.num_train if full else plan.batch_size,
     seeds_at_once=plan.seeds_at_once,
   )
+  seeds, units = meshes.shards(plan.mesh)
   return cost.choose(
-    allowed[plan.engine], shape, plan.record_steps, cost.available()
+    allowed[plan.engine],
+    shape,
+    plan.record_steps,
+    cost.available(),
+    held=shape._replace(
+      width=width // units, seeds_at_once=plan.seeds_at_once // seeds
+    ),
   )
 
 
@@ -125,22 +143,32 @@ def compile_unit(plan: Plan, width: int) -> Unit:
     plan.lr_times_width / width,
     plan.record_steps,
     plan.num_train_eval,
+    plan.mesh,
   )
   engine = engines.ENGINES[plan.engine](settings)
+  if plan.mesh is not None:
+    engine = engines.on_mesh(engine, plan.mesh)
   if plan.engine != 'plain' and plan.columns is not None:
     engine = engines.skipping_zeros(engine, plan.columns)
 
   def draw(seed, split):
-    return runs.init_params(
+    params = runs.init_params(
       runs.seed_keys(seed).init,
       width=width,
       dim=split.train.x.shape[1],
       num_classes=plan.num_classes,
       scale=plan.init_scale,
     )
+    return meshes.constrain(
+      params, Params(meshes.ROWS, meshes.COLUMNS), plan.mesh
+    )
 
   def start(params, seed, split):
     return engine.start(runs.seed_keys(seed).order, params, split)
+
+  over_seeds = functools.partial(
+    jax.vmap, spmd_axis_name=None if plan.mesh is None else meshes.SEED
+  )
 
   def compiled(stage):
     def of_seed(state, passed, seed, begin, split, argument):
@@ -148,17 +176,17 @@ def compile_unit(plan: Plan, width: int) -> Unit:
       return stage(key, state, passed, begin, split, argument)
 
     if plan.seeds_at_once > 1:
-      of_seed = jax.vmap(of_seed, (0, 0, 0, 0, axis, None))
+      of_seed = over_seeds(of_seed, (0, 0, 0, 0, axis, None))
     return jax.jit(of_seed, donate_argnums=0)
 
   weights = engine.weights
   finish = functools.partial(runs.finish, extra=plan.extra)
   axis = 0 if plan.shared is None else None
   if plan.seeds_at_once > 1:
-    draw = jax.vmap(draw, (0, axis))
-    start = jax.vmap(start, (0, 0, axis))
-    weights = jax.vmap(weights, (0, 0, axis))
-    finish = jax.vmap(finish, (0, 0, axis))
+    draw = over_seeds(draw, (0, axis))
+    start = over_seeds(start, (0, 0, axis))
+    weights = over_seeds(weights, (0, 0, axis))
+    finish = over_seeds(finish, (0, 0, axis))
   return Unit(
     engine.chunks,
     jax.jit(draw),
@@ -205,9 +233,13 @@ def run_block(
   numbers are those of a unit that was never stopped.
   """
   one = plan.seeds_at_once == 1
+  by_seed = PartitionSpec() if one else PartitionSpec(meshes.SEED)
   seeds = jnp.asarray(block[0] if one else block)
+  seeds = meshes.put(seeds, by_seed, plan.mesh)
   with timing.part('start') as wait:
-    split = plan.draw(seeds) if plan.shared is None else plan.shared
+    split = plan.shared
+    if split is None:
+      split = meshes.put(plan.draw(seeds), by_seed, plan.mesh)
     params = unit.draw(seeds, split)
     saved.check(params, split)
     state, begin = wait(unit.start(params, seeds, split))
