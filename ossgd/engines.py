@@ -101,35 +101,6 @@ def on_gram(settings: Settings) -> Engine:
   )
 
 
-def on_mesh(engine: Engine, mesh: Mesh) -> Engine:
-  """The same with its state laid out on a mesh, and kept there.
-
-  All else follows from the state and the weights it is started with.
-  """
-
-  def placed(state):
-    return meshes.constrain(state, engine.layout(state), mesh)
-
-  def start(key, params, split):
-    state, begin = engine.start(key, params, split)
-    return placed(state), begin
-
-  def keeping(stage):
-    def run(key, state, *others):
-      state, passed = stage(key, state, *others)
-      return placed(state), passed
-
-    return run
-
-  def weights(kept, params, split):
-    return meshes.constrain(
-      engine.weights(kept, params, split), meshes.ROWS, mesh
-    )
-
-  stages = {name: keeping(stage) for name, stage in engine.stages.items()}
-  return engine._replace(start=start, stages=stages, weights=weights)
-
-
 def skipping_zeros(engine: Engine, columns: np.ndarray) -> Engine:
   """The same without coordinates that are zero in every example.
 

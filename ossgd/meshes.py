@@ -88,31 +88,39 @@ def text(mesh: Mesh | None) -> str:
   return '{0}:{2},{1}:{3}'.format(SEED, UNIT, *shards(mesh))
 
 
-def constrain(values: Any, specs: Any, mesh: Mesh | None) -> Any:
-  """Arrays of one seed inside a program, laid out on the mesh.
-
-  Under `vmap` over seeds, its spmd_axis_name says where these are.
+def constrain(
+  values: Any, specs: Any, mesh: Mesh | None, *, of_seeds: bool
+) -> Any:
+  """Arrays laid out on the mesh, inside of a program.
 
   Args:
     values: a tree of arrays.
-    specs: a tree of PartitionSpecs, which may stand for whole subtrees.
+    specs: of one seed's arrays, a tree of PartitionSpecs; each may stand for a
+      whole subtree.
     mesh: or None, which changes nothing.
+    of_seeds: whether the arrays have an axis of seeds before all others.
   """
   if mesh is None:
     return values
   shardings = jax.tree.map(
-    lambda spec: NamedSharding(mesh, spec),
+    lambda spec: _sharding(spec, mesh, of_seeds),
     specs,
     is_leaf=lambda spec: isinstance(spec, PartitionSpec),
   )
   return jax.lax.with_sharding_constraint(values, shardings)
 
 
-def put(values: Any, spec: PartitionSpec, mesh: Mesh | None) -> Any:
-  """Arrays outside of a program, sent to the devices of the mesh."""
+def put(values: Any, mesh: Mesh | None, *, of_seeds: bool) -> Any:
+  """Arrays sent to all devices, those of each seed to its own."""
   if mesh is None:
     return values
-  return jax.device_put(values, NamedSharding(mesh, spec))
+  return jax.device_put(values, _sharding(WHOLE, mesh, of_seeds))
+
+
+def _sharding(
+  spec: PartitionSpec, mesh: Mesh, of_seeds: bool
+) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec(SEED, *spec) if of_seeds else spec)
 
 
 def _parsed(asked: str) -> tuple[int, int]:

@@ -136,7 +136,7 @@ def sweep(
   plan = plan._replace(
     seeds_at_once=at_once,
     mesh=devices,
-    shared=meshes.put(plan.shared, meshes.WHOLE, devices),
+    shared=meshes.put(plan.shared, devices, of_seeds=False),
   )
   # Before any training: a width that does not fit is refused at once.
   chosen = [units.choose_engine(plan, width) for width in widths]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import threadpoolctl
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from ossgd import (
   checkpoints,
@@ -146,21 +146,16 @@ def compile_unit(plan: Plan, width: int) -> Unit:
     plan.mesh,
   )
   engine = engines.ENGINES[plan.engine](settings)
-  if plan.mesh is not None:
-    engine = engines.on_mesh(engine, plan.mesh)
   if plan.engine != 'plain' and plan.columns is not None:
     engine = engines.skipping_zeros(engine, plan.columns)
 
   def draw(seed, split):
-    params = runs.init_params(
+    return runs.init_params(
       runs.seed_keys(seed).init,
       width=width,
       dim=split.train.x.shape[1],
       num_classes=plan.num_classes,
       scale=plan.init_scale,
-    )
-    return meshes.constrain(
-      params, Params(meshes.ROWS, meshes.COLUMNS), plan.mesh
     )
 
   def start(params, seed, split):
@@ -169,6 +164,17 @@ def compile_unit(plan: Plan, width: int) -> Unit:
   over_seeds = functools.partial(
     jax.vmap, spmd_axis_name=None if plan.mesh is None else meshes.SEED
   )
+  constrain = functools.partial(
+    meshes.constrain, mesh=plan.mesh, of_seeds=plan.seeds_at_once > 1
+  )
+
+  def drawn(seeds, split):
+    laid_out = Params(meshes.ROWS, meshes.COLUMNS)
+    return constrain(draw(seeds, split), laid_out)
+
+  def started(params, seeds, split):
+    state, begin = start(params, seeds, split)
+    return constrain(state, engine.layout(state)), begin
 
   def compiled(stage):
     def of_seed(state, passed, seed, begin, split, argument):
@@ -177,10 +183,15 @@ def compile_unit(plan: Plan, width: int) -> Unit:
 
     if plan.seeds_at_once > 1:
       of_seed = over_seeds(of_seed, (0, 0, 0, 0, axis, None))
-    return jax.jit(of_seed, donate_argnums=0)
+
+    def of_block(*arguments):
+      state, passed = of_seed(*arguments)
+      return constrain(state, engine.layout(state)), passed
+
+    return jax.jit(of_block, donate_argnums=0)
 
   weights = engine.weights
-  finish = functools.partial(runs.finish, extra=plan.extra)
+  finish = functools.partial(runs.finish, extra=plan.extra, mesh=plan.mesh)
   axis = 0 if plan.shared is None else None
   if plan.seeds_at_once > 1:
     draw = over_seeds(draw, (0, axis))
@@ -189,8 +200,8 @@ def compile_unit(plan: Plan, width: int) -> Unit:
     finish = over_seeds(finish, (0, 0, axis))
   return Unit(
     engine.chunks,
-    jax.jit(draw),
-    jax.jit(start),
+    jax.jit(drawn),
+    jax.jit(started),
     {name: compiled(stage) for name, stage in engine.stages.items()},
     engine.kept,
     jax.jit(weights),
@@ -233,13 +244,12 @@ def run_block(
   numbers are those of a unit that was never stopped.
   """
   one = plan.seeds_at_once == 1
-  by_seed = PartitionSpec() if one else PartitionSpec(meshes.SEED)
-  seeds = jnp.asarray(block[0] if one else block)
-  seeds = meshes.put(seeds, by_seed, plan.mesh)
+  put = functools.partial(meshes.put, mesh=plan.mesh, of_seeds=not one)
+  seeds = put(jnp.asarray(block[0] if one else block))
   with timing.part('start') as wait:
     split = plan.shared
     if split is None:
-      split = meshes.put(plan.draw(seeds), by_seed, plan.mesh)
+      split = put(plan.draw(seeds))
     params = unit.draw(seeds, split)
     saved.check(params, split)
     state, begin = wait(unit.start(params, seeds, split))
