@@ -155,8 +155,9 @@ def choose(
   if not fitting:
     engine = min(candidates, key=needed.__getitem__)
     raise ValueError(
-      f'width {shape.width} needs about {needed[engine] / 1e9:.3g} GB with '
-      f'{shape.seeds_at_once} seed(s) at once (engine {engine}), but '
+      f'width {shape.width} needs about {needed[engine] / 1e9:.3g} GB '
+      + ('' if held == shape else 'on each device ')
+      + f'with {shape.seeds_at_once} seed(s) at once (engine {engine}), but '
       f'{limit / 1e9:.3g} GB are free; expected a run that fits: lower '
       + ('seeds_at_once, ' if shape.seeds_at_once > 1 else '')
       + 'widths, num_train or num_test'

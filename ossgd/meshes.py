@@ -19,9 +19,10 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 SEED, UNIT = 'seed', 'unit'
-ROWS = PartitionSpec(UNIT)  # of an array (m, ...)
-COLUMNS = PartitionSpec(None, UNIT)  # of an array (n, m)
-WHOLE = PartitionSpec()  # the same on all devices of a seed
+# They stand in trees where arrays do.
+ROWS: Any = PartitionSpec(UNIT)  # of an array (m, ...)
+COLUMNS: Any = PartitionSpec(None, UNIT)  # of an array (n, m)
+WHOLE: Any = PartitionSpec()  # the same on all devices of a seed
 
 
 def make(
@@ -117,9 +118,7 @@ def put(values: Any, mesh: Mesh | None, *, of_seeds: bool) -> Any:
   return jax.device_put(values, _sharding(WHOLE, mesh, of_seeds))
 
 
-def _sharding(
-  spec: PartitionSpec, mesh: Mesh, of_seeds: bool
-) -> NamedSharding:
+def _sharding(spec: PartitionSpec, mesh: Mesh, of_seeds: bool) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(SEED, *spec) if of_seeds else spec)
 
 

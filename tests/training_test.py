@@ -19,6 +19,8 @@ def other(field: dataclasses.Field):
     return field.default[:1]
   if isinstance(field.default, bool):
     return not field.default
+  if isinstance(field.default, str):
+    return 'seed:1'
   return field.default + 3
 
 
