@@ -183,9 +183,11 @@ def _fill(
 ) -> None:
   """Leaves a complete run folder."""
   stopwatch = Stopwatch()
+  settings = dataclasses.asdict(call.config)
+  settings.pop('mesh', None)  # other devices may go on with the same work
   config = {
     'experiment': experiment.name,
-    'settings': dataclasses.asdict(call.config),
+    'settings': settings,
     'environment': records.environment(),
   }
   done = records.prepare(call.out, config, overwrite=call.overwrite)

@@ -86,6 +86,11 @@ class Config:
     'in memory.',
     choices=('auto', 'plain', 'fast'),
   )
+  mesh: str = option(
+    'auto',
+    'Devices: seed:2,unit:4 splits seeds over 2 and the hidden units of each '
+    'over 4. auto: as many as divide both. Numbers agree to rounding.',
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -122,11 +122,12 @@ def memory(engine: str, shape: Shape, num_steps: int) -> int:
 
 
 def available() -> int:
-  """Bytes that a new run can have on the default device."""
+  """Bytes that a new run can have on each device."""
   stats = jax.devices()[0].memory_stats()
   if stats and 'bytes_limit' in stats:
     return stats['bytes_limit'] - stats['bytes_in_use']
-  return psutil.virtual_memory().available
+  # Devices of a CPU share one memory.
+  return psutil.virtual_memory().available // jax.local_device_count()
 
 
 def choose(
@@ -134,6 +135,7 @@ def choose(
   shape: Shape,
   record_steps: np.ndarray,
   limit: int,
+  held: Shape | None = None,
 ) -> str:
   """The engine that has the results first, of those that fit.
 
@@ -141,18 +143,21 @@ def choose(
     candidates: engines that are exact for the run.
     shape: its sizes.
     record_steps: where it measures.
-    limit: bytes.
+    limit: bytes of a device.
+    held: what one device has of it, if there are several.
 
   Raises:
     ValueError: none fits.
   """
-  needed = {e: memory(e, shape, int(record_steps[-1])) for e in candidates}
+  held = held or shape
+  needed = {e: memory(e, held, int(record_steps[-1])) for e in candidates}
   fitting = [engine for engine in candidates if needed[engine] <= limit]
   if not fitting:
     engine = min(candidates, key=needed.__getitem__)
     raise ValueError(
-      f'width {shape.width} needs about {needed[engine] / 1e9:.3g} GB with '
-      f'{shape.seeds_at_once} seed(s) at once (engine {engine}), but '
+      f'width {shape.width} needs about {needed[engine] / 1e9:.3g} GB '
+      + ('' if held == shape else 'on each device ')
+      + f'with {shape.seeds_at_once} seed(s) at once (engine {engine}), but '
       f'{limit / 1e9:.3g} GB are free; expected a run that fits: lower '
       + ('seeds_at_once, ' if shape.seeds_at_once > 1 else '')
       + 'widths, num_train or num_test'

@@ -8,10 +8,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from ossgd import blocks, chunks, gram, runs, sgd
+from ossgd import blocks, chunks, gram, meshes, runs, sgd
 from ossgd.base import Dataset, Params, Split
 
 
@@ -33,6 +35,7 @@ class Engine(NamedTuple):
   stages: dict[str, Callable]
   kept: Callable  # state -> what of it the weights follow from
   weights: Callable  # (kept, Params at w(0), split) -> w(T)
+  layout: Callable  # state -> the PartitionSpecs of its arrays on a mesh
 
 
 class Settings(NamedTuple):
@@ -43,6 +46,7 @@ class Settings(NamedTuple):
   step_size: float  # eta, as the method's optimizer has it
   record_steps: np.ndarray
   num_train_eval: int | None
+  mesh: Mesh | None = None
 
 
 def plain(settings: Settings) -> Engine:
@@ -61,13 +65,14 @@ def blocked(settings: Settings) -> Engine:
 
 def on_gram(settings: Settings) -> Engine:
   """Pre-activations of all examples are its state."""
-  method, width, step_size, record_steps, num_train_eval = settings
+  method, width, step_size, record_steps, num_train_eval, mesh = settings
   planned = chunks.plan(record_steps, blocks.size(method.batch_size, width))
   start = functools.partial(
     gram.start,
     num_steps=int(record_steps[-1]),
     order=method.order,
     batch_size=method.batch_size,
+    shards=meshes.shards(mesh)[1],
   )
 
   def train(key, state, passed, begin, split, steps):
@@ -77,7 +82,13 @@ def on_gram(settings: Settings) -> Engine:
   def measure(key, state, trained, begin, split, recorded):
     del key
     return gram.measure(
-      state, trained, begin, split, recorded, num_train_eval=num_train_eval
+      state,
+      trained,
+      begin,
+      split,
+      recorded,
+      num_train_eval=num_train_eval,
+      mesh=mesh,
     )
 
   return Engine(
@@ -86,6 +97,7 @@ def on_gram(settings: Settings) -> Engine:
     {'train': train, 'measure': measure},
     kept=lambda state: state.c,
     weights=gram.weights,
+    layout=gram.layout,
   )
 
 
@@ -156,6 +168,13 @@ def _on_weights(settings: Settings, advance: Callable) -> Engine:
       state.w, begin, split, num_train_eval=settings.num_train_eval
     )
 
+  def layout(state):
+    # What an optimizer keeps of each weight lies where the weight does.
+    return jax.tree.map(
+      lambda v: meshes.ROWS if v.shape == state.w.shape else meshes.WHOLE,
+      state,
+    )
+
   begins = np.append(0, settings.record_steps[:-1])
   return Engine(
     [
@@ -166,4 +185,5 @@ def _on_weights(settings: Settings, advance: Callable) -> Engine:
     {'train': train, 'measure': measure},
     kept=lambda state: state.w,
     weights=lambda w, params, split: w,
+    layout=layout,
   )

@@ -28,9 +28,12 @@ class Flight:
     if self._store is None:
       return
     self._drawn = np.array([jax.jit(_checksum)(tree) for tree in drawn])
-    if self._saved is not None and not np.array_equal(
-      self._saved['drawn'], self._drawn
-    ):
+    if self._saved is None:
+      return
+    # Another number of devices may round a few of the data otherwise.
+    moved = (self._drawn - self._saved['drawn']).astype(np.int32)
+    sizes = [sum(v.size for v in jax.tree.leaves(tree)) for tree in drawn]
+    if np.any(np.abs(moved) > np.array(sizes) // 16):
       raise ValueError(
         f'{self._name}: its seeds give other random numbers than those it '
         f'began from; {_REMEDY}'
@@ -94,10 +97,13 @@ def records_of(arrays: dict[str, np.ndarray]) -> list[runs.Record]:
 
 
 def _checksum(tree: Any) -> jax.Array:
-  """The sum of all bits of float32 arrays, modulo 2^32."""
+  """The sum of float32 arrays' bits but the last eight, modulo 2^32.
+
+  Rounding moves it by a part of the arrays' size, other numbers by anything.
+  """
   total = jnp.zeros((), jnp.uint32)
   for leaf in jax.tree.leaves(tree):
     if leaf.dtype == jnp.float32:
       bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
-      total += jnp.sum(bits, dtype=jnp.uint32)
+      total += jnp.sum(bits >> 8, dtype=jnp.uint32)
   return total

@@ -20,12 +20,14 @@ A chunk of steps first finds its U from the batches alone, then goes through
 the units in tiles that stay in cache while H passes all its recorded steps.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 
-from ossgd import blocks, chunks, network, runs, sgd
+from ossgd import blocks, chunks, meshes, network, runs, sgd
 from ossgd.base import Params, Split, matmul
 
 
@@ -57,6 +59,7 @@ def start(
   num_steps: int,
   order: sgd.Order,
   batch_size: int,
+  shards: int = 1,
 ) -> tuple[State, Start]:
   """The state before the first step.
 
@@ -67,9 +70,11 @@ def start(
     num_steps: T.
     order: as in `sgd.Method`.
     batch_size: B.
+    shards: parts that the units are split into, each of whole tiles.
   """
   width = params.w.shape[0]
-  padding = -width % chunks.tile_width(width)
+  share = width // shards
+  padding = shards * (-share % chunks.tile_width(share))
   w, a = params
   if padding:
     w = jnp.pad(w, ((0, padding), (0, 0)))
@@ -99,6 +104,12 @@ def start(
     rows,
   )
   return state, begin
+
+
+def layout(state: State) -> State:
+  """Where a state's arrays lie on a mesh."""
+  del state
+  return State(meshes.COLUMNS, meshes.COLUMNS, meshes.WHOLE)
 
 
 class Trained(NamedTuple):
@@ -156,6 +167,7 @@ def measure(
   recorded: jax.Array,
   *,
   num_train_eval: int | None,
+  mesh: Mesh | None = None,
 ) -> tuple[State, runs.Record]:
   """Moves H through a chunk, and measures at the end of each of its pieces.
 
@@ -167,22 +179,24 @@ def measure(
     recorded: of the chunk, (P,) bool; not mapped by `vmap`.
     num_train_eval: training loss and accuracy are over the first so many
       training examples; over all if None.
+    mesh: over which the units are split, if any.
 
   Returns:
     The state after the chunk, and a Record of arrays (P,). What it says of
     a piece that is not recorded is not to be used.
   """
   pieces = recorded.shape[0]
-  h, logits, differences = _pass_over_units(
+  h, logits, flips = _pass_on(mesh)(
     state.h,
+    start.a,
+    start.pattern,
     trained.gram.reshape(pieces, -1, state.h.shape[0]),
     trained.updates.reshape(pieces, -1, state.h.shape[1]),
     recorded,
-    start,
   )
   at_ends = trained.squared_distances.reshape(pieces, -1)[:, -1]
   record = runs.measure_logits(logits, split, num_train_eval)._replace(
-    pattern_difference=differences,
+    pattern_difference=flips / start.num_patterns,
     relative_distance=jnp.sqrt(jnp.maximum(at_ends, 0)) / start.norm,
   )
   return state._replace(h=h), record
@@ -194,27 +208,49 @@ def weights(state_c: jax.Array, params: Params, split: Split) -> jax.Array:
   return params.w + matmul(c.T, split.train.x)
 
 
+def _pass_on(mesh: Mesh | None) -> Callable:
+  """`_pass_over_units` on a mesh: every device goes through its own units."""
+  if mesh is None:
+    return _pass_over_units
+
+  def pass_over_own(*arguments):
+    h, *sums = _pass_over_units(*arguments)
+    return h, *jax.lax.psum(sums, meshes.UNIT)
+
+  split, whole = meshes.COLUMNS, meshes.WHOLE
+  updates = PartitionSpec(None, None, meshes.UNIT)
+  return jax.shard_map(
+    pass_over_own,
+    mesh=mesh,
+    in_specs=(split, split, split, whole, updates, whole),
+    out_specs=(split, whole, whole),
+    check_vma=False,  # sums begin at zero, the same on all devices
+  )
+
+
 def _pass_over_units(
   h: jax.Array,
+  a: jax.Array,
+  pattern: jax.Array,
   gram: jax.Array,
   updates: jax.Array,
   recorded: jax.Array,
-  start: Start,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Moves H tile by tile, and sums what is recorded over the tiles.
 
   Args:
     h: (n, M).
+    a: output weights, (k, M).
+    pattern: of the test examples at w(0), (n - N, M) bool.
     gram: K^T of the rows of each piece, (P, q, n).
     updates: U of each piece, (P, q, M).
     recorded: (P,).
-    start: a and the initial pattern.
 
   Returns:
-    H after the chunk (n, M), logits (P, n, k), pattern differences (P,).
+    H after the chunk (n, M), logits (P, n, k), patterns that differ (P,).
   """
   width = chunks.tile_width(h.shape[1])
-  num_train = start.h.shape[0]
+  num_train = h.shape[0] - pattern.shape[0]
 
   def tile(i, carry):
     h, logits, flips = carry
@@ -224,12 +260,12 @@ def _pass_over_units(
         values, i * width, width, values.ndim - 1
       )
 
-    a, pattern = part(start.a), part(start.pattern)
+    part_a, part_pattern = part(a), part(pattern)
 
     def measure(h):
       p = h >= 0
-      flipped = jnp.sum(jnp.where(p[num_train:] != pattern, 1.0, 0.0))
-      return network.gated_logits(a, h, p), flipped
+      flipped = jnp.sum(jnp.where(p[num_train:] != part_pattern, 1.0, 0.0))
+      return network.gated_logits(part_a, h, p), flipped
 
     def nothing(h):
       return jnp.zeros((h.shape[0], a.shape[0]), h.dtype), jnp.zeros(())
@@ -246,8 +282,7 @@ def _pass_over_units(
     return h, logits + f, flips + flipped
 
   pieces = recorded.shape[0]
-  zeros = jnp.zeros((pieces, h.shape[0], start.a.shape[0]), h.dtype)
-  h, logits, flips = jax.lax.fori_loop(
+  zeros = jnp.zeros((pieces, h.shape[0], a.shape[0]), h.dtype)
+  return jax.lax.fori_loop(
     0, h.shape[1] // width, tile, (h, zeros, jnp.zeros(pieces))
   )
-  return h, logits, flips / start.num_patterns

@@ -44,25 +44,32 @@ def spectrum(w: jax.Array) -> jax.Array:
   """Singular values of a matrix in descending order: (m, d) -> (min(m, d),).
 
   A QR decomposition first makes the matrix square at no loss of accuracy; a
-  float32 Gram matrix would lose every value below 3e-4 of the largest. A tall
-  matrix is decomposed a block of rows at a time, which needs little memory:
-  [R; block] = Q R' and R'^T R' = R^T R + block^T block.
+  float32 Gram matrix would lose every value below 3e-4 of the largest.
   """
   chex.assert_rank(w, 2)
   tall = w if w.shape[0] >= w.shape[1] else w.T
+  return jnp.linalg.svd(triangle(tall), compute_uv=False)
+
+
+def triangle(tall: jax.Array) -> jax.Array:
+  """R of a QR decomposition: (m, d) -> (d, d), where m >= d.
+
+  A block of rows at a time, which needs little memory: [R; block] = Q R' and
+  R'^T R' = R^T R + block^T block.
+  """
   rows = max(_ROWS_AT_ONCE, 4 * tall.shape[1])
   whole = tall.shape[0] // rows * rows
 
-  def absorb(triangle, i):
+  def absorb(r, i):
     block = jax.lax.dynamic_slice_in_dim(tall, i * rows, rows)
-    return jnp.linalg.qr(jnp.concatenate([triangle, block]), mode='r'), None
+    return jnp.linalg.qr(jnp.concatenate([r, block]), mode='r'), None
 
-  triangle = jnp.linalg.qr(tall[whole:], mode='r')
-  missing = tall.shape[1] - triangle.shape[0]  # an exact multiple leaves none
-  triangle = jnp.pad(triangle, ((0, missing), (0, 0)))
+  r = jnp.linalg.qr(tall[whole:], mode='r')
+  missing = tall.shape[1] - r.shape[0]  # an exact multiple leaves none
+  r = jnp.pad(r, ((0, missing), (0, 0)))
   if whole:
-    triangle, _ = jax.lax.scan(absorb, triangle, jnp.arange(whole // rows))
-  return jnp.linalg.svd(triangle, compute_uv=False)
+    r, _ = jax.lax.scan(absorb, r, jnp.arange(whole // rows))
+  return r
 
 
 def steps_to_accuracy(

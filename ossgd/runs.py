@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from ossgd import metrics, network
+from ossgd import meshes, metrics, network
 from ossgd.base import Dataset, Params, Split
 
 # (params, params at initialisation, data) -> arrays by name
@@ -154,7 +155,12 @@ def evaluate(
 
 
 def finish(
-  w: jax.Array, begun: Params, split: Split, *, extra: Extra | None
+  w: jax.Array,
+  begun: Params,
+  split: Split,
+  *,
+  extra: Extra | None,
+  mesh: Mesh | None = None,
 ) -> dict[str, jax.Array]:
   """What is measured once, after the last step.
 
@@ -163,17 +169,35 @@ def finish(
     begun: the parameters at initialisation.
     split: the data.
     extra: more to measure.
+    mesh: over which the units are split, if any.
 
   Returns:
     Singular values of the accumulated update w(T) - w(0) and of w(T), each
     (min(m, d),), and what `extra` returned.
   """
   spectra = {
-    'singular_values_update': metrics.spectrum(w - begun.w),
-    'singular_values_weights': metrics.spectrum(w),
+    'singular_values_update': _spectrum(w - begun.w, mesh),
+    'singular_values_weights': _spectrum(w, mesh),
   }
   trained = Params(w, begun.a)
   return spectra | (extra(trained, begun, split) if extra else {})
+
+
+def _spectrum(w: jax.Array, mesh: Mesh | None) -> jax.Array:
+  """`metrics.spectrum`; devices with more units than coordinates begin alone.
+
+  Each sends its triangle, which has the Gram matrix of its rows.
+  """
+  share = w.shape[0] // meshes.shards(mesh)[1]
+  if mesh is not None and share > w.shape[1]:
+    w = jax.shard_map(
+      metrics.triangle,
+      mesh=mesh,
+      in_specs=meshes.ROWS,
+      out_specs=meshes.ROWS,
+      check_vma=False,
+    )(w)
+  return metrics.spectrum(w)
 
 
 def _over_examples(one: Callable, examples, width: int):

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from ossgd import (
   checkpoints,
   components,
   divergence,
+  meshes,
   metrics,
   runs,
   sgd,
@@ -51,6 +53,7 @@ def sweep(
   transform: Callable[[jax.Array, Split], Split] | None = None,
   extra: runs.Extra | None = None,
   engine: str = 'auto',
+  mesh: str | Mesh = 'auto',
   progress: Progress = lambda fraction, label: None,
 ) -> xr.Dataset:
   """Trains every width with every seed, measuring as it goes (Section 7).
@@ -93,6 +96,10 @@ def sweep(
     engine: 'plain' is the definition; 'fast' gives its numbers, to float32
       rounding, for `optax.sgd` on the true gradient ('blocked' and 'gram' say
       which way); 'auto' is the fastest that is exact and fits in memory.
+    mesh: 'seed:2,unit:4' splits the seeds that are trained side by side over 2
+      devices and the units of each over 4; 'auto' uses as many devices as
+      divide both; a Mesh of these axes. Numbers are those of one device to
+      float32 rounding.
     progress: called with the fraction of the work that is done; a
       `checkpoints.Watch` with a store keeps what is done on disk as well.
 
@@ -103,9 +110,6 @@ def sweep(
   Raises:
     ValueError: a setting or the data does not fit, said before any training.
   """
-  # Batched matmuls are slower than a loop over seeds on a CPU.
-  one_by_one = jax.default_backend() == 'cpu'
-  at_once = seeds_at_once or (1 if one_by_one else num_seeds)
   plan = units.Plan(
     num_steps=num_steps,
     eval_every=eval_every,
@@ -117,12 +121,24 @@ def sweep(
     optimizer=optimizer,
     gradient_fn=gradient_fn,
     num_train_eval=num_train_eval,
-    seeds_at_once=at_once,
+    seeds_at_once=seeds_at_once or num_seeds,
     extra=extra,
     engine=engine,
     **supply.of(data, num_train, num_test, transform),
   )
   check(plan, widths, num_seeds, target)
+  devices = meshes.make(
+    mesh, widths=widths, num_seeds=num_seeds, seeds_at_once=seeds_at_once
+  )
+  # Batched matmuls are slower than a loop over seeds on a CPU.
+  one_by_one = jax.default_backend() == 'cpu'
+  fewest = meshes.shards(devices)[0]
+  at_once = seeds_at_once or (fewest if one_by_one else num_seeds)
+  plan = plan._replace(
+    seeds_at_once=at_once,
+    mesh=devices,
+    shared=meshes.put(plan.shared, devices, of_seeds=False),
+  )
   # Before any training: a width that does not fit is refused at once.
   chosen = [units.choose_engine(plan, width) for width in widths]
   seeds = np.arange(seed, seed + num_seeds)
@@ -141,7 +157,9 @@ def sweep(
       done += work
     rows.append(jax.tree.map(lambda *v: np.concatenate(v), *row))
   results = _label(rows, widths, seeds, plan.record_steps, target)
-  return results.assign_coords(engine=('width', chosen))
+  return results.assign_coords(engine=('width', chosen)).assign_attrs(
+    mesh=meshes.text(devices)
+  )
 
 
 def check(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import threadpoolctl
+from jax.sharding import Mesh
 
 from ossgd import (
   checkpoints,
@@ -21,11 +22,12 @@ from ossgd import (
   divergence,
   engines,
   flight,
+  meshes,
   runs,
   sgd,
   timing,
 )
-from ossgd.base import Split
+from ossgd.base import Params, Split
 
 
 class Plan(NamedTuple):
@@ -51,6 +53,7 @@ class Plan(NamedTuple):
   dim: int
   num_test: int
   columns: np.ndarray | None  # those with a number in them, if not all
+  mesh: Mesh | None = None  # of several devices
 
   @property
   def record_steps(self) -> np.ndarray:
@@ -98,8 +101,15 @@ def choose_engine(plan: Plan, width: int) -> str:
     batch_size=plan.num_train if full else plan.batch_size,
     seeds_at_once=plan.seeds_at_once,
   )
+  seeds, units = meshes.shards(plan.mesh)
   return cost.choose(
-    allowed[plan.engine], shape, plan.record_steps, cost.available()
+    allowed[plan.engine],
+    shape,
+    plan.record_steps,
+    cost.available(),
+    held=shape._replace(
+      width=width // units, seeds_at_once=plan.seeds_at_once // seeds
+    ),
   )
 
 
@@ -134,6 +144,7 @@ def compile_unit(plan: Plan, width: int) -> Unit:
     plan.lr_times_width / width,
     plan.record_steps,
     plan.num_train_eval,
+    plan.mesh,
   )
   engine = engines.ENGINES[plan.engine](settings)
   if plan.engine != 'plain' and plan.columns is not None:
@@ -151,27 +162,47 @@ def compile_unit(plan: Plan, width: int) -> Unit:
   def start(params, seed, split):
     return engine.start(runs.seed_keys(seed).order, params, split)
 
+  over_seeds = functools.partial(
+    jax.vmap, spmd_axis_name=None if plan.mesh is None else meshes.SEED
+  )
+  constrain = functools.partial(
+    meshes.constrain, mesh=plan.mesh, of_seeds=plan.seeds_at_once > 1
+  )
+
+  def drawn(seeds, split):
+    laid_out = Params(meshes.ROWS, meshes.COLUMNS)
+    return constrain(draw(seeds, split), laid_out)
+
+  def started(params, seeds, split):
+    state, begin = start(params, seeds, split)
+    return constrain(state, engine.layout(state)), begin
+
   def compiled(stage):
     def of_seed(state, passed, seed, begin, split, argument):
       key = runs.seed_keys(seed).order
       return stage(key, state, passed, begin, split, argument)
 
     if plan.seeds_at_once > 1:
-      of_seed = jax.vmap(of_seed, (0, 0, 0, 0, axis, None))
-    return jax.jit(of_seed, donate_argnums=0)
+      of_seed = over_seeds(of_seed, (0, 0, 0, 0, axis, None))
+
+    def of_block(*arguments):
+      state, passed = of_seed(*arguments)
+      return constrain(state, engine.layout(state)), passed
+
+    return jax.jit(of_block, donate_argnums=0)
 
   weights = engine.weights
-  finish = functools.partial(runs.finish, extra=plan.extra)
+  finish = functools.partial(runs.finish, extra=plan.extra, mesh=plan.mesh)
   axis = 0 if plan.shared is None else None
   if plan.seeds_at_once > 1:
-    draw = jax.vmap(draw, (0, axis))
-    start = jax.vmap(start, (0, 0, axis))
-    weights = jax.vmap(weights, (0, 0, axis))
-    finish = jax.vmap(finish, (0, 0, axis))
+    draw = over_seeds(draw, (0, axis))
+    start = over_seeds(start, (0, 0, axis))
+    weights = over_seeds(weights, (0, 0, axis))
+    finish = over_seeds(finish, (0, 0, axis))
   return Unit(
     engine.chunks,
-    jax.jit(draw),
-    jax.jit(start),
+    jax.jit(drawn),
+    jax.jit(started),
     {name: compiled(stage) for name, stage in engine.stages.items()},
     engine.kept,
     jax.jit(weights),
@@ -214,9 +245,12 @@ def run_block(
   numbers are those of a unit that was never stopped.
   """
   one = plan.seeds_at_once == 1
-  seeds = jnp.asarray(block[0] if one else block)
+  put = functools.partial(meshes.put, mesh=plan.mesh, of_seeds=not one)
+  seeds = put(jnp.asarray(block[0] if one else block))
   with timing.part('start') as wait:
-    split = plan.draw(seeds) if plan.shared is None else plan.shared
+    split = plan.shared
+    if split is None:
+      split = put(plan.draw(seeds))
     params = unit.draw(seeds, split)
     saved.check(params, split)
     state, begin = wait(unit.start(params, seeds, split))

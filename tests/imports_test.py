@@ -37,6 +37,7 @@ LIBRARY = (
   'sources',
   'images',
   # Training: a step, a run, a block of seeds, a sweep.
+  'meshes',
   'sgd',
   'blocks',
   'chunks',

@@ -1,0 +1,359 @@
+"""Checks of meshes on eight devices of a CPU, run by `meshes_test`.
+
+They want a process of their own: python -m tests.eight_devices.
+"""
+
+import functools
+import itertools
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl.testing import absltest, parameterized
+from jax.sharding import Mesh, NamedSharding
+
+from ossgd import (
+  adversary,
+  checkpoints,
+  chunks,
+  descent,
+  gradients,
+  meshes,
+  mixtures,
+  network,
+  sgd,
+  supply,
+  sweeps,
+  tangent,
+  theory,
+  units,
+)
+from ossgd.base import Dataset, Params, Split
+
+M, D, K, N, NUM_TEST, BATCH = 48, 10, 3, 30, 16, 7
+SPEC = mixtures.gaussian(num_classes=K, num_components=2, dim=D)
+COLLECTIVE = re.compile(r'= (.*?) (all-\w+|collective-\w+|reduce-scatter)\(')
+momentum = functools.partial(optax.sgd, momentum=0.9)
+
+
+def sweep(mesh, data=SPEC, **settings):
+  defaults = dict(
+    widths=(M,),
+    num_seeds=4,
+    num_steps=6,
+    batch_size=BATCH,
+    eval_every=2,
+    num_train=N,
+    num_test=NUM_TEST,
+    engine='plain',
+  )
+  return sweeps.sweep(data, mesh=mesh, **(defaults | settings))
+
+
+@functools.cache
+def on_one_device():
+  return sweep('seed:1,unit:1')
+
+
+def plan(engine, mesh, **settings) -> units.Plan:
+  """Of two seeds at once."""
+  defaults = dict(
+    num_steps=6,
+    eval_every=2,
+    eval_growth=0.0,
+    batch_size=BATCH,
+    lr_times_width=1.0,
+    init_scale=1.0,
+    order='epochs',
+    optimizer=momentum if engine == 'plain' else optax.sgd,
+    gradient_fn=sgd.true_gradient,
+    num_train_eval=None,
+    seeds_at_once=2,
+    extra=None,
+    engine=engine,
+    mesh=mesh,
+  )
+  return units.Plan(
+    **(defaults | settings), **supply.of(SPEC, N, NUM_TEST, None)
+  )
+
+
+def make(asked, **settings) -> Mesh | None:
+  defaults = dict(widths=(M,), num_seeds=4, seeds_at_once=None)
+  return meshes.make(asked, **(defaults | settings))
+
+
+def begun(plan, width=M):
+  """A unit of seeds 0 and 1, its arguments, and the state before a step."""
+  unit = units.compile_unit(plan, width)
+  seeds = meshes.put(jnp.arange(2), plan.mesh, of_seeds=True)
+  split = meshes.put(plan.draw(seeds), plan.mesh, of_seeds=True)
+  params = unit.draw(seeds, split)
+  return unit, seeds, split, params, *unit.start(params, seeds, split)
+
+
+def collectives(compiled) -> set[tuple[str, str]]:
+  """What devices send each other: kinds, and shapes without layouts."""
+  found = COLLECTIVE.findall(compiled.as_text())
+  return {(kind, re.sub(r'\{[^}]*\}', '', shape)) for shape, kind in found}
+
+
+class ResultsTest(parameterized.TestCase):
+  def check(self, mesh, found, expected):
+    """All that is measured, to float32 rounding, and on that mesh."""
+    self.assertEqual(found.mesh, mesh)
+    self.assertEqual(found.sizes, expected.sizes)
+    self.assertGreater(expected.pattern_difference.max(), 0)
+    for name in expected:
+      np.testing.assert_allclose(
+        found[name], expected[name], rtol=2e-5, atol=2e-6, err_msg=name
+      )
+
+  @parameterized.parameters(
+    ('plain', 'seed:2,unit:4'),
+    ('blocked', 'seed:4,unit:2'),
+    ('blocked', 'seed:1,unit:3'),
+    ('gram', 'seed:2,unit:4'),
+  )
+  def test_engines(self, engine, mesh):
+    """Seeds and units split in several ways, by one device's definition."""
+    self.check(mesh, sweep(mesh, engine=engine), on_one_device())
+
+  def test_optimizer_and_gradient(self):
+    """An optimizer's own state lies where the weights do."""
+    settings = dict(
+      optimizer=momentum, gradient_fn=sgd.pseudo_gradient, order='full_batch'
+    )
+    expected = sweep('unit:1', **settings)
+    self.check('seed:2,unit:3', sweep('seed:2,unit:3', **settings), expected)
+
+  def test_shared_data(self):
+    """Of which some coordinates are not used; `extra` sees whole arrays."""
+
+    def extra(params, initial, split):
+      moved = params.w - initial.w
+      p = network.pattern(params.w, split.test.x)
+      return {'norms': jnp.linalg.norm(moved, axis=1), 'active': p.mean(1)}
+
+    x = np.random.default_rng(0).normal(size=(N + NUM_TEST, D))
+    x[:, [1, 4]] = 0
+    x, y = jnp.asarray(x, jnp.float32), jnp.arange(len(x)) % K
+    data = Split(Dataset(x[:N], y[:N]), Dataset(x[N:], y[N:]))
+    settings = dict(data=data, num_seeds=2, engine='gram', extra=extra)
+    expected = sweep('unit:1', **settings)
+    self.check('seed:1,unit:8', sweep('unit:8', **settings), expected)
+
+  def test_padding_of_tiles(self):
+    """Units that a device's tiles have no use for are not dropped."""
+    settings = dict(widths=(2 * 521,), num_seeds=1, engine='gram')
+    self.assertNotEqual(521 % chunks.tile_width(521), 0)
+    expected = sweep('unit:1', **settings)
+    self.check('seed:1,unit:2', sweep('unit:2', **settings), expected)
+
+  def test_goes_on_elsewhere(self):
+    """A run that was stopped ends on fewer or more devices."""
+    folder = Path(self.create_tempdir().full_path)
+    settings = dict(seeds_at_once=2, engine='plain')
+    told = []
+
+    def stop_soon(fraction, label):
+      del label
+      told.append(fraction)
+      if fraction > 0.3:
+        store.stopping = 'SIGTERM'
+
+    store = checkpoints.Store(folder, {}, 0)
+    with self.assertRaises(checkpoints.Stopped):
+      sweep('unit:4', progress=checkpoints.Watch(stop_soon, store), **settings)
+    stopped = told[-1]
+    for mesh in ('seed:2,unit:4', 'seed:1,unit:1'):
+      told.clear()
+      with tempfile.TemporaryDirectory() as copy:
+        shutil.copytree(folder, copy, dirs_exist_ok=True)
+        store = checkpoints.Store(Path(copy), {}, 0)
+        watch = checkpoints.Watch(lambda *call: told.append(call[0]), store)
+        found = sweep(mesh, progress=watch, **settings)
+      self.assertGreater(told[0], stopped)
+      self.check(mesh, found, on_one_device())
+
+
+class LayoutTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('plain', (2, 4)), ('blocked', (1, 8)), ('gram', (2, 4))
+  )
+  def test_what_devices_send(self, engine, sizes):
+    """In a step the (batch, k) logits of each seed, and no weights ever."""
+    mesh = make('seed:{},unit:{}'.format(*sizes))
+    of_seeds = 2 // sizes[0]
+    unit, seeds, split, _, state, begin = begun(plan(engine, mesh))
+    self.assertEmpty(collectives(unit.draw.lower(seeds, split).compile()))
+    passed = None
+    for (name, stage), argument in zip(
+      unit.stages.items(), unit.chunks[-1].arguments, strict=True
+    ):
+      arguments = passed, seeds, begin, split, argument
+      sent = collectives(stage.lower(state, *arguments).compile())
+      self.assertEqual({kind for kind, _ in sent}, {'all-reduce'})
+      if name == 'train':
+        logits = f'f32[{of_seeds},{BATCH},{K}]'
+        self.assertIn(('all-reduce', logits), sent)
+        self.assertLen(sent, 2 if engine == 'gram' else 1)
+      before = jax.tree.map(lambda v: v.sharding, state)
+      state, passed = stage(state, *arguments)
+      # Else the next chunk would be compiled again.
+      after = jax.tree.map(lambda v: v.sharding, state)
+      self.assertEqual(before, after)
+    for v in jax.tree.leaves(state):
+      if M in v.shape:
+        self.assertEqual(v.addressable_shards[0].data.size * 8, v.size)
+
+  def test_spectra_send_triangles(self):
+    """Where a device has more units than there are coordinates."""
+    unit, _, split, params, _, _ = begun(plan('plain', make('unit:4')))
+    sent = collectives(unit.finish.lower(params.w, params, split).compile())
+    self.assertEqual(sent, {('all-gather', f'f32[2,{4 * D},{D}]')})
+
+
+class RandomTest(parameterized.TestCase):
+  def test_to_the_bit(self):
+    """Initialisation, order and data are those of one device."""
+    one, *others = (
+      begun(plan('gram', make(mesh)))
+      for mesh in ('unit:1', 'unit:8', 'seed:2,unit:4')
+    )
+    _, _, split, params, _, begin = one
+    for _, _, split_too, params_too, _, begin_too in others:
+      jax.tree.map(
+        np.testing.assert_array_equal,
+        (params, begin.rows, split.train.y),
+        (params_too, begin_too.rows, split_too.train.y),
+      )
+      # What is computed of random numbers may round otherwise.
+      np.testing.assert_allclose(split.train.x, split_too.train.x, rtol=1e-6)
+
+
+class TheoryTest(parameterized.TestCase):
+  """Pure functions give the same of arrays that are split."""
+
+  def setUp(self):
+    super().setUp()
+    keys = jax.random.split(jax.random.key(0), 4)
+    self.x = jax.random.normal(keys[0], (N, D))
+    self.y = jax.random.randint(keys[1], (N,), 0, K)
+    self.params = network.init_params(keys[2], width=M, dim=D, num_classes=K)
+    self.errors = jax.random.normal(keys[3], (N, K))
+
+  def check(self, function):
+    mesh = make('unit:8')
+    specs = Params(meshes.ROWS, meshes.COLUMNS)
+    split = jax.device_put(
+      self.params, jax.tree.map(lambda s: NamedSharding(mesh, s), specs)
+    )
+    found, expected = (jax.jit(function)(p) for p in (split, self.params))
+    jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-5),
+      found,
+      expected,
+    )
+
+  def test_gradients(self):
+    def quantities(params):
+      p0 = network.pattern(-params.w, self.x)
+      return (
+        network.pseudo_logits(params, p0, self.x),
+        gradients.gradient(params, self.x, self.y),
+        gradients.pseudo_gradient(params, p0, self.x, self.y),
+      )
+
+    self.check(quantities)
+
+  def test_lemmas(self):
+    def quantities(params):
+      p = network.pattern(params.w, self.x)
+      gram = self.x @ self.x.T
+      net = adversary.Units(params.a, p, gram, self.y)
+      return (
+        theory.unit_sums(p, self.errors, self.x),
+        theory.gradient_norms(params.a, p, self.errors, gram),
+        theory.margins(params.w, self.x),
+        adversary.norms(net, self.errors),
+        tangent.kernel(params.a, p, self.x, p, self.x),
+      )
+
+    self.check(quantities)
+
+  def test_descent(self):
+    def path(params):
+      problem = descent.problem(params, Dataset(self.x, self.y))
+      weights = jnp.full((5, N), 1 / N)
+      return descent.descend(
+        problem, weights, 0.1, lambda view: (view.loss, view.h)
+      )
+
+    self.check(path)
+
+
+class MakeTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (dict(), (4, 2)),
+    (dict(num_seeds=16), (8, 1)),
+    (dict(num_seeds=5), (1, 8)),
+    (dict(num_seeds=5, widths=(10,)), (5, 1)),  # five either way
+    (dict(num_seeds=3, widths=(4, 6)), (3, 2)),
+    (dict(num_seeds=7, widths=(11,)), (7, 1)),
+    (dict(seeds_at_once=1), (1, 8)),
+    (dict(seeds_at_once=6), (2, 4)),
+  )
+  def test_auto(self, settings, sizes):
+    """Most devices, and of those most along seed."""
+    self.assertEqual(meshes.shards(make('auto', **settings)), sizes)
+
+  def test_asked_for(self):
+    for asked, sizes in (
+      ('seed:2,unit:4', (2, 4)),
+      ('unit:4, seed:2', (2, 4)),
+      ('unit:3', (1, 3)),
+      ('seed:4', (4, 1)),
+    ):
+      mesh = make(asked)
+      self.assertEqual(meshes.shards(mesh), sizes)
+      self.assertIs(make(mesh), mesh)
+      self.assertEqual(meshes.shards(make(meshes.text(mesh))), sizes)
+    self.assertIsNone(make('seed:1,unit:1'))
+
+  @parameterized.parameters(
+    ('seed:3', 'seed:3, which does not divide .* one of 1, 2, 4$'),
+    ('unit:5', 'unit:5, which does not divide .*widths 48.* 1, 2, 3, 4, 6'),
+    ('seed:4,unit:4', 'needs 16 devices; there are 8'),
+    *itertools.product(
+      ('', 'seed', 'unit:0', 'unit:-2', 'unit:2,unit:2', 'rows:2', 'unit:²'),
+      ('mesh is .*expected auto, or',),
+    ),
+  )
+  def test_refused(self, asked, message):
+    with self.assertRaisesRegex(ValueError, message):
+      make(asked)
+
+  def test_other_axes(self):
+    mesh = jax.make_mesh((2, 4), ('data', 'model'))
+    with self.assertRaisesRegex(ValueError, 'expected .*seed.*unit'):
+      make(mesh)
+
+  def test_memory_is_of_a_device(self):
+    """What does not fit one device may fit eight."""
+    with mock.patch.object(units.cost, 'available', return_value=1e5):
+      with self.assertRaisesRegex(ValueError, 'GB'):
+        units.choose_engine(plan('plain', None), 10 * M)
+      units.choose_engine(plan('plain', make('seed:2,unit:4')), 10 * M)
+
+
+if __name__ == '__main__':
+  jax.config.update('jax_num_cpu_devices', 8)
+  jax.config.update('jax_disable_most_optimizations', True)  # compiles faster
+  absltest.main()
