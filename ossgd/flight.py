@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ossgd import checkpoints, runs
+from ossgd import checkpoints, hosts, runs
 
 _REMEDY = 'remove the folder checkpoints, or give another one with --out'
 
@@ -27,7 +27,8 @@ class Flight:
     """
     if self._store is None:
       return
-    self._drawn = np.array([jax.jit(_checksum)(tree) for tree in drawn])
+    sums = [jax.jit(_checksum)(tree) for tree in drawn]
+    self._drawn = np.array(hosts.fetch(sums))
     if self._saved is None:
       return
     # Another number of devices may round a few of the data otherwise.
@@ -69,7 +70,7 @@ class Flight:
     """Saves the state after so many chunks, if it is time to."""
     if self._store is None or not self._store.due():
       return
-    leaves = jax.device_get(jax.tree.leaves(state))
+    leaves = hosts.fetch(jax.tree.leaves(state))
     arrays = {f'state_{i}': leaf for i, leaf in enumerate(leaves)}
     arrays |= {'drawn': self._drawn, 'done': np.array(done)}
     self._store.save(self._name, arrays | arrays_of(records))

@@ -21,6 +21,7 @@ from ossgd import (
   cost,
   engines,
   flight,
+  hosts,
   meshes,
   runs,
   sgd,
@@ -105,7 +106,7 @@ def choose_engine(plan: Plan, width: int) -> str:
     allowed[plan.engine],
     shape,
     plan.record_steps,
-    cost.available(),
+    hosts.least(cost.available()),
     held=shape._replace(
       width=width // units, seeds_at_once=plan.seeds_at_once // seeds
     ),
@@ -278,7 +279,7 @@ def run_block(
     begun = unit.draw(seeds, split)
     w = unit.weights(kept, begun, split)
     del kept
-    last = jax.device_get(unit.finish(w, begun, split))
+    last = hosts.fetch(unit.finish(w, begun, split))
   if one:
     last = jax.tree.map(lambda v: v[None], last)
   return flight.joined(records), last
@@ -292,4 +293,4 @@ def _at_recorded(
   def one(values):
     return np.reshape(values, (num_seeds, -1))[:, recorded]
 
-  return jax.tree.map(one, record)
+  return jax.tree.map(one, hosts.fetch(record))

@@ -47,6 +47,7 @@ LIBRARY = (
   'cost',
   'timing',
   'checkpoints',
+  'hosts',
   'flight',
   'units',
   'supply',
