@@ -27,7 +27,7 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 _SECONDS_BETWEEN_LOG_LINES = 15
-_PATIENCE = 60  # seconds without a sign of life of another process
+_SILENCE = 30  # seconds until another process counts as dead
 _COMPILING = (
   '/jax/core/compile/jaxpr_to_mlir_module_duration',
   '/jax/core/compile/backend_compile_duration',
@@ -155,13 +155,14 @@ def _join(
   coordinator: str, num_processes: int | None, process_id: int | None
 ) -> None:
   """Makes this process one of several, before it asks for a device."""
-  numbers = (num_processes, process_id)
   if not coordinator:
-    if numbers != (None, None):
+    if num_processes is not None or process_id is not None:
       options.fail('--num_processes and --process_id need --coordinator')
     return
   auto = coordinator == 'auto'
-  if not auto and (None in numbers or not process_id < num_processes):
+  if not auto and (
+    num_processes is None or process_id is None or process_id >= num_processes
+  ):
     options.fail(
       f'--coordinator={coordinator}: expected --num_processes and a '
       '--process_id below it'
@@ -169,10 +170,9 @@ def _join(
   try:
     jax.distributed.initialize(
       None if auto else coordinator,
-      *numbers,
-      initialization_timeout=_PATIENCE,
-      heartbeat_timeout_seconds=_PATIENCE,
-      shutdown_timeout_seconds=_PATIENCE,
+      num_processes,
+      process_id,
+      heartbeat_timeout_seconds=_SILENCE,
     )
   except (RuntimeError, ValueError) as error:
     options.fail(f'--coordinator={coordinator}: {error}')
@@ -218,8 +218,11 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
   _cache_compilations()
   progress = Progress()
   try:
-    with records.hold(call.out):
-      _fill(experiment, call, progress)
+    with contextlib.ExitStack() as failing:
+      # Else other processes would wait for what they are told in _fill.
+      failing.callback(hosts.told_by_first, True)
+      with records.hold(call.out):
+        _fill(experiment, call, progress, failing)
   except checkpoints.Stopped as stopped:
     progress.close()
     print(f'stopped by {stopped}; to go on: {call.command}', file=sys.stderr)
@@ -244,12 +247,16 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
 
 
 def _fill(
-  experiment: Experiment, call: options.Call, progress: Progress
+  experiment: Experiment,
+  call: options.Call,
+  progress: Progress,
+  failing: contextlib.ExitStack,
 ) -> None:
   """Leaves a complete run folder."""
   stopwatch = Stopwatch()
   config = _config(experiment, call)
   done = records.prepare(call.out, config, overwrite=call.overwrite)
+  failing.pop_all()
   hosts.told_by_first(done)
   if done:
     logging.info('%s holds these results already', call.out)

@@ -4,6 +4,7 @@ All run the same program on the same data; only arrays on a mesh are split.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,11 +21,11 @@ def fetch(values: Any) -> Any:
   return multihost_utils.process_allgather(values, tiled=True)
 
 
-def least(value: float) -> float:
+def least(value: int) -> int:
   """The smallest of what the processes say."""
   if jax.process_count() == 1:
     return value
-  return float(np.min(multihost_utils.process_allgather(np.float32(value))))
+  return int(np.min(multihost_utils.process_allgather(np.float32(value))))
 
 
 def told_by_first(flag: bool) -> bool:
@@ -37,16 +38,19 @@ def told_by_first(flag: bool) -> bool:
 class Store(checkpoints.Store):
   """A store in a folder that all processes read and the first one writes."""
 
-  _asked = ''
+  def __init__(self, folder: Path, config: Mapping, every: float):
+    """As of one process, and as early in all."""
+    self._asked = self._agreed = ''
+    super().__init__(folder, config, every)
 
-  @property  # type: ignore[override]
+  @property
   def stopping(self) -> str:
     """Why to stop, once all processes know."""
     return self._agreed
 
   @stopping.setter
   def stopping(self, reason: str) -> None:
-    self._asked, self._agreed = reason, getattr(self, '_agreed', reason)
+    self._asked = reason
 
   def due(self) -> bool:
     """Whether it is time in the first process, or any was asked to stop."""
