@@ -54,7 +54,8 @@ class Store(checkpoints.Store):
 
   def due(self) -> bool:
     """Whether it is time in the first process, or any was asked to stop."""
-    asked = np.array([bool(self._asked), super().due()])
+    late = jax.process_index() == 0 and super().due()
+    asked = np.array([bool(self._asked), late])
     stop, save = multihost_utils.process_allgather(asked).any(axis=0)
     if stop:
       self._agreed = self._asked or 'SIGTERM'
