@@ -20,13 +20,14 @@ import tqdm
 from absl import app, logging
 
 from experiments import options
-from ossgd import checkpoints, claims, records, timing
+from ossgd import checkpoints, claims, hosts, records, timing
 
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
 
 _SECONDS_BETWEEN_LOG_LINES = 15
+_SILENCE = 30  # seconds until another process counts as dead
 _COMPILING = (
   '/jax/core/compile/jaxpr_to_mlir_module_duration',
   '/jax/core/compile/backend_compile_duration',
@@ -142,8 +143,72 @@ def _cache_compilations() -> None:
 
 def _at_precision(experiment: Experiment, call: options.Call) -> None:
   """The precision is the script's, not that of what runs after it."""
+  _join(*call.hosts)
   with jax.default_matmul_precision(call.matmul_precision):
-    _execute(experiment, call)
+    if jax.process_index() == 0:
+      _execute(experiment, call)
+    else:
+      _assist(experiment, call)
+
+
+def _join(
+  coordinator: str, num_processes: int | None, process_id: int | None
+) -> None:
+  """Makes this process one of several, before it asks for a device."""
+  if not coordinator:
+    if num_processes is not None or process_id is not None:
+      options.fail('--num_processes and --process_id need --coordinator')
+    return
+  auto = coordinator == 'auto'
+  if not auto and (
+    num_processes is None or process_id is None or process_id >= num_processes
+  ):
+    options.fail(
+      f'--coordinator={coordinator}: expected --num_processes and a '
+      '--process_id below it'
+    )
+  try:
+    jax.distributed.initialize(
+      None if auto else coordinator,
+      num_processes,
+      process_id,
+      heartbeat_timeout_seconds=_SILENCE,
+    )
+  except (RuntimeError, ValueError) as error:
+    options.fail(f'--coordinator={coordinator}: {error}')
+
+
+def _assist(experiment: Experiment, call: options.Call) -> None:
+  """Computes what the first process computes, and leaves nothing."""
+  _cache_compilations()
+  if hosts.told_by_first(False):
+    return
+  with _stoppable(_store(call, _config(experiment, call))) as store:
+    try:
+      experiment.run(
+        call.config, checkpoints.Watch(lambda fraction, label: None, store)
+      )
+    except checkpoints.Stopped as stopped:
+      sys.exit(128 + signal.Signals[str(stopped)])
+    except ValueError as error:
+      options.fail(str(error))
+
+
+def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
+  """What the numbers depend on."""
+  settings = dataclasses.asdict(call.config)
+  settings.pop('mesh', None)  # other devices may go on with the same work
+  return {
+    'experiment': experiment.name,
+    'settings': settings,
+    'environment': records.environment(),
+  }
+
+
+def _store(call: options.Call, config: Mapping) -> checkpoints.Store:
+  kind = hosts.Store if jax.process_count() > 1 else checkpoints.Store
+  folder = call.out / records.CHECKPOINTS
+  return kind(folder, config, 60 * call.checkpoint_every)
 
 
 def _execute(experiment: Experiment, call: options.Call) -> None:
@@ -153,8 +218,11 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
   _cache_compilations()
   progress = Progress()
   try:
-    with records.hold(call.out):
-      _fill(experiment, call, progress)
+    with contextlib.ExitStack() as failing:
+      # Else other processes would wait for what they are told in _fill.
+      failing.callback(hosts.told_by_first, True)
+      with records.hold(call.out):
+        _fill(experiment, call, progress, failing)
   except checkpoints.Stopped as stopped:
     progress.close()
     print(f'stopped by {stopped}; to go on: {call.command}', file=sys.stderr)
@@ -179,26 +247,22 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
 
 
 def _fill(
-  experiment: Experiment, call: options.Call, progress: Progress
+  experiment: Experiment,
+  call: options.Call,
+  progress: Progress,
+  failing: contextlib.ExitStack,
 ) -> None:
   """Leaves a complete run folder."""
   stopwatch = Stopwatch()
-  settings = dataclasses.asdict(call.config)
-  settings.pop('mesh', None)  # other devices may go on with the same work
-  config = {
-    'experiment': experiment.name,
-    'settings': settings,
-    'environment': records.environment(),
-  }
+  config = _config(experiment, call)
   done = records.prepare(call.out, config, overwrite=call.overwrite)
+  failing.pop_all()
+  hosts.told_by_first(done)
   if done:
     logging.info('%s holds these results already', call.out)
     results, _ = records.read(call.out)
   else:
-    store = checkpoints.Store(
-      call.out / records.CHECKPOINTS, config, 60 * call.checkpoint_every
-    )
-    with _stoppable(store):
+    with _stoppable(_store(call, config)) as store:
       results = experiment.run(call.config, checkpoints.Watch(progress, store))
     progress.close()
     results.attrs['config'] = json.dumps(config)
@@ -223,10 +287,10 @@ def _fill(
 
 
 @contextlib.contextmanager
-def _stoppable(store: checkpoints.Store) -> Iterator[None]:
+def _stoppable(store: checkpoints.Store) -> Iterator[checkpoints.Store]:
   """SIGTERM and Ctrl-C stop at the next chunk; asked again, at once."""
   if threading.current_thread() is not threading.main_thread():
-    yield  # only the main thread may listen to signals
+    yield store  # only the main thread may listen to signals
     return
 
   def ask(number, frame):
@@ -237,7 +301,7 @@ def _stoppable(store: checkpoints.Store) -> Iterator[None]:
 
   before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGINT)}
   try:
-    yield
+    yield store
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)

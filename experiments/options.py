@@ -44,6 +44,7 @@ class Call(NamedTuple):
   command: str  # to repeat it
   matmul_precision: str  # of `jax.default_matmul_precision`
   checkpoint_every: float  # minutes
+  hosts: tuple[str, int | None, int | None]  # coordinator, processes, this one
 
 
 def option(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
@@ -81,6 +82,16 @@ def parse(
     'from the last one, and from every finished run.'
   )
   flags.DEFINE_float('checkpoint_every', 10.0, text, lower_bound=0.0, **where)
+  text = (
+    'HOST:PORT of the first of several processes that work together, all with '
+    'the same flags but --process_id and the same folder --out. auto: as the '
+    "cluster's environment says."
+  )
+  flags.DEFINE_string('coordinator', '', text, **where)
+  text = 'How many processes work together, with --coordinator=HOST:PORT.'
+  flags.DEFINE_integer('num_processes', None, text, lower_bound=1, **where)
+  text = 'Which of them this one is; 0 is the first, and the one that writes.'
+  flags.DEFINE_integer('process_id', None, text, lower_bound=0, **where)
   if presets:
     described = ''.join(
       f' {preset}: '
@@ -100,6 +111,7 @@ def parse(
     command,
     values.matmul_precision,
     values.checkpoint_every,
+    (values.coordinator, values.num_processes, values.process_id),
   )
 
 

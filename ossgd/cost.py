@@ -123,7 +123,7 @@ def memory(engine: str, shape: Shape, num_steps: int) -> int:
 
 def available() -> int:
   """Bytes that a new run can have on each device."""
-  stats = jax.devices()[0].memory_stats()
+  stats = jax.local_devices()[0].memory_stats()
   if stats and 'bytes_limit' in stats:
     return stats['bytes_limit'] - stats['bytes_in_use']
   # Devices of a CPU share one memory.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ossgd import checkpoints, runs
+from ossgd import checkpoints, hosts, runs
 
 _REMEDY = 'remove the folder checkpoints, or give another one with --out'
 
@@ -19,7 +19,7 @@ class Flight:
     self._saved = store.load(name) if store else None
     self._drawn = np.zeros(0, np.uint32)
 
-  def check(self, *drawn: Any) -> None:
+  def check(self, params: Any, split: Any) -> None:
     """Compares what keys give with what the saved state began from.
 
     Raises:
@@ -27,13 +27,14 @@ class Flight:
     """
     if self._store is None:
       return
-    self._drawn = np.array([jax.jit(_checksum)(tree) for tree in drawn])
+    sums = [jax.jit(_checksum)(tree) for tree in (params, split)]
+    self._drawn = np.array(hosts.fetch(sums))
     if self._saved is None:
       return
-    # Another number of devices may round a few of the data otherwise.
+    # Data on another number of devices may round otherwise; weights do not.
+    bounds = np.array([0, sum(v.size for v in jax.tree.leaves(split)) // 32])
     moved = (self._drawn - self._saved['drawn']).astype(np.int32)
-    sizes = [sum(v.size for v in jax.tree.leaves(tree)) for tree in drawn]
-    if np.any(np.abs(moved) > np.array(sizes) // 16):
+    if np.any(np.abs(moved) > bounds):
       raise ValueError(
         f'{self._name}: its seeds give other random numbers than those it '
         f'began from; {_REMEDY}'
@@ -69,7 +70,7 @@ class Flight:
     """Saves the state after so many chunks, if it is time to."""
     if self._store is None or not self._store.due():
       return
-    leaves = jax.device_get(jax.tree.leaves(state))
+    leaves = hosts.fetch(jax.tree.leaves(state))
     arrays = {f'state_{i}': leaf for i, leaf in enumerate(leaves)}
     arrays |= {'drawn': self._drawn, 'done': np.array(done)}
     self._store.save(self._name, arrays | arrays_of(records))

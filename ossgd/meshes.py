@@ -72,6 +72,11 @@ def make(
       f'mesh {asked} needs {math.prod(sizes)} devices; there are '
       f'{jax.device_count()}'
     )
+  if jax.process_count() > 1 and math.prod(sizes) != jax.device_count():
+    raise ValueError(
+      f'mesh is {asked}, {math.prod(sizes)} devices at most; expected all '
+      f'{jax.device_count()} devices of the {jax.process_count()} processes'
+    )
   if math.prod(sizes) == 1:
     return None
   return mesh or jax.make_mesh(

@@ -22,6 +22,7 @@ from ossgd import (
   divergence,
   engines,
   flight,
+  hosts,
   meshes,
   runs,
   sgd,
@@ -106,7 +107,7 @@ def choose_engine(plan: Plan, width: int) -> str:
     allowed[plan.engine],
     shape,
     plan.record_steps,
-    cost.available(),
+    hosts.least(cost.available()),
     held=shape._replace(
       width=width // units, seeds_at_once=plan.seeds_at_once // seeds
     ),
@@ -281,7 +282,7 @@ def run_block(
     begun = unit.draw(seeds, split)
     w = unit.weights(kept, begun, split)
     del kept
-    last = jax.device_get(unit.finish(w, begun, split))
+    last = hosts.fetch(unit.finish(w, begun, split))
   if one:
     last = jax.tree.map(lambda v: v[None], last)
   return _padded(flight.joined(records), len(plan.record_steps)), last
@@ -305,4 +306,4 @@ def _at_recorded(
   def one(values):
     return np.reshape(values, (num_seeds, -1))[:, recorded]
 
-  return jax.tree.map(one, record)
+  return jax.tree.map(one, hosts.fetch(record))

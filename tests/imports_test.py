@@ -48,6 +48,7 @@ LIBRARY = (
   'timing',
   'divergence',
   'checkpoints',
+  'hosts',
   'flight',
   'units',
   'supply',

@@ -1,0 +1,148 @@
+"""Several real processes at one sweep, on the loopback."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from ossgd import records
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = (
+  '--widths=32',
+  '--num_seeds=2',
+  '--seeds_at_once=2',
+  '--num_steps=400',
+  '--batch_size=8',
+  '--dim=20',
+  '--num_train=64',
+  '--num_test=32',
+  '--num_classes=3',
+  '--eval_every=3',
+  '--eval_growth=0',
+  '--checkpoint_every=0',
+  '--engine=plain',
+)
+BOUND = 120  # the others notice after 30 s
+
+
+def free_port() -> int:
+  with socket.socket() as listener:
+    listener.bind(('127.0.0.1', 0))
+    return listener.getsockname()[1]
+
+
+class HostsTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    root = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.root = pathlib.Path(root)
+    cls.finish(cls.start(cls.root / 'one'))
+    cls.expected, _ = records.read(cls.root / 'one')
+
+  @classmethod
+  def start(cls, out: pathlib.Path, *flags: str) -> subprocess.Popen:
+    command = [sys.executable, '-m', 'experiments.synthetic', *SMALL]
+    return subprocess.Popen(
+      [*command, f'--out={out}', *flags],
+      cwd=ROOT,
+      env=os.environ
+      | {'XDG_CACHE_HOME': str(cls.root / 'cache'), 'JAX_PLATFORMS': 'cpu'},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+
+  @classmethod
+  def start_all(cls, out: pathlib.Path, number: int) -> list[subprocess.Popen]:
+    port = free_port()
+    return [
+      cls.start(
+        out,
+        f'--coordinator=127.0.0.1:{port}',
+        f'--num_processes={number}',
+        f'--process_id={i}',
+      )
+      for i in range(number)
+    ]
+
+  @classmethod
+  def finish(cls, *processes: subprocess.Popen) -> list[str]:
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    for process, text in zip(processes, said, strict=True):
+      assert process.returncode == 0, text
+    return said
+
+  def check(self, out: pathlib.Path, mesh: str):
+    """The numbers of one process, to float32 rounding."""
+    found, _ = records.read(out)
+    self.assertEqual(found.mesh, mesh)
+    for name in self.expected:
+      np.testing.assert_allclose(
+        found[name], self.expected[name], rtol=1e-4, atol=1e-5, err_msg=name
+      )
+
+  def test_two(self):
+    """Both compute, one writes."""
+    out = self.root / 'two'
+    first, second = self.finish(*self.start_all(out, 2))
+    self.assertIn(f'see {out}', first)
+    self.assertNotIn('see ', second)
+    self.check(out, 'seed:2,unit:1')
+
+  def test_killed(self):
+    """Of four one dies: the others end with an error; one alone goes on."""
+    out = self.root / 'four'
+    processes = self.start_all(out, 4)
+    saved = out / 'checkpoints'
+    try:
+      end = time.monotonic() + 200
+      while not list(saved.glob('*flight.npz')):
+        self.assertLess(time.monotonic(), end)
+        time.sleep(0.01)
+      processes[2].kill()
+      for process in processes:
+        process.communicate(timeout=BOUND)
+        self.assertNotEqual(process.returncode, 0)
+    finally:
+      for process in processes:
+        process.kill()
+        process.communicate()
+    self.assertNotEmpty(list(saved.glob('*flight.npz')))
+    self.assertFalse((out / 'results.nc').exists())
+    self.finish(self.start(out))
+    self.check(out, 'seed:1,unit:1')
+
+  def test_bad_folder(self):
+    """What the first process refuses ends the others as well."""
+    out = self.root / 'file'
+    out.touch()
+    first, second = self.start_all(out, 2)
+    said, _ = first.communicate(timeout=BOUND)
+    second.communicate(timeout=BOUND)
+    self.assertEqual(first.returncode, 2, said)
+    self.assertIn('cannot write to the folder', said)
+
+  @parameterized.parameters(
+    ('--num_processes=2', 'need --coordinator'),
+    ('--coordinator=localhost:1', 'expected --num_processes'),
+    ('--coordinator=auto', '--coordinator=auto: '),
+  )
+  def test_refused(self, flag, message):
+    """Said at once, with the exit code of a wrong command line."""
+    process = self.start(self.root / 'refused', flag)
+    said, _ = process.communicate(timeout=60)
+    self.assertEqual(process.returncode, 2, said)
+    self.assertIn(message, said)
+    self.assertFalse((self.root / 'refused').exists())
+
+
+if __name__ == '__main__':
+  absltest.main()
