@@ -131,6 +131,7 @@ def _differences(
   """Versions and names of settings that are not today's."""
   now = records.environment()
   known = {field.name for field in dataclasses.fields(config)}
+  known -= {'mesh'}  # of the devices, not of the work
   return [
     *(
       f'{name} {versions.get(name, "unknown")}, today {now[name]}'
