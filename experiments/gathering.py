@@ -131,7 +131,6 @@ def _differences(
   """Versions and names of settings that are not today's."""
   now = records.environment()
   known = {field.name for field in dataclasses.fields(config)}
-  known -= {'mesh'}  # of the devices, not of the work
   return [
     *(
       f'{name} {versions.get(name, "unknown")}, today {now[name]}'
@@ -142,7 +141,11 @@ def _differences(
       f'setting {name}, unknown today'
       for name in sorted(settings.keys() - known)
     ),
-    *(f'no setting {name}' for name in sorted(known - settings.keys())),
+    # The mesh is of the devices, not of the work, and not kept.
+    *(
+      f'no setting {name}'
+      for name in sorted(known - settings.keys() - {'mesh'})
+    ),
   ]
 
 

@@ -249,7 +249,7 @@ def trial(runs: Runs, folder: pathlib.Path, seed: int) -> int:
     process = context.Process(target=quietly, args=(*SMALL, f'--out={folder}'))
     process.start()
     # Later and later, so that a slow machine comes to an end as well.
-    process.join(timeout=rng.uniform(0.05, 2.0) * 1.2**kills)
+    process.join(timeout=rng.uniform(0.05, 4.0) * 1.2**kills)
     if process.exitcode is None:
       process.kill()
       process.join()
