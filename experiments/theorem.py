@@ -268,11 +268,11 @@ def _table(results: xr.Dataset) -> str:
     "proof's T at a given eta m",
     "proof's samples B T",
   )
-  k, l, delta, epsilon = (  # noqa: E741
+  k, per_class, delta, epsilon = (
     results[name].values[0]
     for name in ('num_classes', 'num_components', 'separation', 'epsilon')
   )
-  asked = np.log10([k * l, delta, epsilon]) @ [20, -12, -24]
+  asked = np.log10([k * per_class, delta, epsilon]) @ [20, -12, -24]
   least = f'm = {every.width.values.min()}' if every.width.size else 'none'
   return f"""{claims.markdown_table(header, rows)}
 Samples are {results.attrs['batch_size']} x steps: their slopes are the same.

@@ -81,9 +81,10 @@ class Store:
     path = self._path(name)
     temporary = path.with_name(f'.{path.name}.part')
     identity = np.frombuffer(self._identity(name, arrays), np.uint8)
+    members: dict[str, Any] = {_IDENTITY: identity, **arrays}
     try:
       with temporary.open('wb') as file:
-        np.savez(file, **{_IDENTITY: identity}, **arrays)  # type: ignore
+        np.savez(file, **members)
         file.flush()
         os.fsync(file.fileno())
       temporary.replace(path)

@@ -27,11 +27,12 @@ class Flight:
     """
     if self._store is None:
       return
-    sums = [jax.jit(_checksum)(tree) for tree in (params, split)]
+    checksum = jax.jit(_checksum, static_argnums=1)
+    # Data on another number of devices may round otherwise; weights do not.
+    sums = [checksum(params, 0), checksum(split, 8)]
     self._drawn = np.array(hosts.fetch(sums))
     if self._saved is None:
       return
-    # Data on another number of devices may round otherwise; weights do not.
     bounds = np.array([0, sum(v.size for v in jax.tree.leaves(split)) // 32])
     moved = (self._drawn - self._saved['drawn']).astype(np.int32)
     if np.any(np.abs(moved) > bounds):
@@ -97,14 +98,15 @@ def records_of(arrays: dict[str, np.ndarray]) -> list[runs.Record]:
   return [runs.Record._make(arrays[f'record_{name}'] for name in names)]
 
 
-def _checksum(tree: Any) -> jax.Array:
-  """The sum of float32 arrays' bits but the last eight, modulo 2^32.
+def _checksum(tree: Any, dropped: int) -> jax.Array:
+  """The sum of float32 arrays' bits but the last few, modulo 2^32.
 
-  Rounding moves it by a part of the arrays' size, other numbers by anything.
+  With eight dropped, rounding moves it by a part of the arrays' size, other
+  numbers by anything.
   """
   total = jnp.zeros((), jnp.uint32)
   for leaf in jax.tree.leaves(tree):
     if leaf.dtype == jnp.float32:
       bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
-      total += jnp.sum(bits >> 8, dtype=jnp.uint32)
+      total += jnp.sum(bits >> dropped, dtype=jnp.uint32)
   return total

@@ -7,6 +7,7 @@ import time
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
@@ -203,7 +204,9 @@ class SweepTest(parameterized.TestCase):
 
     def other(*args, **kwargs):
       params = drawn(*args, **kwargs)
-      return params._replace(w=params.w + 1e-6)
+      # One weight, one bit.
+      last = jnp.nextafter(params.w[0, 0], jnp.inf)
+      return params._replace(w=params.w.at[0, 0].set(last))
 
     with (
       mock.patch.object(runs, 'init_params', other),

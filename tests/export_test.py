@@ -155,7 +155,7 @@ class CheckerTest(_Case):
 
   @parameterized.parameters('debug', 'pure', 'io', 'print')
   def test_callbacks(self, kind):
-    """Seen inside of a loop, and never exported."""
+    """Seen inside of a loop."""
 
     def call(i, x):
       if kind == 'print':
@@ -175,8 +175,6 @@ class CheckerTest(_Case):
     self.assertLen(host_calls(function, floats(3)), 1)
     with self.assertRaises(AssertionError):
       self.check(function, floats(3))
-    with self.assertRaises((NotImplementedError, ValueError, TypeError)):
-      exported(function, floats(3))
 
   def test_calls_out_of_the_program(self):
     """A decomposition is one: where none is expected, it is reported."""

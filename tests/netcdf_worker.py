@@ -5,12 +5,12 @@ this one waits for a line `inspecting`, one `reading` if the inspection passed,
 and one with the outcome.
 """
 
+import importlib
 import pathlib
 import sys
 import tracemalloc
 from unittest import mock
 
-import h5netcdf  # noqa: F401  # before memory is measured, as all that follows
 import xarray as xr
 
 from ossgd import netcdf
@@ -21,6 +21,8 @@ def main(paths: list[str]) -> None:
     netcdf.inspect(path)
     tell('reading')
 
+  # Imported before memory is measured, as all else.
+  importlib.import_module('h5netcdf')
   xr.backends.list_engines()
   tracemalloc.start()
   with mock.patch.object(netcdf, '_inspect_elsewhere', inspect):
