@@ -13,6 +13,7 @@ seed s has the data, w(0) and order of seed s in the sweeps.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from typing import TYPE_CHECKING
 
@@ -22,18 +23,16 @@ import numpy as np
 import optax
 import threadpoolctl
 
-from experiments import command, training
+from experiments import command, section7, training
 from experiments.options import option
 from ossgd import (
   claims,
   metrics,
-  mixtures,
   network,
   panels,
   paper_claims,
   runs,
   sgd,
-  supply,
   sweeps,
   tangent,
   timing,
@@ -47,27 +46,9 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-  """Section 7's synthetic set-up, trained by the plain engine."""
+class Config(section7.Config):
+  """Section 7's synthetic set-up, measured at 0, T/16, T/4 and T."""
 
-  widths: tuple[int, ...] = option(
-    (500, 1000, 2000, 4000, 8000), 'm, hidden units (our choice).'
-  )
-  num_seeds: int = option(5, 'Runs per width (Section 7: 5).')
-  seed: int = option(0, 'The first seed; run s is the same whatever this is.')
-  num_steps: int = option(
-    400, 'T, SGD steps (Section 7: 400), measured at 0, T/16, T/4 and T.'
-  )
-  batch_size: int = option(16, 'B, examples (Section 7: 16).')
-  lr_times_width: float = option(
-    10.0, 'eta m, step size times width (Section 7: 10).'
-  )
-  normalize: bool = option(
-    True, 'Scale every input to unit norm, assumption (A2) of Section 3.'
-  )
-  dim: int = option(1000, 'd, input coordinates (Section 7: 1000).')
-  num_classes: int = option(10, 'k (Section 7: 10).')
-  num_train: int = option(1000, 'N, training examples (Section 7: 1000).')
   num_test: int = option(
     60, 'n, test examples the kernel is of: n k rows (our choice).'
   )
@@ -89,15 +70,12 @@ def run(
   """
   import xarray as xr
 
-  _check(config)
-  spec = mixtures.gaussian(
-    num_classes=config.num_classes, dim=config.dim, normalize=config.normalize
-  )
-  draw = supply.of(spec, config.num_train, config.num_test, None)['draw']
+  section7.check(config)
   seeds = range(config.seed, config.seed + config.num_seeds)
   done, total = 0, sum(config.widths) * config.num_seeds
   rows = []
   for width in config.widths:
+    draw = jax.jit(functools.partial(section7.draw, config, width))
     # One object a width: the compiled steps are kept by it.
     method = sgd.Method(
       optax.sgd(config.lr_times_width / width),
@@ -109,7 +87,8 @@ def run(
     for seed in map(jnp.asarray, seeds):
       # LAPACK's own threads and XLA's wait for each other on a busy machine.
       with threadpoolctl.threadpool_limits(1, user_api='blas'):
-        row.append(_one_run(config, draw(seed), seed, width, method))
+        split, start = draw(seed)
+        row.append(_one_run(config, split, start, seed, method))
       done += width
       progress(done / total, f'm={width} seed={seed}')
     rows.append(xr.concat(row, xr.Variable('seed', list(seeds))))
@@ -120,33 +99,17 @@ def run(
   )
 
 
-def _check(config: Config) -> None:
-  positive = (config.num_seeds, config.num_steps, config.lr_times_width)
-  if not all(0 < value < INF for value in (*positive, *config.widths)):
-    raise ValueError(
-      f'num_seeds, num_steps, lr_times_width are {positive} and widths '
-      f'{config.widths}; expected positive numbers'
-    )
-  if not config.widths or len(set(config.widths)) < len(config.widths):
-    raise ValueError(
-      f'widths are {config.widths}; expected at least one, all different'
-    )
-  sgd.check_order(
-    'epochs', config.num_train, config.batch_size, config.num_steps
-  )
-
-
 def _one_run(
-  config: Config, split: Split, seed: jax.Array, width: int, method: sgd.Method
+  config: Config,
+  split: Split,
+  start: Params,
+  seed: jax.Array,
+  method: sgd.Method,
 ) -> xr.Dataset:
   """One seed at one width: dims step and rank."""
   import xarray as xr
 
-  train, x, keys = split.train, split.test.x, runs.seed_keys(seed)
-  k = config.num_classes
-  start = runs.init_params(
-    keys.init, width=width, dim=config.dim, num_classes=k, scale=1.0
-  )
+  train, x, order = split.train, split.test.x, runs.seed_keys(seed).order
   state = sgd.start(start.w, config.num_train, method)
   # Few, for a curvature costs as much as all the steps before it.
   steps = sorted({0, *(config.num_steps // part for part in (16, 4, 1))})
@@ -154,7 +117,7 @@ def _one_run(
   for begin, end in itertools.pairwise([0, *steps]):
     with timing.part('train') as wait:
       state = wait(
-        _advance(keys.order, state, start, train, begin, end, method=method)
+        _advance(order, state, start, train, begin, end, method=method)
       )
     params = start._replace(w=state.w)
     with timing.part('kernel') as wait:
@@ -163,7 +126,7 @@ def _one_run(
     losses.append(loss)
     with timing.part('curvature'):
       curvatures.append(tangent.top_curvature(params, *train))
-  limit = _limit_kernel(x, x, num_classes=k)
+  limit = _limit_kernel(x, x, num_classes=config.num_classes)
   by_step = {
     'drift': [metrics.relative_distance(t, thetas[0]) for t in thetas],
     'train_loss': losses,

@@ -24,14 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import command, training
-from experiments.options import option
+from experiments import command, section7, training
 from ossgd import (
   checkpoints,
   claims,
   gradients,
   metrics,
-  mixtures,
   network,
   panels,
   paper_claims,
@@ -54,26 +52,8 @@ _NUM_RECORDS = 8  # at most and after step 0, evenly spaced in log t
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(section7.Config):
   """Section 7's synthetic set-up, in three precisions."""
-
-  widths: tuple[int, ...] = option(
-    (500, 1000, 2000, 4000, 8000), 'm, hidden units (our choice).'
-  )
-  num_seeds: int = option(5, 'Runs per width (Section 7: 5).')
-  seed: int = option(0, 'The first seed; run s is the same whatever this is.')
-  num_steps: int = option(400, 'T, SGD steps (Section 7: 400).')
-  batch_size: int = option(16, 'B, examples (Section 7: 16).')
-  lr_times_width: float = option(
-    10.0, 'eta m, step size times width (Section 7: 10).'
-  )
-  normalize: bool = option(
-    True, 'Scale every input to unit norm, assumption (A2) of Section 3.'
-  )
-  dim: int = option(1000, 'd, input coordinates (Section 7: 1000).')
-  num_classes: int = option(10, 'k (Section 7: 10).')
-  num_train: int = option(1000, 'N, training examples (Section 7: 1000).')
-  num_test: int = option(1000, 'Test examples (Section 7: 1000).')
 
 
 PRESETS = {'quick': {'widths': (500, 1000, 2000), 'num_seeds': 3}}
@@ -92,15 +72,14 @@ def run(
   """
   import xarray as xr
 
-  _check(config)
+  section7.check(config)
   seeds = config.seed + np.arange(config.num_seeds)
-  spaced = np.geomspace(1, config.num_steps, _NUM_RECORDS)
-  steps = np.unique(np.append(0, np.rint(spaced).astype(int)))
+  steps = section7.recorded(config, _NUM_RECORDS)
   watch = checkpoints.watch(progress)
   done, total = 0, sum(config.widths) * config.num_seeds * len(STORED_BITS)
   parts = []
   for width in config.widths:
-    draw = jax.jit(functools.partial(_draw, config, width))
+    draw = jax.jit(functools.partial(section7.draw, config, width))
     for precision, bits in STORED_BITS.items():
       train = jax.jit(functools.partial(_train, config, bits))
       found = []
@@ -158,40 +137,6 @@ def rounded_gradient(
   slopes = gradients.residual(f, y) / len(y)
   backward = rounded_matmul(slopes, params.a, bits)
   return rounded_matmul(jnp.where(p, backward, 0.0).T, x, bits)
-
-
-def _check(config: Config) -> None:
-  counts = (config.num_seeds, config.num_steps, config.lr_times_width)
-  if not all(0 < value < INF for value in (*counts, *config.widths)):
-    raise ValueError(
-      f'num_seeds, num_steps, lr_times_width are {counts} and widths '
-      f'{config.widths}; expected positive numbers'
-    )
-  if not config.widths or len(set(config.widths)) < len(config.widths):
-    raise ValueError(
-      f'widths are {config.widths}; expected at least one, all different'
-    )
-  sgd.check_order(
-    'epochs', config.num_train, config.batch_size, config.num_steps
-  )
-
-
-def _draw(config: Config, width: int, seed: jax.Array) -> tuple[Split, Params]:
-  """The data of a seed and its initialisation, those of the sweeps."""
-  spec = mixtures.gaussian(
-    num_classes=config.num_classes, dim=config.dim, normalize=config.normalize
-  )
-  keys = runs.seed_keys(seed)
-  split = mixtures.sample(
-    keys.data, spec, num_train=config.num_train, num_test=config.num_test
-  )
-  return split, runs.init_params(
-    keys.init,
-    width=width,
-    dim=config.dim,
-    num_classes=config.num_classes,
-    scale=1.0,
-  )
 
 
 def _train(

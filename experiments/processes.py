@@ -29,13 +29,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import command, training
+from experiments import command, section7, training
 from experiments.options import option
 from ossgd import (
   checkpoints,
   claims,
   metrics,
-  mixtures,
   network,
   panels,
   paper_claims,
@@ -61,22 +60,12 @@ _GAPS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(section7.Config):
   """Section 7's set-up, for two processes."""
 
   widths: tuple[int, ...] = option(
     (250, 500, 1000, 2000, 4000, 8000), 'm, hidden units (our list).'
   )
-  num_seeds: int = option(5, 'Runs per width (Section 7: 5).')
-  seed: int = option(0, 'The first seed; run s is the same whatever this is.')
-  num_steps: int = option(400, 'T, SGD steps (Section 7: 400).')
-  batch_size: int = option(16, 'B, examples (Section 7: 16).')
-  lr_times_width: float = option(
-    10.0, 'eta m, step size times width (Section 7: 10).'
-  )
-  dim: int = option(1000, 'd, input coordinates (Section 7: 1000).')
-  num_train: int = option(1000, 'N, training examples (Section 7: 1000).')
-  num_test: int = option(1000, 'Test examples (Section 7: 1000).')
 
 
 PRESETS = {'quick': {'widths': (250, 1000), 'num_seeds': 3}}
@@ -92,18 +81,9 @@ def run(
   """
   import xarray as xr
 
+  section7.check(config)
   widths, seeds = config.widths, config.seed + np.arange(config.num_seeds)
-  counts = (*widths, config.num_seeds, config.num_steps)
-  if not widths or len(set(widths)) < len(widths) or min(counts) < 1:
-    raise ValueError(
-      f'widths={widths} num_seeds={config.num_seeds} num_steps='
-      f'{config.num_steps}: expected positive numbers, and different widths'
-    )
-  sgd.check_order(
-    'epochs', config.num_train, config.batch_size, config.num_steps
-  )
-  spaced = np.geomspace(1, config.num_steps, _NUM_RECORDS)
-  steps = np.unique(np.append(0, np.rint(spaced).astype(int)))
+  steps = section7.recorded(config, _NUM_RECORDS)
   watch = checkpoints.watch(progress)
   done, total = 0, sum(widths) * config.num_seeds
   rows = []
@@ -132,18 +112,8 @@ def _train(
   config: Config, width: int, seed: jax.Array, steps: jax.Array
 ) -> dict[str, jax.Array]:
   """Both processes of one seed, as they are at the recorded steps."""
-  spec = mixtures.gaussian(dim=config.dim)
-  keys = runs.seed_keys(seed)
-  split = mixtures.sample(
-    keys.data, spec, num_train=config.num_train, num_test=config.num_test
-  )
-  start = runs.init_params(
-    keys.init,
-    width=width,
-    dim=config.dim,
-    num_classes=spec.num_classes,
-    scale=1.0,
-  )
+  split, start = section7.draw(config, width, seed)
+  order = runs.seed_keys(seed).order
   optimizer = optax.sgd(config.lr_times_width / width)
   methods = {
     name: sgd.Method(optimizer, config.batch_size, 'epochs', gradient_fn)
@@ -153,7 +123,7 @@ def _train(
   def interval(states, ends):
     states = {
       name: sgd.advance(
-        keys.order, states[name], start, split.train, *ends, method=method
+        order, states[name], start, split.train, *ends, method=method
       )
       for name, method in methods.items()
     }

@@ -70,6 +70,7 @@ SHARED_BY_SCRIPTS = (
   'rivals',
   'growth',
   'cases',
+  'section7',
   'large_gradients',
 )
 SCRIPTS = tuple(

@@ -187,10 +187,10 @@ class ProcessesTest(parameterized.TestCase):
     self.assertEqual(one[1:5], ['undecided'] * 4)
 
   @parameterized.parameters(
-    ({'widths': ()}, 'different widths'),
-    ({'widths': (8, 8)}, 'different widths'),
-    ({'num_seeds': 0}, 'num_seeds=0'),
-    ({'num_steps': 0}, 'num_steps=0'),
+    ({'widths': ()}, 'all different'),
+    ({'widths': (8, 8)}, 'all different'),
+    ({'num_seeds': 0}, 'num_seeds is 0'),
+    ({'num_steps': 0}, 'num_steps is 0'),
     ({'batch_size': 101}, 'batch_size is 101'),
   )
   def test_bad_setting(self, settings, part):
