@@ -1,12 +1,9 @@
-"""How the Gram engine cuts a run: steps into chunks, units into tiles."""
+"""How the Gram engine cuts a run: steps into chunks, chunks into pieces."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-
-# At 2000 examples a tile of H has 4 MB: 512 was the fastest of 64 to 1024.
-_TILE = 512
 
 
 class Steps(NamedTuple):
@@ -61,11 +58,3 @@ def _chunk(
     steps[i] = last
     steps[i, : len(part)] = part
   return Chunk(Steps(steps.ravel(), active.ravel()), recorded)
-
-
-def tile_width(width: int) -> int:
-  """Units in a tile: whole tiles if a width close to the best one divides."""
-  if width <= _TILE:
-    return width
-  fitting = (u for u in range(_TILE, _TILE // 2 - 1, -1) if width % u == 0)
-  return next(fitting, -(-width // -(-width // _TILE)))

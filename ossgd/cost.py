@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import psutil
 
-from ossgd import blocks, chunks, runs
+from ossgd import blocks, chunks, runs, tiles
 
 # Two EPYC cores were measured at 180 GFLOP/s and 20 GB/s; accelerators have 10
 # to 25 as well.
@@ -106,7 +106,7 @@ def memory(engine: str, shape: Shape, num_steps: int) -> int:
   if engine == 'gram':
     kept = shape.num_train * m
     training = n * m + 2 * shape.num_train * m + 8 * batch * m
-    padded = m % chunks.tile_width(m) > 0
+    padded = m % tiles.width(m) > 0
     start = (1 + padded) * weights + n * m + shape.num_train * m
   else:
     kept = weights

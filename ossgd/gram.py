@@ -20,14 +20,13 @@ A chunk of steps first finds its U from the batches alone, then goes through
 the units in tiles that stay in cache while H passes all its recorded steps.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
-from ossgd import blocks, chunks, meshes, network, runs, sgd
+from ossgd import blocks, chunks, meshes, network, runs, sgd, tiles
 from ossgd.base import Params, Split, matmul
 
 
@@ -74,7 +73,7 @@ def start(
   """
   width = params.w.shape[0]
   share = width // shards
-  padding = shards * (-share % chunks.tile_width(share))
+  padding = shards * (-share % tiles.width(share))
   w, a = params
   if padding:
     w = jnp.pad(w, ((0, padding), (0, 0)))
@@ -186,11 +185,12 @@ def measure(
     a piece that is not recorded is not to be used.
   """
   pieces = recorded.shape[0]
-  h, logits, flips = _pass_on(mesh)(
+  gram = trained.gram.reshape(pieces, -1, state.h.shape[0])
+  h, logits, flips = tiles.pass_over(mesh)(
     state.h,
     start.a,
     start.pattern,
-    trained.gram.reshape(pieces, -1, state.h.shape[0]),
+    jnp.swapaxes(gram, 1, 2),
     trained.updates.reshape(pieces, -1, state.h.shape[1]),
     recorded,
   )
@@ -206,83 +206,3 @@ def weights(state_c: jax.Array, params: Params, split: Split) -> jax.Array:
   """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> (m, d)."""
   c = state_c[:, : params.w.shape[0]]
   return params.w + matmul(c.T, split.train.x)
-
-
-def _pass_on(mesh: Mesh | None) -> Callable:
-  """`_pass_over_units` on a mesh: every device goes through its own units."""
-  if mesh is None:
-    return _pass_over_units
-
-  def pass_over_own(*arguments):
-    h, *sums = _pass_over_units(*arguments)
-    return h, *jax.lax.psum(sums, meshes.UNIT)
-
-  split, whole = meshes.COLUMNS, meshes.WHOLE
-  updates = PartitionSpec(None, None, meshes.UNIT)
-  return jax.shard_map(
-    pass_over_own,
-    mesh=mesh,
-    in_specs=(split, split, split, whole, updates, whole),
-    out_specs=(split, whole, whole),
-    check_vma=False,  # sums begin at zero, the same on all devices
-  )
-
-
-def _pass_over_units(
-  h: jax.Array,
-  a: jax.Array,
-  pattern: jax.Array,
-  gram: jax.Array,
-  updates: jax.Array,
-  recorded: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Moves H tile by tile, and sums what is recorded over the tiles.
-
-  Args:
-    h: (n, M).
-    a: output weights, (k, M).
-    pattern: of the test examples at w(0), (n - N, M) bool.
-    gram: K^T of the rows of each piece, (P, q, n).
-    updates: U of each piece, (P, q, M).
-    recorded: (P,).
-
-  Returns:
-    H after the chunk (n, M), logits (P, n, k), patterns that differ (P,).
-  """
-  width = chunks.tile_width(h.shape[1])
-  num_train = h.shape[0] - pattern.shape[0]
-
-  def tile(i, carry):
-    h, logits, flips = carry
-
-    def part(values):
-      return jax.lax.dynamic_slice_in_dim(
-        values, i * width, width, values.ndim - 1
-      )
-
-    part_a, part_pattern = part(a), part(pattern)
-
-    def measure(h):
-      p = h >= 0
-      flipped = jnp.sum(jnp.where(p[num_train:] != part_pattern, 1.0, 0.0))
-      return network.gated_logits(part_a, h, p), flipped
-
-    def nothing(h):
-      return jnp.zeros((h.shape[0], a.shape[0]), h.dtype), jnp.zeros(())
-
-    def piece(h, inputs):
-      gram, updates, recorded = inputs
-      h += matmul(gram.T, updates)
-      return h, jax.lax.cond(recorded, measure, nothing, h)
-
-    part_h, (f, flipped) = jax.lax.scan(
-      piece, part(h), (gram, part(updates), recorded)
-    )
-    h = jax.lax.dynamic_update_slice_in_dim(h, part_h, i * width, 1)
-    return h, logits + f, flips + flipped
-
-  pieces = recorded.shape[0]
-  zeros = jnp.zeros((pieces, h.shape[0], a.shape[0]), h.dtype)
-  return jax.lax.fori_loop(
-    0, h.shape[1] // width, tile, (h, zeros, jnp.zeros(pieces))
-  )

@@ -21,7 +21,6 @@ from jax.sharding import Mesh, NamedSharding
 from ossgd import (
   adversary,
   checkpoints,
-  chunks,
   descent,
   gradients,
   meshes,
@@ -32,6 +31,7 @@ from ossgd import (
   sweeps,
   tangent,
   theory,
+  tiles,
   units,
 )
 from ossgd.base import Dataset, Params, Split
@@ -152,7 +152,7 @@ class ResultsTest(parameterized.TestCase):
   def test_padding_of_tiles(self):
     """Units that a device's tiles have no use for are not dropped."""
     settings = dict(widths=(3 * 521,), num_seeds=1, engine='gram')
-    self.assertNotEqual(521 % chunks.tile_width(521), 0)
+    self.assertNotEqual(521 % tiles.width(521), 0)
     expected = sweep('unit:1', **settings)
     self.check('seed:1,unit:3', sweep('unit:3', **settings), expected)
 

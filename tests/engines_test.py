@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from absl.testing import parameterized
 
-from ossgd import blocks, chunks, engines, gram, mixtures, sgd, sweeps
+from ossgd import blocks, chunks, engines, gram, mixtures, sgd, sweeps, tiles
 from ossgd.base import Dataset, Params, Split
 from tests import oracles
 
@@ -176,11 +176,11 @@ class ChunksTest(parameterized.TestCase):
   @parameterized.parameters(1, 7, 500, 512, 513, 4096, 1021, 1000, 16000)
   def test_tiles(self, width):
     """At most 512 units, and less than a tile of padding, divided the same."""
-    tile = chunks.tile_width(width)
+    tile = tiles.width(width)
     self.assertBetween(tile, 1, 512)
     padded = width + -width % tile
     self.assertLess(padded - width, tile)
-    self.assertEqual(chunks.tile_width(padded), tile)
+    self.assertEqual(tiles.width(padded), tile)
 
 
 class SameNumbersTest(parameterized.TestCase):

@@ -42,6 +42,7 @@ LIBRARY = (
   'blocks',
   'chunks',
   'runs',
+  'tiles',
   'gram',
   'engines',
   'cost',
