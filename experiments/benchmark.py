@@ -181,16 +181,19 @@ def unavoidable(case: rivals.Case) -> tuple[float, float]:
   """FLOPs and bytes of one training that no exact engine of ours can save.
 
   With metrics, every pre-activation moves by a batch and is summed into the
-  logits at every step, whole blocks of steps staying in cache. Without, the
-  weights (or pre-activations, whichever are fewer) meet every example twice.
+  logits at every step, whole blocks of steps staying in cache; before the first
+  step it is computed from w(0), with the Gram matrix, and after the last one
+  w(T) follows from all training examples. Without, the weights (or
+  pre-activations, whichever are fewer) meet every example twice.
   """
   shape = case.shape
   n = shape.num_train + shape.num_test
   m, batch, steps = shape.width, shape.batch_size, case.num_steps
   num_blocks = steps / blocks.size(batch, m)
   if case.metrics:
-    flops = 2 * n * m * (batch + shape.num_classes) * steps
-    return float(flops), 8.0 * n * m * num_blocks
+    step = 2 * n * m * (batch + shape.num_classes)
+    ends = 2 * shape.dim * (n * m + shape.num_train * (n + m))
+    return float(step * steps + ends), 8.0 * n * m * num_blocks
   rows = min(n, 2 * shape.dim)
   return 2.0 * rows * m * batch * steps, 8.0 * m * shape.dim * num_blocks
 
