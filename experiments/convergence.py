@@ -147,7 +147,7 @@ def _measure(
     'least_ratio': jnp.min(decrease / (step_size * square)),
     'least_shape_ratio': jnp.min(decrease / shape),
     'least_decrease': jax.lax.map(
-      least_decrease, jnp.asarray(config.step_sizes)
+      least_decrease, jnp.float32(config.step_sizes)
     ),
   }
   by_batch = [

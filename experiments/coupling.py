@@ -131,7 +131,7 @@ def _measure(
       functools.partial(observe, step_size=step_size),
     )
 
-  found = jax.lax.map(at, jnp.asarray(config.lr_times_width))
+  found = jax.lax.map(at, jnp.float32(config.lr_times_width))
   num_points = config.num_classes * config.num_components
   constant = functools.partial(
     theory.coupling_constant, margin, width**-0.5, num_points

@@ -76,10 +76,11 @@ def _measure(
   )
   initial = initial / jnp.max(initial)
   drawn = jax.random.uniform(
-    cases.adversary_key(seed), initial.shape, minval=-1.0
+    cases.adversary_key(seed), initial.shape, jnp.float32, minval=-1.0
   )
   random = project(drawn)
-  thresholds = jnp.asarray(config.constant) * config.separation / count
+  thresholds = jnp.array(config.constant, jnp.float32)
+  thresholds *= config.separation / count
 
   def candidates(threshold):
     """One v of each kind; the worst of two starts."""
@@ -105,7 +106,7 @@ def _measure(
   return {
     'fraction': fractions,
     'unit_sum': jnp.mean(sums[None] >= thresholds[:, None], axis=1),
-    'norms': jnp.quantile(lengths[0], jnp.asarray(QUANTILES), axis=1).T,
+    'norms': jnp.quantile(lengths[0], jnp.float32(QUANTILES), axis=1).T,
   }
 
 
@@ -118,19 +119,19 @@ def twins(
   """
   one = cases.simplified(config, seed, width=width, num_steps=1)
   key_x, key_w = jax.random.split(cases.adversary_key(seed))
-  directions = unit_norm(jax.random.normal(key_x, (2, config.dim)))
+  directions = unit_norm(jax.random.normal(key_x, (2, config.dim), jnp.float32))
   near = unit_norm(directions[0] + 1e-3 * directions[1])
   x = jnp.stack([directions[0], near])
-  w = jax.random.normal(key_w, (width, config.dim)) / width**0.5
+  w = jax.random.normal(key_w, (width, config.dim), jnp.float32) / width**0.5
   units = adversary.Units(
     one.problem.a, matmul(x, w.T) >= 0, matmul(x, x.T), jnp.arange(2)
   )
   count = config.num_classes * config.num_components
-  only = jnp.zeros((2, config.num_classes))
+  only = jnp.zeros((2, config.num_classes), jnp.float32)
   above = jnp.stack(
     [
       jnp.mean(
-        adversary.norms(units, only.at[:, 0].set(jnp.array([1.0, other])))
+        adversary.norms(units, only.at[:, 0].set(jnp.float32([1.0, other])))
         >= config.separation / count
       )
       for other in (1.0, -1.0)

@@ -82,13 +82,13 @@ class Gaussian(Spec):
   def centers(self, key: jax.Array) -> jax.Array:
     """Means ~ N(0, sigma_0^2 / d I)."""
     shape = (self.num_classes * self.num_components, self.dim)
-    scale = self.center_scale / self.dim**0.5
+    scale = jnp.float32(self.center_scale / self.dim**0.5)
     return scale * jax.random.normal(key, shape, jnp.float32)
 
   def draw(self, key: jax.Array, center: jax.Array) -> jax.Array:
     """N(center, sigma^2 / d I), then scaled to unit norm if asked."""
-    noise = jax.random.normal(key, center.shape, jnp.float32)
-    x = center + self.noise_scale / self.dim**0.5 * noise
+    scale = jnp.float32(self.noise_scale / self.dim**0.5)
+    x = center + scale * jax.random.normal(key, center.shape, jnp.float32)
     return base.unit_norm(x) if self.normalize else x
 
 
@@ -137,7 +137,7 @@ class Bounded(Spec):
     key_direction, key_radius = jax.random.split(key)
     normal = jax.random.normal(key_direction, center.shape, jnp.float32)
     tangent = normal - jnp.sum(normal * center) * center
-    radius = self.ratio * self.separation / 2
+    radius = jnp.float32(self.ratio * self.separation / 2)
     step = radius * _in_unit_ball(key_radius, tangent)
     return base.unit_norm(step + jnp.sqrt(1 - jnp.sum(step**2)) * center)
 

@@ -99,7 +99,7 @@ def start(
     h[:num_train],
     h[num_train:] >= 0,
     jnp.linalg.norm(params.w),
-    jnp.asarray(split.test.x.shape[0] * float(width)),
+    jnp.asarray(split.test.x.shape[0] * float(width), h.dtype),
     rows,
   )
   return state, begin

@@ -86,7 +86,9 @@ def steps_to_accuracy(
     (...,) float; NaN where the target was never reached.
   """
   return at_accuracy(
-    jnp.broadcast_to(steps, accuracies.shape), accuracies, target
+    jnp.broadcast_to(steps, accuracies.shape).astype(accuracies.dtype),
+    accuracies,
+    target,
   )
 
 

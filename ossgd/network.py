@@ -37,7 +37,7 @@ def init_params(
   key_w, key_a = jax.random.split(key)
   w = jax.random.normal(key_w, (width, dim), jnp.float32)
   a = jax.random.normal(key_a, (num_classes, width), jnp.float32)
-  return Params(w * (scale / width**0.5), a)
+  return Params(w * jnp.float32(scale / width**0.5), a)
 
 
 def preactivations(w: jax.Array, x: jax.Array) -> jax.Array:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ossgd import arrays, components, mixtures, runs
-from ossgd.base import Split
+from ossgd.base import Dataset, Split
 
 
 def of(
@@ -32,7 +33,8 @@ def of(
   if isinstance(data, components.Spec):
     fixed, num_classes, dim = None, data.num_classes, data.dim
   else:
-    fixed = data if isinstance(data, Split) else arrays.to_split(*data)
+    split = data if isinstance(data, Split) else arrays.to_split(*data)
+    fixed = _float32(split)
     arrays.validate(fixed)
     num_train, num_classes = len(fixed.train.y), int(fixed.train.y.max()) + 1
     num_test, dim = len(fixed.test.y), fixed.train.x.shape[1]
@@ -81,6 +83,16 @@ def _draw(
       split = mixtures.sample(
         keys.data, spec, num_train=num_train, num_test=num_test
       )
-    return split if transform is None else transform(keys.transform, split)
+    if transform is not None:
+      split = _float32(transform(keys.transform, split))
+    return split
 
   return jax.vmap(one)(seeds) if seeds.ndim else one(seeds)
+
+
+def _float32(split: Split) -> Split:
+  """Inputs of the type that all else has, in JAX's 64-bit mode as well."""
+  train, test = (
+    Dataset(jnp.asarray(x, jnp.float32), y) for x, y in (split.train, split.test)
+  )
+  return split._replace(train=train, test=test)

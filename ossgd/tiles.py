@@ -88,7 +88,7 @@ def pass_over_units(
   pieces = recorded.shape[0]
   zeros = jnp.zeros((pieces, h.shape[0], a.shape[0]), h.dtype)
   return jax.lax.fori_loop(
-    0, h.shape[1] // size, tile, (h, zeros, jnp.zeros(pieces))
+    0, h.shape[1] // size, tile, (h, zeros, jnp.zeros(pieces, h.dtype))
   )
 
 
@@ -105,11 +105,12 @@ def _pass_one(
 
   def measure(h):
     p = h >= 0
-    flipped = jnp.sum(jnp.where(p[num_train:] != pattern, 1.0, 0.0))
+    flipped = jnp.sum(p[num_train:] != pattern, dtype=h.dtype)
     return network.gated_logits(a, h, p), flipped
 
   def nothing(h):
-    return jnp.zeros((h.shape[0], a.shape[0]), h.dtype), jnp.zeros(())
+    f = jnp.zeros((h.shape[0], a.shape[0]), h.dtype)
+    return f, jnp.zeros((), h.dtype)
 
   def piece(h, inputs):
     gram, updates, recorded = inputs

@@ -133,8 +133,10 @@ def compile_unit(plan: Plan, width: int) -> Unit:
   The plan's engine is one that was chosen. The data are an argument, not
   constants of the program.
   """
+  # A NumPy float would make gradients float64 in JAX's 64-bit mode.
+  step_size = float(plan.lr_times_width / width)
   method = sgd.Method(
-    plan.optimizer(plan.lr_times_width / width),
+    plan.optimizer(step_size),
     plan.batch_size,
     plan.order,
     plan.gradient_fn,
@@ -142,7 +144,7 @@ def compile_unit(plan: Plan, width: int) -> Unit:
   settings = engines.Settings(
     method,
     width,
-    plan.lr_times_width / width,
+    step_size,
     plan.record_steps,
     plan.num_train_eval,
     plan.mesh,

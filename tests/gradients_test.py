@@ -137,8 +137,7 @@ class GradientTest(parameterized.TestCase):
 
   def test_float64(self):
     """In 64-bit mode nothing falls back to float32."""
-    self.addCleanup(jax.config.update, 'jax_enable_x64', False)
-    jax.config.update('jax_enable_x64', True)
+    self.enter_context(jax.enable_x64(True))
     w, a, x, y = oracles.problem(7, k=3, m=9, d=5, n=4)
     w, a, x = (jnp.asarray(v, jnp.float64) for v in (w, a, x))
     value = gradients.gradient(Params(w, a), x, y)

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import itertools
 import pathlib
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tomllib
 
 from absl.testing import absltest, parameterized
+from packaging import requirements
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -240,6 +242,16 @@ class MannersTest(parameterized.TestCase):
     outside = tops - sys.stdlib_module_names - {'ossgd', 'experiments'}
     needed = {canonical(homes.get(top, [top])[0]) for top in outside}
     self.assertContainsSubset(needed, declared)
+
+  def test_constraints(self):
+    """The versions of the committed numbers are among those allowed."""
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+    lines = (ROOT / 'constraints.txt').read_text().splitlines()
+    pins = dict(line.split('==') for line in lines if not line.startswith('#'))
+    extras = project['optional-dependencies'].values()
+    for text in itertools.chain(project['dependencies'], *extras):
+      allowed = requirements.Requirement(text)
+      self.assertIn(pins[canonical(allowed.name)], allowed.specifier, text)
 
 
 class StartUpTest(parameterized.TestCase):

@@ -36,8 +36,7 @@ def loop(w, a, x, other_x):
 class Float64Test(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    self.addCleanup(jax.config.update, 'jax_enable_x64', False)
-    jax.config.update('jax_enable_x64', True)
+    self.enter_context(jax.enable_x64(True))
 
   def problem(self, seed, k, m, d, n, scale=1.0):
     w, a, x, y = oracles.problem(seed, k=k, m=m, d=d, n=n)
