@@ -76,7 +76,7 @@ def general(
   data = Dataset(*(jnp.concatenate(rows) for rows in both))
   n = num_train + num_test
   weights = descent.batch_weights(keys.order, n, batch_size, num_steps)
-  observed = jnp.float32(jnp.arange(n) >= num_train) / num_test
+  observed = (jnp.arange(n) >= num_train) / num_test
   return Case(_problem(config, keys, data, width), weights, observed)
 
 
@@ -95,8 +95,8 @@ def sampled(
   draws = jax.random.split(keys.order, len(component))
   x = jax.vmap(spec.draw)(draws, centers[component])
   data = Dataset(x, component // config.num_components)
-  observed = jnp.full(len(component), 1 / len(component), jnp.float32)
-  none = jnp.zeros((0, len(component)), jnp.float32)
+  observed = jnp.full(len(component), 1 / len(component))
+  none = jnp.zeros((0, len(component)))
   return Case(_problem(config, keys, data, width), none, observed), component
 
 

@@ -116,4 +116,4 @@ def batch_weights(
   )
   used = jnp.arange(num_examples) < num_steps * batch_size
   member = (jnp.arange(num_steps)[:, None] == batch[None]) & used[None]
-  return jnp.float32(member) / batch_size
+  return member / batch_size

@@ -93,6 +93,7 @@ def _draw(
 def _float32(split: Split) -> Split:
   """Inputs of the type that all else has, in JAX's 64-bit mode as well."""
   train, test = (
-    Dataset(jnp.asarray(x, jnp.float32), y) for x, y in (split.train, split.test)
+    Dataset(jnp.asarray(x, jnp.float32), y)
+    for x, y in (split.train, split.test)
   )
   return split._replace(train=train, test=test)

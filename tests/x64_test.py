@@ -1,13 +1,11 @@
 """JAX's 64-bit mode: what the library makes has the same types and bits."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from ossgd import descent, mixtures, network, sweeps
+from ossgd import mixtures, network, sweeps
 from ossgd.base import Dataset, Split
-from tests import oracles
 
 
 def gaussian():
@@ -72,20 +70,6 @@ class X64Test(parameterized.TestCase):
       )
     )
     self.assertEqual((w.dtype, a.dtype), (np.float32, np.float32))
-
-  def test_descend(self):
-    """Minibatch descent in the span of the data, every step of it."""
-    w, a, x, y = oracles.problem(0, k=3, m=24, d=8, n=12)
-    gram, h0 = x @ x.T, x @ w.T
-
-    def path():
-      weights = descent.batch_weights(jax.random.key(2), 12, 3, 4)
-      problem = descent.Problem(*map(jnp.asarray, (gram, y, h0, a)))
-      return descent.descend(
-        problem, weights, 0.1, lambda view: view._replace(step=None)
-      )
-
-    self.same_in_both_modes(path)
 
   @parameterized.parameters(
     ('plain', gaussian), ('blocked', own_split), ('gram', own_split)
