@@ -9,29 +9,23 @@ import logging as stdlib_logging
 import os
 import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import tqdm
 from absl import app, logging
 
-from experiments import options
-from ossgd import checkpoints, claims, hosts, records, timing
+import experiments
+import ossgd
+from experiments import options, stopping, telling
+from ossgd import checkpoints, claims, folders, hosts, records, timing
 
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
 
-_SECONDS_BETWEEN_LOG_LINES = 15
 _SILENCE = 30  # seconds until another process counts as dead
-_COMPILING = (
-  '/jax/core/compile/jaxpr_to_mlir_module_duration',
-  '/jax/core/compile/backend_compile_duration',
-)
 
 
 class Experiment(NamedTuple):
@@ -57,81 +51,6 @@ def main(experiment: Experiment, argv: list[str] | None = None) -> None:
   )
 
 
-class Progress:
-  """A bar with the time left on a terminal, a log line now and then if not.
-
-  Nothing is shown before the first call: until then an error may end the
-  script, and its message gets a line of its own.
-  """
-
-  def __init__(self):
-    self.started = False
-    self._begin = self._logged = time.monotonic()
-    self._bar = None
-
-  def __call__(self, fraction: float, label: str) -> None:
-    """Shows that this fraction of the work is done."""
-    now = time.monotonic()
-    if not self.started and sys.stderr.isatty():
-      self._bar = tqdm.tqdm(
-        total=1.0,
-        bar_format='{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left'
-        '{postfix}',
-      )
-    self.started = True
-    if self._bar is not None:
-      self._bar.set_postfix_str(label, refresh=False)
-      self._bar.update(fraction - self._bar.n)
-    elif fraction > 0 and now - self._logged > _SECONDS_BETWEEN_LOG_LINES:
-      self._logged = now
-      left = (now - self._begin) * (1 / fraction - 1)
-      logging.info(
-        '%3.0f %% done, %.0f s left (%s)', 100 * fraction, left, label
-      )
-
-  def seconds(self) -> float:
-    """Since it was made."""
-    return time.monotonic() - self._begin
-
-  def close(self) -> None:
-    """Leaves the terminal on a line of its own."""
-    if self._bar is not None:
-      self._bar.close()
-
-
-class Stopwatch:
-  """Seconds of each part of the work, compilation apart from the rest.
-
-  Parts come from `jax.monitoring`: ossgd's own, and JAX's compilations, which
-  happen inside of them.
-  """
-
-  def __init__(self):
-    self.seconds: dict[str, float] = {}
-    self._compiled: list[tuple[float, float]] = []  # when done, how long
-    jax.monitoring.register_event_duration_secs_listener(self._hear)
-
-  def _hear(self, event: str, duration_secs: float, **details: Any) -> None:
-    now = time.monotonic()
-    if event in _COMPILING:
-      self._compiled.append((now, duration_secs))
-      self._add('compile', duration_secs)
-    elif event.startswith(timing.PREFIX):
-      begin = now - duration_secs
-      inside = sum(s for done, s in self._compiled if done > begin)
-      name = event.removeprefix(timing.PREFIX)
-      self._add(name, max(0.0, duration_secs - inside))
-      self._compiled.clear()
-
-  def _add(self, part: str, seconds: float) -> None:
-    self.seconds[part] = self.seconds.get(part, 0.0) + seconds
-
-  def report(self, total: float) -> dict[str, float]:
-    """Seconds by part; what is in none of them is `other`."""
-    parts = self.seconds | {'other': total - sum(self.seconds.values())}
-    return {part: round(seconds, 2) for part, seconds in parts.items()}
-
-
 def _cache_compilations() -> None:
   """Keeps compiled programs for the next process, if no one else has chosen."""
   config: Any = jax.config  # its options are attributes made at run time
@@ -143,12 +62,23 @@ def _cache_compilations() -> None:
 
 def _at_precision(experiment: Experiment, call: options.Call) -> None:
   """The precision is the script's, not that of what runs after it."""
-  _join(*call.hosts)
-  with jax.default_matmul_precision(call.matmul_precision):
-    if jax.process_index() == 0:
-      _execute(experiment, call)
-    else:
-      _assist(experiment, call)
+  stdlib_logging.getLogger('jax').setLevel(stdlib_logging.WARNING)
+  try:
+    with (
+      stopping.at_once(),
+      jax.default_matmul_precision(call.matmul_precision),
+    ):
+      _join(*call.hosts)
+      config = _config(experiment, call)
+      _check_same(config, call)
+      _cache_compilations()
+      if jax.process_index() == 0:
+        _execute(experiment, call, config)
+      else:
+        _assist(experiment, call, config)
+  except checkpoints.Stopped as stopped:
+    print(f'stopped by {stopped}; to go on: {call.command}', file=sys.stderr)
+    sys.exit(128 + signal.Signals[str(stopped)])
 
 
 def _join(
@@ -178,18 +108,26 @@ def _join(
     options.fail(f'--coordinator={coordinator}: {error}')
 
 
-def _assist(experiment: Experiment, call: options.Call) -> None:
+def _check_same(config: Mapping, call: options.Call) -> None:
+  """Ends all processes if one has other settings: they would not fit."""
+  try:
+    hosts.check_same(json.dumps([config, getattr(call.config, 'mesh', '')]))
+  except ValueError as error:
+    options.fail(str(error))
+
+
+def _assist(
+  experiment: Experiment, call: options.Call, config: Mapping
+) -> None:
   """Computes what the first process computes, and leaves nothing."""
-  _cache_compilations()
   if hosts.told_by_first(False):
     return
-  with _stoppable(_store(call, _config(experiment, call))) as store:
+  store = _store(call, config)
+  with stopping.at_next_chunk(store):
     try:
       experiment.run(
         call.config, checkpoints.Watch(lambda fraction, label: None, store)
       )
-    except checkpoints.Stopped as stopped:
-      sys.exit(128 + signal.Signals[str(stopped)])
     except ValueError as error:
       options.fail(str(error))
 
@@ -202,6 +140,7 @@ def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
     'experiment': experiment.name,
     'settings': settings,
     'environment': records.environment(),
+    'code': folders.code_digest(ossgd, experiments),
   }
 
 
@@ -211,22 +150,18 @@ def _store(call: options.Call, config: Mapping) -> checkpoints.Store:
   return kind(folder, config, 60 * call.checkpoint_every)
 
 
-def _execute(experiment: Experiment, call: options.Call) -> None:
+def _execute(
+  experiment: Experiment, call: options.Call, config: Mapping
+) -> None:
   """Runs, saves, draws and reports; or shows again what is already there."""
   logging.set_verbosity(logging.INFO)
-  stdlib_logging.getLogger('jax').setLevel(stdlib_logging.WARNING)
-  _cache_compilations()
-  progress = Progress()
+  progress = telling.Progress()
   try:
     with contextlib.ExitStack() as failing:
       # Else other processes would wait for what they are told in _fill.
       failing.callback(hosts.told_by_first, True)
-      with records.hold(call.out):
-        _fill(experiment, call, progress, failing)
-  except checkpoints.Stopped as stopped:
-    progress.close()
-    print(f'stopped by {stopped}; to go on: {call.command}', file=sys.stderr)
-    sys.exit(128 + signal.Signals[str(stopped)])
+      with folders.hold(call.out):
+        _fill(experiment, call, config, progress, failing)
   except (records.RecordError, checkpoints.SaveError) as error:
     kept = f'; what is finished is kept, to go on: {call.command}'
     options.fail(f'{error}{kept if progress.started else ""}')
@@ -235,12 +170,13 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
     if progress.started:
       raise
     options.fail(str(error))
-  except jax.errors.JaxRuntimeError as error:
-    if 'RESOURCE_EXHAUSTED' not in str(error):
+  except (jax.errors.JaxRuntimeError, MemoryError) as error:
+    starved = isinstance(error, MemoryError)
+    if not starved and 'RESOURCE_EXHAUSTED' not in str(error):
       raise
+    reason, *_ = str(error).splitlines() or ['']
     options.fail(
-      f'out of memory: {str(error).splitlines()[0]}; lower --seeds_at_once, '
-      '--num_test or --widths'
+      f'out of memory: {reason}; lower --seeds_at_once, --num_test or --widths'
     )
   finally:
     progress.close()
@@ -249,20 +185,21 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
 def _fill(
   experiment: Experiment,
   call: options.Call,
-  progress: Progress,
+  config: Mapping,
+  progress: telling.Progress,
   failing: contextlib.ExitStack,
 ) -> None:
   """Leaves a complete run folder."""
-  stopwatch = Stopwatch()
-  config = _config(experiment, call)
-  done = records.prepare(call.out, config, overwrite=call.overwrite)
+  stopwatch = telling.Stopwatch()
+  done = folders.prepare(call.out, config, overwrite=call.overwrite)
   failing.pop_all()
   hosts.told_by_first(done)
   if done:
     logging.info('%s holds these results already', call.out)
     results, _ = records.read(call.out)
   else:
-    with _stoppable(_store(call, config)) as store:
+    store = _store(call, config)
+    with stopping.at_next_chunk(store):
       results = experiment.run(call.config, checkpoints.Watch(progress, store))
     progress.close()
     results.attrs['config'] = json.dumps(config)
@@ -284,24 +221,3 @@ def _fill(
     parts = ', '.join(f'{part} {value:.1f}' for part, value in seconds.items())
     logging.info('%.1f s: %s', total, parts)
   print(f'see {call.out}')
-
-
-@contextlib.contextmanager
-def _stoppable(store: checkpoints.Store) -> Iterator[checkpoints.Store]:
-  """SIGTERM and Ctrl-C stop at the next chunk; asked again, at once."""
-  if threading.current_thread() is not threading.main_thread():
-    yield store  # only the main thread may listen to signals
-    return
-
-  def ask(number, frame):
-    del frame
-    store.stopping = signal.Signals(number).name
-    signal.signal(number, before[number])
-    print('stopping at the next chunk; again: at once', file=sys.stderr)
-
-  before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGINT)}
-  try:
-    yield store
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from experiments import command
+from experiments import telling
 from ossgd import mixtures, sweeps
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _measure(
   settings: dict[str, int], num_steps: int, precision: str | None
 ) -> tuple[float, float]:
   jax.config.update('jax_default_matmul_precision', precision)
-  stopwatch = command.Stopwatch()
+  stopwatch = telling.Stopwatch()
   spec = mixtures.gaussian(
     num_classes=10, num_components=2, dim=settings['dim']
   )

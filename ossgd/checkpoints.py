@@ -25,8 +25,8 @@ from ossgd import idx
 _IDENTITY = 'identity'
 
 
-class Stopped(Exception):
-  """The work was asked to stop, and what it had done is on disk."""
+class Stopped(BaseException):
+  """The work was asked to stop: no failure that anyone may take for one."""
 
 
 class SaveError(Exception):
@@ -148,11 +148,17 @@ class Watch:
     compute: Callable[..., dict[str, np.ndarray]],
     *arguments: Any,
   ) -> dict[str, np.ndarray]:
-    """What a unit of work computes, or what it computed before."""
+    """What a unit of work computes, or what it computed before.
+
+    Raises:
+      Stopped: it is still to do, and the work was asked to stop.
+    """
     if self.store is None:
       return compute(*arguments)
     done = self.store.load(self.prefix + name)
     if done is None:
+      if self.store.stopping:
+        raise Stopped(self.store.stopping)
       done = compute(*arguments)
       self.store.save(self.prefix + name, done)
     return done

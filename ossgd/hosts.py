@@ -3,6 +3,7 @@
 All run the same program on the same data; only arrays on a mesh are split.
 """
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,21 @@ def told_by_first(flag: bool) -> bool:
   if jax.process_count() == 1:
     return flag
   return bool(multihost_utils.broadcast_one_to_all(np.array(flag)))
+
+
+def check_same(settings: str) -> None:
+  """Raises ValueError in all processes unless all have the same settings."""
+  if jax.process_count() == 1:
+    return
+  digest = hashlib.sha256(settings.encode()).digest()
+  said = multihost_utils.process_allgather(np.frombuffer(digest, np.uint32))
+  others = np.flatnonzero((said != said[0]).any(axis=1))
+  if others.size:
+    raise ValueError(
+      f'processes {", ".join(map(str, others))} have other settings, versions '
+      'or sources than process 0; start all with the same flags but '
+      '--process_id'
+    )
 
 
 class Store(checkpoints.Store):

@@ -6,7 +6,8 @@
   *.png         the figures
 
 config.json is written last: a folder that has one is complete. Until then
-`checkpoints/` holds what is done, and the config that it was done with.
+`checkpoints/` holds what is done, and the config that it was done with; see
+`folders`.
 """
 
 from __future__ import annotations
@@ -15,16 +16,13 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import logging
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
 import jax
 
 import ossgd
@@ -36,9 +34,9 @@ if TYPE_CHECKING:
 
 RESULTS, CONFIG, REPORT = 'results.nc', 'config.json', 'report.md'
 SECONDS, DIGEST = 'seconds', 'results_sha256'  # in config.json
-CHECKPOINTS, _LOCK = 'checkpoints', '.lock'
+CHECKPOINTS = 'checkpoints'
 _LARGEST_CONFIG, _DEEPEST_CONFIG = 1 << 20, 20  # bytes; ours have 3000, and 4
-_REMEDY = (
+REMEDY = (
   'give another folder with --out, or replace what is there with --overwrite'
 )
 
@@ -64,118 +62,8 @@ def environment() -> dict[str, Any]:
   }
 
 
-@contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-  """Makes a folder, and keeps other processes from writing there.
-
-  The operating system lets go of the lock when its process ends, however it
-  does.
-
-  Raises:
-    RecordError: the folder cannot be written, or another process holds it.
-  """
-  lock = filelock.FileLock(folder / _LOCK, timeout=0)
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()
-    lock.acquire()
-  except filelock.Timeout as error:
-    raise RecordError(
-      f'another process is at work in {folder}; wait for it, or give another '
-      'folder with --out'
-    ) from error
-  except OSError as error:
-    raise RecordError(
-      f'cannot write to the folder {folder}: {error.strerror}; give another '
-      'with --out'
-    ) from error
-  try:
-    yield
-  finally:
-    left = folder / CHECKPOINTS
-    if left.is_dir() and [path.name for path in left.iterdir()] == [CONFIG]:
-      shutil.rmtree(left)  # nothing was done that is worth keeping
-    lock.release()
-
-
-def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
-  """Makes a folder ready for results, before anything is computed.
-
-  Work that another process left unfinished stays in CHECKPOINTS if it is of
-  this config and code.
-
-  Args:
-    folder: from `hold`.
-    config: what will be given to `write_report`.
-    overwrite: other results there may be replaced, unfinished ones too.
-
-  Returns:
-    Whether the folder already holds the complete results of this config.
-
-  Raises:
-    RecordError: it holds other results, or unfinished ones of another config.
-  """
-  begun = {**config, 'code': code_digest()}
-  unfinished = folder / CHECKPOINTS
-  if (unfinished / CONFIG).exists():
-    _keep_if_same(unfinished, begun, overwrite)
-  elif (folder / CONFIG).exists() and not overwrite:
-    _refuse_other(folder, config)
-    if _intact(folder):
-      return True
-  elif (folder / RESULTS).exists() and not overwrite:
-    raise RecordError(
-      f'{folder} holds the {RESULTS} of an interrupted run, without {CONFIG}; '
-      f'{_REMEDY}'
-    )
-  unfinished.mkdir(exist_ok=True)
-  with replacing(unfinished / CONFIG) as path:
-    path.write_text(json.dumps(begun, indent=2), encoding='utf-8')
-  return False
-
-
-def code_digest() -> str:
-  """SHA-256 of the sources of ossgd: unfinished work goes on with the same."""
-  digest = hashlib.sha256()
-  for path in sorted(Path(ossgd.__file__).parent.glob('*.py')):
-    digest.update(path.name.encode() + path.read_bytes())
-  return digest.hexdigest()
-
-
-def _keep_if_same(unfinished: Path, config: Mapping, overwrite: bool) -> None:
-  """Unfinished work of this config stays; other work is refused, or removed."""
-  try:
-    _refuse_other(unfinished, config)
-  except RecordError:
-    if not overwrite:
-      raise
-    shutil.rmtree(unfinished)
-
-
-def _refuse_other(folder: Path, config: Mapping) -> None:
-  """Raises unless the folder's config is this one."""
-  previous = read_config(folder)
-  for key in (SECONDS, DIGEST):
-    previous.pop(key, None)
-  difference = _difference(previous, config)
-  if difference:
-    raise RecordError(f'{folder} holds other results ({difference}); {_REMEDY}')
-
-
-def _intact(folder: Path) -> bool:
-  """Whether results.nc is what was written; else it is set aside."""
-  path = folder / RESULTS
-  expected = read_config(folder).get(DIGEST)
-  if path.exists() and expected in (None, _sha256(path)):
-    return True
-  if path.exists():
-    aside = path.with_suffix('.damaged')
-    path.replace(aside)
-    logging.warning('%s is damaged. Set aside as %s.', path, aside)
-  return False
-
-
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+  """Of a file, in hexadecimal."""
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
@@ -186,12 +74,12 @@ def write_results(folder: Path, results: xr.Dataset) -> None:
   Whatever goes wrong in a report or a figure, the measurements are safe.
 
   Args:
-    folder: from `prepare`; no longer complete, until `write_report`.
+    folder: from `folders.prepare`; no longer complete, until `write_report`.
     results: the measurements.
   """
   (folder / CONFIG).unlink(missing_ok=True)
   with replacing(folder / RESULTS) as path:
-    results.to_netcdf(path, engine='h5netcdf')
+    path.write_bytes(netcdf.content(results))
 
 
 def write_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
@@ -212,17 +100,24 @@ def write_report(
 
   Args:
     folder: with the results and figures.
-    config: JSON values, as given to `prepare`.
+    config: JSON values, as given to `folders.prepare`.
     report: Markdown.
     seconds: of each part of the work; two runs of one config differ in them.
   """
   with replacing(folder / REPORT) as path:
     path.write_text(report, encoding='utf-8')
-  more = {SECONDS: seconds, DIGEST: _sha256(folder / RESULTS)}
-  with replacing(folder / CONFIG) as path:
-    text = json.dumps({**config, **more}, indent=2)
-    path.write_text(text + '\n', encoding='utf-8')
+  more = {SECONDS: seconds, DIGEST: sha256(folder / RESULTS)}
+  write_config(folder, {**config, **more})
+  # What is left of it, if this process is killed now, counts for nothing.
+  (folder / CHECKPOINTS / CONFIG).unlink(missing_ok=True)
   shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+  """Writes config.json."""
+  with replacing(folder / CONFIG) as path:
+    text = json.dumps(config, indent=2)
+    path.write_text(text + '\n', encoding='utf-8')
 
 
 def read(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
@@ -236,11 +131,11 @@ def read(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
   try:
     if not path.is_file():
       raise ValueError('there is no such file')
-    if config.get(DIGEST) not in (None, _sha256(path)):
+    if config.get(DIGEST) not in (None, sha256(path)):
       raise ValueError(f'it is not the one that {CONFIG} was written for')
     return netcdf.read(path), config
   except Exception as error:  # HDF5's depend on which bytes are damaged
-    raise RecordError(f'cannot read {path}: {error}; {_REMEDY}') from error
+    raise RecordError(f'cannot read {path}: {error}; {REMEDY}') from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -258,11 +153,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if len(content) > _LARGEST_CONFIG:
       raise ValueError(f'it has more than {_LARGEST_CONFIG} bytes')
     config = json.loads(content.decode())
+    if not isinstance(config, dict):
+      raise ValueError('it is not a JSON object')
     _check_depth(config)
   except (OSError, ValueError, RecursionError) as error:
-    raise RecordError(f'cannot read {path}: {error}; {_REMEDY}') from error
-  if not isinstance(config, dict):
-    raise RecordError(f'{path} is not a JSON object; {_REMEDY}')
+    raise RecordError(f'cannot read {path}: {error}; {REMEDY}') from error
   return config
 
 
@@ -290,6 +185,8 @@ def replacing(path: Path) -> Iterator[Path]:
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
   try:
     yield temporary
+    with temporary.open('rb') as file:
+      os.fsync(file.fileno())
     temporary.replace(path)
   except OSError as error:
     if error.errno is None:  # not of the operating system
@@ -297,25 +194,3 @@ def replacing(path: Path) -> Iterator[Path]:
     raise RecordError(f'cannot write {path}: {error.strerror}') from error
   finally:
     temporary.unlink(missing_ok=True)
-
-
-def _difference(previous: Mapping, config: Mapping) -> str:
-  """The settings that differ, `name: there, here`."""
-  flat, flat_previous = _flat(config), _flat(previous)
-  names = [
-    n for n in flat | flat_previous if flat.get(n) != flat_previous.get(n)
-  ]
-  return '; '.join(
-    f'{n}: {flat_previous.get(n)} there, {flat.get(n)} here' for n in names
-  )
-
-
-def _flat(config: Mapping, prefix: str = '') -> dict[str, str]:
-  """Nested settings as one level of printable ones."""
-  flat: dict[str, str] = {}
-  for name, value in config.items():
-    if isinstance(value, Mapping):
-      flat |= _flat(value, f'{prefix}{name}.')
-    else:
-      flat[prefix + name] = json.dumps(value)
-  return flat

@@ -14,6 +14,7 @@ from ossgd import (
   checkpoints,
   components,
   divergence,
+  execution,
   meshes,
   metrics,
   runs,
@@ -153,7 +154,7 @@ def sweep(
       work = width * len(block)
       label = f'm={width} seed={block[0]}' + f'-{block[-1]}' * (len(block) > 1)
       part = watch.part(done / total, (done + work) / total, label)
-      row.append(units.run_once(unit, plan, block, part))
+      row.append(execution.run_once(unit, plan, block, part))
       done += work
     rows.append(jax.tree.map(lambda *v: np.concatenate(v), *row))
   results = _label(rows, widths, seeds, plan.record_steps, target)

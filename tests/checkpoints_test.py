@@ -120,6 +120,18 @@ class WatchTest(parameterized.TestCase):
     self.assertIs(checkpoints.watch(part), part)
     self.assertEqual(part.once('e', lambda x: {'x': x}, 3), {'x': 3})
 
+  def test_stop_between_units(self):
+    """What is done is still there to be had; nothing more is begun."""
+    with tempfile.TemporaryDirectory() as folder:
+      store = checkpoints.Store(pathlib.Path(folder), CONFIG, every=60.0)
+      watch = checkpoints.Watch(lambda *_: None, store)
+      one = {'x': np.ones(2)}
+      watch.once('first', lambda: one)
+      store.stopping = 'SIGTERM'
+      np.testing.assert_array_equal(watch.once('first', self.fail)['x'], 1)
+      with self.assertRaisesRegex(checkpoints.Stopped, 'SIGTERM'):
+        watch.once('second', self.fail)
+
 
 class SweepTest(parameterized.TestCase):
   """A sweep that is stopped after every chunk ends as one that is not."""
@@ -193,11 +205,12 @@ class SweepTest(parameterized.TestCase):
     )
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     store = checkpoints.Store(folder, CONFIG, every=0.0)
-    store.stopping = 'SIGINT'
+
+    def stop(fraction, label):
+      store.stopping = 'SIGINT'
+
     with self.assertRaises(checkpoints.Stopped):
-      sweeps.sweep(
-        progress=checkpoints.Watch(lambda *_: None, store), **settings
-      )
+      sweeps.sweep(progress=checkpoints.Watch(stop, store), **settings)
     self.assertLen(list(folder.iterdir()), 1)
     store.stopping = ''
     drawn = runs.init_params

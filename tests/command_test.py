@@ -18,7 +18,7 @@ from absl import flags
 from absl.testing import absltest, parameterized
 from matplotlib.figure import Figure
 
-from experiments import command, synthetic, training
+from experiments import command, synthetic, telling, training
 from experiments.options import option
 from ossgd import claims, paper_claims, records, sgd
 
@@ -288,7 +288,7 @@ class MainTest(_Case):
     (self.out / 'results.nc').write_bytes(b'{')
     with self.assertLogs(level='WARNING') as logs:
       self.assertEqual(self.call(TOY)[0], 0)
-    self.assertIn('results.nc is damaged', logs.output[0])
+    self.assertIn('results.nc: it is damaged', logs.output[0])
     self.assertEqual((self.out / 'results.damaged').read_bytes(), b'{')
     results, _ = records.read(self.out)
     np.testing.assert_array_equal(results.value, [0, 1, 2])
@@ -335,12 +335,12 @@ class ProgressTest(parameterized.TestCase):
   def test_log_lines(self):
     """Not on a terminal: a line each 15 s at most, with the time left."""
     with (
-      mock.patch.object(command, 'time') as time,
+      mock.patch.object(telling, 'time') as time,
       contextlib.redirect_stderr(io.StringIO()) as err,
       self.assertLogs('absl', 'INFO') as logs,
     ):
       time.monotonic.return_value = 1000
-      progress = command.Progress()
+      progress = telling.Progress()
       for now, fraction in (
         (10, 0.125),  # too early
         (16, 0.25),
@@ -365,12 +365,12 @@ class ProgressTest(parameterized.TestCase):
   def test_nothing_done_yet(self):
     """After long compilation no rate is known: no line, no division by 0."""
     with (
-      mock.patch.object(command, 'time') as time,
+      mock.patch.object(telling, 'time') as time,
       contextlib.redirect_stderr(io.StringIO()),
       self.assertNoLogs('absl', 'INFO'),
     ):
       time.monotonic.return_value = 0
-      progress = command.Progress()
+      progress = telling.Progress()
       time.monotonic.return_value = 100
       progress(0.0, 'm=8')
     self.assertTrue(progress.started)
@@ -381,7 +381,7 @@ class ProgressTest(parameterized.TestCase):
       contextlib.redirect_stderr(Terminal()) as err,
       self.assertNoLogs('absl', 'INFO'),
     ):
-      progress = command.Progress()
+      progress = telling.Progress()
       self.assertFalse(progress.started)
       self.assertEmpty(err.getvalue())
       progress(0.0, 'm=8 seed=0')
@@ -394,7 +394,7 @@ class ProgressTest(parameterized.TestCase):
   def test_never_started(self):
     """Closing what was never shown shows nothing."""
     with contextlib.redirect_stderr(Terminal()) as err:
-      command.Progress().close()
+      telling.Progress().close()
     self.assertEmpty(err.getvalue())
 
 

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from experiments import gathering, options
-from ossgd import arrays, idx, netcdf, records
+from ossgd import arrays, folders, idx, netcdf, records
 from tests import idx_files, mutations, options_test, records_test
 
 COUNTS = {
@@ -363,7 +363,7 @@ class ConfigTest(Case):
     with self.limited(10 * len(content)):
       try:
         self.assertIsInstance(records.read_config(self.folder), dict)
-        records.prepare(self.folder, records_test.CONFIG)
+        folders.prepare(self.folder, records_test.CONFIG)
       except records.RecordError as error:
         self.assertIn(str(self.folder), str(error))
         self.assertIn('--overwrite', str(error))

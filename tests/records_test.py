@@ -6,7 +6,6 @@ import platform
 import struct
 import tempfile
 import tomllib
-from unittest import mock
 
 import h5py
 import jax
@@ -18,7 +17,7 @@ from absl.testing import absltest, parameterized
 from matplotlib.figure import Figure
 
 import ossgd
-from ossgd import records
+from ossgd import folders, records
 
 SETTINGS = {'widths': (8, 32), 'num_seeds': 3, 'order': 'epochs'}
 CONFIG = {
@@ -51,14 +50,15 @@ class Interrupted:
   def __init__(self, error: BaseException):
     self.error = error
 
-  def to_netcdf(self, path, **_):
+  def savefig(self, path, **_):
     pathlib.Path(path).write_bytes(b'half')
     raise self.error
 
-  savefig = to_netcdf
+  def dump_to_store(self, store):
+    raise self.error
 
 
-class _Case(parameterized.TestCase):
+class Case(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
@@ -78,7 +78,7 @@ class _Case(parameterized.TestCase):
     return {path.name: path.read_bytes() for path in found if path.is_file()}
 
 
-class WriteTest(_Case):
+class WriteTest(Case):
   def test_round_trip(self):
     """What is read is what was written: values, dtypes, coords and attrs."""
     self.write()
@@ -153,115 +153,7 @@ class WriteTest(_Case):
       self.assertEqual(self.files(), {'report.md': text.encode()})
 
 
-class PrepareTest(_Case):
-  def test_fresh_folder(self):
-    """Made with its parents, and empty of what the test of it wrote."""
-    with records.hold(self.folder):
-      self.assertFalse(records.prepare(self.folder, CONFIG))
-    self.assertEqual(self.files(), {'.lock': b''})
-
-  def test_same_settings_are_done(self):
-    """Tuples are lists in JSON: they must not count as a difference."""
-    self.write()
-    self.assertTrue(records.prepare(self.folder, CONFIG))
-    self.assertFalse(records.prepare(self.folder, CONFIG, overwrite=True))
-
-  @parameterized.parameters(
-    ('settings', {**SETTINGS, 'widths': (8,)}, 'widths', '[8, 32]', '[8]'),
-    ('settings', {**SETTINGS, 'order': 'q'}, 'order', '"epochs"', '"q"'),
-    ('settings', {**SETTINGS, 'extra': 1}, 'extra', 'None', '1'),
-    ('environment', {'jax': '0.0.2'}, 'jax', '"0.0.1"', '"0.0.2"'),
-    ('experiment', 'other', 'experiment', '"toy"', '"other"'),
-  )
-  def test_other_settings_are_refused(self, group, value, name, there, here):
-    """The message names the setting, both values and both ways out."""
-    self.write()
-    before = self.files()
-    config = CONFIG | {group: value}
-    with self.assertRaises(records.RecordError) as caught:
-      records.prepare(self.folder, config)
-    message = str(caught.exception)
-    self.assertIn(f'{name}: {there} there, {here} here', message)
-    for part in (str(self.folder), '--out', '--overwrite'):
-      self.assertIn(part, message)
-    self.assertNotIn('num_seeds', message)  # the same in both
-    self.assertFalse(records.prepare(self.folder, config, overwrite=True))
-    self.assertEqual(self.files(), before, 'prepare removes nothing')
-
-  def test_missing_setting_is_a_difference(self):
-    """Results of a version that had one setting more are other results."""
-    self.write({**CONFIG, 'settings': {**SETTINGS, 'extra': 1}})
-    with self.assertRaisesRegex(records.RecordError, 'extra: 1 there'):
-      records.prepare(self.folder, CONFIG)
-
-  def test_results_without_config(self):
-    """What an interrupted run left is not silently replaced."""
-    self.write()
-    (self.folder / 'config.json').unlink()
-    with self.assertRaisesRegex(
-      records.RecordError, 'results.nc.*interrupted.*--out.*--overwrite'
-    ):
-      records.prepare(self.folder, CONFIG)
-    self.assertFalse(records.prepare(self.folder, CONFIG, overwrite=True))
-
-  def test_config_without_results(self):
-    """With results.nc deleted there is nothing to reuse: run again."""
-    self.write()
-    (self.folder / 'results.nc').unlink()
-    self.assertFalse(records.prepare(self.folder, CONFIG))
-
-  @parameterized.parameters('file', 'file/below', '/proc', '/proc/below')
-  def test_unwritable(self, name):
-    """Found before hours of training; root may not be stopped by chmod."""
-    self.folder.mkdir(parents=True)
-    (self.folder / 'file').touch()
-    path = self.folder / name
-    with self.assertRaises(records.RecordError) as caught, records.hold(path):
-      self.fail('held')
-    self.assertRegex(str(caught.exception), f'write.*{path}: .+--out')
-
-  def test_one_process_at_a_time(self):
-    """The second is refused, also from within one process; then it may."""
-    with (
-      records.hold(self.folder),
-      self.assertRaisesRegex(records.RecordError, 'another process.*--out'),
-      records.hold(self.folder),
-    ):
-      self.fail('held twice')
-    with records.hold(self.folder):
-      pass
-
-  def test_unfinished_work(self):
-    """Stays for the same settings and code, is refused or removed for others.
-
-    A folder in which nothing was done is left as it was.
-    """
-    unit = self.folder / 'checkpoints' / 'unit.npz'
-    other = CONFIG | {'experiment': 'other'}
-    with records.hold(self.folder):
-      self.assertFalse(records.prepare(self.folder, CONFIG))
-    self.assertFalse(unit.parent.exists())
-    with records.hold(self.folder):
-      records.prepare(self.folder, CONFIG)
-      unit.touch()
-    for overwrite in (False, True):
-      with records.hold(self.folder):
-        records.prepare(self.folder, CONFIG, overwrite=overwrite)
-        self.assertTrue(unit.exists())
-    for config, name in ((other, 'experiment'), (CONFIG, 'code')):
-      reason = f'{name}: .*--overwrite'
-      with (
-        records.hold(self.folder),
-        mock.patch.object(records, 'code_digest', return_value='new'),
-        self.assertRaisesRegex(records.RecordError, reason),
-      ):
-        records.prepare(self.folder, config)
-    with records.hold(self.folder):
-      records.prepare(self.folder, other, overwrite=True)
-      self.assertFalse(unit.exists())
-
-
-class ReadTest(_Case):
+class ReadTest(Case):
   @parameterized.parameters(
     ('config.json', None),
     ('config.json', b''),
@@ -283,8 +175,8 @@ class ReadTest(_Case):
       records.read(self.folder)
     if name == 'config.json' and content is not None:
       with self.assertRaisesRegex(records.RecordError, f'{path}.*--overwrite'):
-        records.prepare(self.folder, CONFIG)
-      self.assertFalse(records.prepare(self.folder, CONFIG, overwrite=True))
+        folders.prepare(self.folder, CONFIG)
+      self.assertFalse(folders.prepare(self.folder, CONFIG, overwrite=True))
 
   def test_truncated_results(self):
     """Cut anywhere, results.nc is refused, by an error of ours."""

@@ -198,7 +198,7 @@ class SurviveTest(parameterized.TestCase):
     process = self.runs.start(self.folder)
     _, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 0, err)
-    self.assertIn(f'{path} is damaged', err)
+    self.assertIn(f'{path}: it is damaged', err)
     self.assertTrue((self.folder / 'results.damaged').exists())
     self.assertEqual(self.runs.numbers(self.folder), self.runs.whole)
 
