@@ -125,7 +125,7 @@ def _one_run(
     thetas.append(theta)
     losses.append(loss)
     with timing.part('curvature'):
-      curvatures.append(tangent.top_curvature(params, *train))
+      curvatures.append(tangent.top_curvature(params, train.x))
   limit = _limit_kernel(x, x, num_classes=config.num_classes)
   by_step = {
     'drift': [metrics.relative_distance(t, thetas[0]) for t in thetas],
