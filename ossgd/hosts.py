@@ -75,9 +75,10 @@ class Store(checkpoints.Store):
     return found
 
   def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """The first process does."""
+    """The first process does; work without chunks hears here of stopping."""
     if jax.process_index() == 0:
       super().save(name, arrays)
+    self.due()
 
   def remove(self, name: str) -> None:
     """The first process does."""
