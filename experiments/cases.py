@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from experiments import seeds
 from experiments.options import option
-from ossgd import checkpoints, descent, mixtures, runs
-from ossgd.base import Dataset
+from ossgd import descent, mixtures, runs
+from ossgd.base import Dataset, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(seeds.Config):
   """Data that meets (A1) and (A2) exactly, and networks to try on it."""
 
   widths: tuple[int, ...] = option(
     (500, 2000, 8000, 32000), 'm, hidden units. Our choice.'
   )
   num_seeds: int = option(20, 'Runs of each setting.')
-  seed: int = option(0, 'The first seed; run s is the same whatever this is.')
-  num_classes: int = option(10, 'k (Section 7: 10).')
   num_components: int = option(2, 'l, components per class (Section 7: 2).')
   dim: int = option(
     100, 'd, input coordinates; at least k l puts all points equally far apart.'
@@ -43,21 +40,21 @@ class Case(NamedTuple):
 
 
 def simplified(
-  config: Config, seed: jax.Array, *, width: int, num_steps: int
+  config: Config, seed: jax.Array, params: Params, *, num_steps: int
 ) -> Case:
   """Case (S) of Appendix A: k l points, full-batch descent."""
   spec = mixtures.point_masses(**_data(config))
   keys = runs.seed_keys(seed)
   data, p = mixtures.point_set(keys.data, spec)
   weights = jnp.broadcast_to(p, (num_steps, *p.shape))
-  return Case(_problem(config, keys, data, width), weights, p)
+  return Case(descent.problem(params, data), weights, p)
 
 
 def general(
   config: Config,
   seed: jax.Array,
+  params: Params,
   *,
-  width: int,
   num_steps: int,
   batch_size: int,
   num_test: int,
@@ -77,11 +74,11 @@ def general(
   n = num_train + num_test
   weights = descent.batch_weights(keys.order, n, batch_size, num_steps)
   observed = (jnp.arange(n) >= num_train) / num_test
-  return Case(_problem(config, keys, data, width), weights, observed)
+  return Case(descent.problem(params, data), weights, observed)
 
 
 def sampled(
-  config: Config, seed: jax.Array, *, width: int, num_samples: int
+  config: Config, seed: jax.Array, params: Params, *, num_samples: int
 ) -> tuple[Case, jax.Array]:
   """Caps with as many examples of each component, and their components.
 
@@ -97,33 +94,12 @@ def sampled(
   data = Dataset(x, component // config.num_components)
   observed = jnp.full(len(component), 1 / len(component))
   none = jnp.zeros((0, len(component)))
-  return Case(_problem(config, keys, data, width), none, observed), component
+  return Case(descent.problem(params, data), none, observed), component
 
 
 def adversary_key(seed: jax.Array) -> jax.Array:
   """A key of a seed that neither data, initialisation nor order use."""
   return runs.seed_keys(seed).transform
-
-
-def over_seeds(
-  config: Config,
-  measure: Callable[[jax.Array], dict[str, jax.Array]],
-  progress: Callable[[float, str], None],
-  label: str,
-) -> dict[str, np.ndarray]:
-  """A compiled function of the seed for every seed: arrays, seeds first."""
-  compiled = jax.jit(measure)
-
-  def fetched(seed):
-    return jax.device_get(compiled(seed))
-
-  watch = checkpoints.watch(progress)
-  found = []
-  for i in range(config.num_seeds):
-    seed = config.seed + i
-    watch(i / config.num_seeds, f'{label} seed={seed}')
-    found.append(watch.once(f'{label} seed={seed}', fetched, seed))
-  return jax.tree.map(lambda *v: np.stack(v), *found)
 
 
 def _data(config: Config) -> dict[str, Any]:
@@ -138,16 +114,3 @@ def _data(config: Config) -> dict[str, Any]:
 def _largest_ratio(config: Config) -> float:
   """lambda = 1 / (8 l), the most that (A1) allows."""
   return 1 / (8 * config.num_components)
-
-
-def _problem(
-  config: Config, keys: runs.SeedKeys, data: Dataset, width: int
-) -> descent.Problem:
-  params = runs.init_params(
-    keys.init,
-    width=width,
-    dim=config.dim,
-    num_classes=config.num_classes,
-    scale=1.0,
-  )
-  return descent.problem(params, data)

@@ -22,10 +22,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import cases, command, training
+from experiments import cases, command, seeds, training
 from experiments.options import option
-from ossgd import checkpoints, claims, descent, paper_claims, sweeps, theory
-from ossgd.base import matmul
+from ossgd import (
+  checkpoints,
+  claims,
+  descent,
+  meshes,
+  paper_claims,
+  sweeps,
+  theory,
+)
+from ossgd.base import Params, matmul
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
@@ -78,13 +86,18 @@ def run(
     'falling_steps': ('seed', 'batch_size'),
     'decrease_ratio': ('seed', 'batch_size'),
   }
+  mesh = seeds.devices(config, config.widths)
   longest = max(map(functools.partial(_horizon, config), config.widths))
   watch = checkpoints.watch(progress)
   parts = []
   for i, width in enumerate(config.widths):
-    tell = watch.part(i / len(config.widths), (i + 1) / len(config.widths), '')
-    found = cases.over_seeds(
-      config, functools.partial(_measure, config, width), tell, f'm={width}'
+    begin, end = i / len(config.widths), (i + 1) / len(config.widths)
+    found = seeds.over_seeds(
+      config,
+      jax.jit(functools.partial(_measure, config)),
+      watch.part(begin, end, f'm={width}'),
+      width=width,
+      mesh=mesh,
     )
     for name in ('largest_error', 'loss'):
       missing = longest + 1 - found[name].shape[1]
@@ -111,7 +124,7 @@ def run(
     mean_square_bound=theory.error_sum_bound(
       results.width, config.separation, num_points
     ),
-  ).assign_attrs(lr_times_width=config.lr_times_width)
+  ).assign_attrs(lr_times_width=config.lr_times_width, mesh=meshes.text(mesh))
 
 
 def _horizon(config: Config, width: int) -> int:
@@ -120,13 +133,14 @@ def _horizon(config: Config, width: int) -> int:
 
 
 def _measure(
-  config: Config, width: int, seed: jax.Array
+  config: Config, seed: jax.Array, params: Params
 ) -> dict[str, jax.Array]:
   """One seed at one width."""
+  width = params.w.shape[0]
   num_points = config.num_classes * config.num_components
   step_size = config.lr_times_width / width
   one = cases.simplified(
-    config, seed, width=width, num_steps=_horizon(config, width)
+    config, seed, params, num_steps=_horizon(config, width)
   )
   path = _descend(one, step_size)
   decrease, square = -jnp.diff(path['loss']), path['square'][:-1]
@@ -151,7 +165,7 @@ def _measure(
     ),
   }
   by_batch = [
-    _general(config, width, seed, batch_size)
+    _general(config, seed, params, batch_size)
     for batch_size in config.batch_sizes
   ]
   return found | jax.tree.map(lambda *v: jnp.stack(v), *by_batch)
@@ -175,18 +189,18 @@ def _descend(one: cases.Case, step_size) -> dict[str, jax.Array]:
 
 
 def _general(
-  config: Config, width: int, seed: jax.Array, batch_size: int
+  config: Config, seed: jax.Array, params: Params, batch_size: int
 ) -> dict[str, jax.Array]:
   """SGD on caps: what its steps do to the loss on a sample of D."""
   one = cases.general(
     config,
     seed,
-    width=width,
+    params,
     num_steps=config.num_steps,
     batch_size=batch_size,
     num_test=config.num_test,
   )
-  step_size = config.lr_times_width / width
+  step_size = config.lr_times_width / params.w.shape[0]
   path = _descend(one, step_size)
   decrease, square = -jnp.diff(path['loss']), path['square'][:-1]
   return {

@@ -23,9 +23,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import cases, command, training
+from experiments import cases, command, seeds, training
 from experiments.options import option
-from ossgd import checkpoints, claims, descent, paper_claims, sweeps, theory
+from ossgd import (
+  checkpoints,
+  claims,
+  descent,
+  meshes,
+  paper_claims,
+  sweeps,
+  theory,
+)
+from ossgd.base import Params
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
@@ -60,15 +69,18 @@ def run(
   """Both cases, every step size, width and seed, observed at every step."""
   import xarray as xr
 
+  mesh = seeds.devices(config, config.widths)
   works = [(case, m) for case in ('S', 'general') for m in config.widths]
   watch = checkpoints.watch(progress)
   parts = []
   for i, (case, width) in enumerate(works):
-    found = cases.over_seeds(
+    name = f'case {case} m={width}'
+    found = seeds.over_seeds(
       config,
-      functools.partial(_measure, config, case, width),
-      watch.part(i / len(works), (i + 1) / len(works), ''),
-      f'case {case} m={width}',
+      jax.jit(functools.partial(_measure, config, case)),
+      watch.part(i / len(works), (i + 1) / len(works), name),
+      width=width,
+      mesh=mesh,
     )
     dims = ('seed', 'lr_times_width', 'step')
     part = xr.Dataset({n: (dims[: v.ndim], v) for n, v in found.items()})
@@ -82,22 +94,23 @@ def run(
     step=np.arange(config.num_steps + 1),
   )
   num_points = config.num_classes * config.num_components
-  return _with_bounds(results.assign_attrs(num_points=num_points))
+  return _with_bounds(
+    results.assign_attrs(num_points=num_points, mesh=meshes.text(mesh))
+  )
 
 
 def _measure(
-  config: Config, case: str, width: int, seed: jax.Array
+  config: Config, case: str, seed: jax.Array, params: Params
 ) -> dict[str, jax.Array]:
   """One seed: quantities at every step size and step, and at the start."""
+  width = params.w.shape[0]
   if case == 'S':
-    one = cases.simplified(
-      config, seed, width=width, num_steps=config.num_steps
-    )
+    one = cases.simplified(config, seed, params, num_steps=config.num_steps)
   else:
     one = cases.general(
       config,
       seed,
-      width=width,
+      params,
       num_steps=config.num_steps,
       batch_size=config.batch_size,
       num_test=config.num_test,

@@ -21,14 +21,16 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
-from experiments import cases, command, large_gradients, training
+from experiments import command, large_gradients, seeds, training
 from experiments.large_gradients import KINDS
 from experiments.options import option
 from ossgd import (
   checkpoints,
   claims,
+  meshes,
   paper_claims,
   sweeps,
 )
@@ -82,38 +84,40 @@ def run(
   if len(config.widths) != 1:
     raise ValueError(f'--widths={config.widths}: expected one width')
   width = config.widths[0]
-  works: list[tuple[str, Any, Callable]] = [
-    ('case', name, functools.partial(function, config, width=width))
-    for name, function in (
-      ('S', large_gradients.simplified),
-      ('general', large_gradients.general),
-    )
+  mesh = seeds.devices(config, (width, *config.growing_widths))
+  # What varies, its value there, the Config, m, and what is measured.
+  works: list[tuple[str, Any, Config, int, Callable]] = [
+    ('case', 'S', config, width, large_gradients.simplified),
+    ('case', 'general', config, width, large_gradients.general),
   ]
   for name, (option_name, _) in VARIED.items():
     for value in getattr(config, option_name):
-      changed = (
-        config
-        if name == 'width'
-        else (dataclasses.replace(config, **{name: value}))
-      )
-      m = value if name == 'width' else width
-      works.append(
-        (
-          name,
-          value,
-          functools.partial(large_gradients.simplified, changed, width=m),
-        )
-      )
+      one, m = config, width
+      if name == 'width':
+        m = value
+      else:
+        one = dataclasses.replace(config, **{name: value})
+      works.append((name, value, one, m, large_gradients.simplified))
   dims = {
     'fraction': ('seed', 'constant', 'kind'),
     'unit_sum': ('seed', 'constant'),
     'norms': ('seed', 'kind', 'quantile'),
   }
   watch = checkpoints.watch(progress)
+
+  def measured(one, m, function, begin, end, name):
+    return seeds.over_seeds(
+      one,
+      jax.jit(functools.partial(function, one)),
+      watch.part(begin, end, name),
+      width=m,
+      mesh=mesh,
+    )
+
   parts = []
-  for i, (name, value, measure) in enumerate(works):
-    tell = watch.part(i / len(works), (i + 1) / len(works), '')
-    found = cases.over_seeds(config, measure, tell, f'{name}={value}')
+  for i, (name, value, one, m, function) in enumerate(works):
+    begin, end = i / len(works), (i + 1) / len(works)
+    found = measured(one, m, function, begin, end, f'{name}={value}')
     parts.append(
       xr.Dataset(
         {
@@ -125,8 +129,7 @@ def run(
         }
       ).expand_dims({name: [value]})
     )
-  twins = functools.partial(large_gradients.twins, config, width=width)
-  found = cases.over_seeds(config, twins, watch.part(1.0, 1.0, ''), 'twins')
+  found = measured(config, width, large_gradients.twins, 1.0, 1.0, 'twins')
   return (
     xr.merge(parts, join='outer', compat='no_conflicts')
     .assign(twins=(('seed', 'sign'), found['twins']))
@@ -143,6 +146,7 @@ def run(
       num_components=config.num_components,
       num_points=config.num_classes * config.num_components,
       width=width,
+      mesh=meshes.text(mesh),
     )
   )
 

@@ -18,7 +18,6 @@ import itertools
 from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import threadpoolctl
@@ -26,7 +25,10 @@ import threadpoolctl
 from experiments import command, section7, training
 from experiments.options import option
 from ossgd import (
+  checkpoints,
   claims,
+  hosts,
+  meshes,
   metrics,
   network,
   panels,
@@ -56,7 +58,6 @@ class Config(section7.Config):
 
 PRESETS = {'quick': {'widths': (250, 500, 1000), 'num_seeds': 3}}
 
-_advance = jax.jit(sgd.advance, static_argnames='method')
 _limit_kernel = jax.jit(tangent.limit_kernel, static_argnames='num_classes')
 
 
@@ -70,12 +71,13 @@ def run(
   """
   import xarray as xr
 
-  section7.check(config)
-  seeds = range(config.seed, config.seed + config.num_seeds)
-  done, total = 0, sum(config.widths) * config.num_seeds
-  rows = []
+  mesh = section7.devices(config)
+  # Few, for a curvature costs as much as all the steps before it.
+  steps = sorted({0, *(config.num_steps // part for part in (16, 4, 1))})
+  watch = checkpoints.watch(progress)
+  done, rows = 0.0, []
   for width in config.widths:
-    draw = jax.jit(functools.partial(section7.draw, config, width))
+    end = done + width / sum(config.widths)
     # One object a width: the compiled steps are kept by it.
     method = sgd.Method(
       optax.sgd(config.lr_times_width / width),
@@ -83,67 +85,102 @@ def run(
       'epochs',
       sgd.true_gradient,
     )
-    row = []
-    for seed in map(jnp.asarray, seeds):
-      # LAPACK's own threads and XLA's wait for each other on a busy machine.
-      with threadpoolctl.threadpool_limits(1, user_api='blas'):
-        split, start = draw(seed)
-        row.append(_one_run(config, split, start, seed, method))
-      done += width
-      progress(done / total, f'm={width} seed={seed}')
-    rows.append(xr.concat(row, xr.Variable('seed', list(seeds))))
-  results = xr.concat(rows, xr.Variable('width', list(config.widths)))
+    measure = functools.partial(_one_run, config, steps, method)
+    part = watch.part(done, end, f'm={width}')
+    rows.append(
+      section7.over_seeds(config, measure, part, width=width, mesh=mesh)
+    )
+    done = end
+  progress(1.0, 'done')
+  found = jax.tree.map(lambda *v: np.stack(v), *rows)
+  results = xr.Dataset(
+    {
+      name: (('width', 'seed', *_dims(name)), values)
+      for name, values in found.items()
+    },
+    {
+      'width': list(config.widths),
+      'seed': config.seed + np.arange(config.num_seeds),
+      'step': steps,
+      'rank': np.arange(found['eigenvalues_limit'].shape[-1]) + 1,
+    },
+    {'mesh': meshes.text(mesh)},
+  )
   stable = results.stable_step * results.width
   return results.assign(
     stable_lr_times_width=stable, step_ratio=config.lr_times_width / stable
   )
 
 
+def _dims(name: str) -> tuple[str, ...]:
+  """Of what `_one_run` measures."""
+  if name.startswith('eigenvalues_'):
+    return ('rank',)
+  return () if name == 'limit_distance' else ('step',)
+
+
 def _one_run(
   config: Config,
+  steps: list[int],
+  method: sgd.Method,
+  seed: int,
   split: Split,
   start: Params,
-  seed: jax.Array,
-  method: sgd.Method,
-) -> xr.Dataset:
-  """One seed at one width: dims step and rank."""
-  import xarray as xr
-
-  train, x, order = split.train, split.test.x, runs.seed_keys(seed).order
-  state = sgd.start(start.w, config.num_train, method)
-  # Few, for a curvature costs as much as all the steps before it.
-  steps = sorted({0, *(config.num_steps // part for part in (16, 4, 1))})
+) -> dict[str, np.ndarray]:
+  """One seed at one width: arrays (step,) and (rank,), and a scalar."""
+  train, x = split.train, split.test.x
+  state = _start(start.w, config.num_train, method=method)
   thetas, losses, curvatures = [], [], []
   for begin, end in itertools.pairwise([0, *steps]):
     with timing.part('train') as wait:
       state = wait(
-        _advance(order, state, start, train, begin, end, method=method)
+        _advance(seed, state, start, train, begin, end, method=method)
       )
     params = start._replace(w=state.w)
     with timing.part('kernel') as wait:
-      theta, loss = wait(_measure(params, x, train))
+      theta, loss = hosts.fetch(wait(_measure(params, x, train)))
     thetas.append(theta)
     losses.append(loss)
     with timing.part('curvature'):
-      curvatures.append(tangent.top_curvature(params, *train))
-  limit = _limit_kernel(x, x, num_classes=config.num_classes)
-  by_step = {
-    'drift': [metrics.relative_distance(t, thetas[0]) for t in thetas],
-    'train_loss': losses,
-    'curvature': curvatures,
-    'stable_step': [tangent.largest_stable_step(c) for c in curvatures],
-  }
+      curvatures.append(tangent.top_curvature(params, train.x))
+  limit = hosts.fetch(_limit_kernel(x, x, num_classes=config.num_classes))
   kernels = {'initial': thetas[0], 'trained': thetas[-1], 'limit': limit}
-  by_rank = {
-    f'eigenvalues_{name}': np.linalg.eigvalsh(theta)[::-1]
-    for name, theta in kernels.items()
+  # LAPACK's own threads and XLA's wait for each other on a busy machine.
+  with threadpoolctl.threadpool_limits(1, user_api='blas'):
+    by_rank = {
+      f'eigenvalues_{name}': np.linalg.eigvalsh(theta)[::-1]
+      for name, theta in kernels.items()
+    }
+  return by_rank | {
+    'drift': np.array(
+      [metrics.relative_distance(t, thetas[0]) for t in thetas]
+    ),
+    'train_loss': np.array(losses),
+    'curvature': np.array(curvatures),
+    'stable_step': np.array(
+      [tangent.largest_stable_step(c) for c in curvatures]
+    ),
+    'limit_distance': np.array(metrics.relative_distance(thetas[0], limit)),
   }
-  return xr.Dataset(
-    {name: ('step', np.array(values)) for name, values in by_step.items()}
-    | {name: ('rank', values) for name, values in by_rank.items()}
-    | {'limit_distance': metrics.relative_distance(thetas[0], limit).item()},
-    {'step': steps, 'rank': np.arange(len(limit)) + 1},
-  )
+
+
+_start = jax.jit(sgd.start, static_argnums=1, static_argnames='method')
+
+
+@functools.partial(jax.jit, static_argnames='method')
+def _advance(
+  seed: jax.Array,
+  state: sgd.State,
+  start: Params,
+  train: Dataset,
+  begin: jax.Array,
+  end: jax.Array,
+  *,
+  method: sgd.Method,
+) -> sgd.State:
+  """`sgd.advance` in a seed's own order."""
+  order = runs.seed_keys(seed).order
+  return sgd.advance(order, state, start, train, begin, end, method=method)
 
 
 @jax.jit

@@ -12,7 +12,7 @@ import numpy as np
 from experiments import cases
 from experiments.options import option
 from ossgd import adversary, network, theory
-from ossgd.base import matmul, unit_norm
+from ossgd.base import Params, matmul, unit_norm
 
 KINDS = ('initial', 'random', 'worst possible', 'worst in the box')
 QUANTILES = np.linspace(0, 1, 101)
@@ -32,21 +32,21 @@ class Config(cases.Config):
 
 
 def simplified(
-  config: Config, seed: jax.Array, *, width: int
+  config: Config, seed: jax.Array, params: Params
 ) -> dict[str, jax.Array]:
   """The k l points of case (S)."""
-  one = cases.simplified(config, seed, width=width, num_steps=1)
+  one = cases.simplified(config, seed, params, num_steps=1)
   count = config.num_classes * config.num_components
   return _measure(config, seed, one, jnp.arange(count))
 
 
 def general(
-  config: Config, seed: jax.Array, *, width: int
+  config: Config, seed: jax.Array, params: Params
 ) -> dict[str, jax.Array]:
   """A sample of each component; v is the same within a component."""
   count = config.num_classes * config.num_components
   one, component = cases.sampled(
-    config, seed, width=width, num_samples=config.num_samples
+    config, seed, params, num_samples=config.num_samples
   )
   problem = one.problem
   f = network.gated_logits(problem.a, problem.h0, problem.h0 >= 0)
@@ -111,18 +111,19 @@ def _measure(
 
 
 def twins(
-  config: Config, seed: jax.Array, *, width: int
+  config: Config, seed: jax.Array, params: Params
 ) -> dict[str, jax.Array]:
   """Fraction above v delta / (k l) for two points 0.001 apart in one class.
 
   With p v = 1 at both, and with 1 and -1: the box allows it, a softmax not.
   """
-  one = cases.simplified(config, seed, width=width, num_steps=1)
+  one = cases.simplified(config, seed, params, num_steps=1)
   key_x, key_w = jax.random.split(cases.adversary_key(seed))
   directions = unit_norm(jax.random.normal(key_x, (2, config.dim), jnp.float32))
   near = unit_norm(directions[0] + 1e-3 * directions[1])
   x = jnp.stack([directions[0], near])
-  w = jax.random.normal(key_w, (width, config.dim), jnp.float32) / width**0.5
+  w = jax.random.normal(key_w, params.w.shape, jnp.float32)
+  w /= params.w.shape[0] ** 0.5
   units = adversary.Units(
     one.problem.a, matmul(x, w.T) >= 0, matmul(x, x.T), jnp.arange(2)
   )

@@ -29,6 +29,7 @@ from ossgd import (
   checkpoints,
   claims,
   gradients,
+  meshes,
   metrics,
   network,
   panels,
@@ -72,35 +73,36 @@ def run(
   """
   import xarray as xr
 
-  section7.check(config)
-  seeds = config.seed + np.arange(config.num_seeds)
+  mesh = section7.devices(config)
   steps = section7.recorded(config, _NUM_RECORDS)
   watch = checkpoints.watch(progress)
-  done, total = 0, sum(config.widths) * config.num_seeds * len(STORED_BITS)
+  done, total = 0.0, sum(config.widths) * len(STORED_BITS)
   parts = []
   for width in config.widths:
-    draw = jax.jit(functools.partial(section7.draw, config, width))
     for precision, bits in STORED_BITS.items():
-      train = jax.jit(functools.partial(_train, config, bits))
-      found = []
-      for seed in seeds:
-        label = f'm={width} {precision} seed={seed}'
-        watch(done / total, label)
-
-        def compute(seed=seed, draw=draw, train=train):
-          return jax.device_get(train(seed, *draw(seed), steps))
-
-        found.append(watch.once(label, compute))
-        done += width
+      end = done + width / total
+      values = section7.over_seeds(
+        config,
+        jax.jit(functools.partial(_train, config, bits, steps)),
+        watch.part(done, end, f'm={width} {precision}'),
+        width=width,
+        mesh=mesh,
+      )
+      done = end
       dims = ('seed', 'step', 'evaluation')
-      values = jax.tree.map(lambda *v: np.stack(v), *found)
       part = xr.Dataset({n: (dims[: v.ndim], v) for n, v in values.items()})
       parts.append(part.expand_dims(precision=[precision], width=[width]))
   progress(1.0, 'done')
   results = xr.combine_by_coords(parts)
   assert isinstance(results, xr.Dataset)  # as all of the parts are
-  return results.sel(precision=list(STORED_BITS)).assign_coords(
-    seed=seeds, step=steps, evaluation=list(_EVALUATIONS)
+  return (
+    results.sel(precision=list(STORED_BITS))
+    .assign_coords(
+      seed=config.seed + np.arange(config.num_seeds),
+      step=steps,
+      evaluation=list(_EVALUATIONS),
+    )
+    .assign_attrs(mesh=meshes.text(mesh))
   )
 
 
@@ -142,10 +144,10 @@ def rounded_gradient(
 def _train(
   config: Config,
   bits: int,
+  steps: np.ndarray,
   seed: jax.Array,
   split: Split,
   start: Params,
-  steps: jax.Array,
 ) -> dict[str, jax.Array]:
   """One run in one precision, measured at the recorded steps."""
   method = sgd.Method(
@@ -172,7 +174,7 @@ def _train(
     order,
     start,
     split.train,
-    record_steps=steps,
+    record_steps=jnp.asarray(steps),
     method=method,
     observe=observe,
   )[1]

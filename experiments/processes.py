@@ -34,6 +34,7 @@ from experiments.options import option
 from ossgd import (
   checkpoints,
   claims,
+  meshes,
   metrics,
   network,
   panels,
@@ -42,7 +43,7 @@ from ossgd import (
   sgd,
   sweeps,
 )
-from ossgd.base import Dataset, Params
+from ossgd.base import Dataset, Params, Split
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
@@ -81,40 +82,41 @@ def run(
   """
   import xarray as xr
 
-  section7.check(config)
-  widths, seeds = config.widths, config.seed + np.arange(config.num_seeds)
+  mesh = section7.devices(config)
   steps = section7.recorded(config, _NUM_RECORDS)
+  measure = jax.jit(functools.partial(_train, config, steps))
   watch = checkpoints.watch(progress)
-  done, total = 0, sum(widths) * config.num_seeds
-  rows = []
-  for width in widths:
-    trained = jax.jit(functools.partial(_train, config, width))
-
-    def fetched(seed, trained=trained):
-      return jax.device_get(trained(jnp.asarray(seed), steps))
-
-    row = []
-    for seed in seeds:
-      label = f'm={width} seed={seed}'
-      watch(done / total, label)
-      row.append(watch.once(label, fetched, seed))
-      done += width
-    rows.append(jax.tree.map(lambda *v: np.stack(v), *row))
+  done, rows = 0.0, []
+  for width in config.widths:
+    end = done + width / sum(config.widths)
+    part = watch.part(done, end, f'm={width}')
+    rows.append(
+      section7.over_seeds(config, measure, part, width=width, mesh=mesh)
+    )
+    done = end
   progress(1.0, 'done')
   records = jax.tree.map(lambda *v: np.stack(v), *rows)
   return xr.Dataset(
     {name: (('width', 'seed', 'step'), v) for name, v in records.items()},
-    {'width': list(widths), 'seed': seeds, 'step': steps},
+    {
+      'width': list(config.widths),
+      'seed': config.seed + np.arange(config.num_seeds),
+      'step': steps,
+    },
+    {'mesh': meshes.text(mesh)},
   )
 
 
 def _train(
-  config: Config, width: int, seed: jax.Array, steps: jax.Array
+  config: Config,
+  steps: np.ndarray,
+  seed: jax.Array,
+  split: Split,
+  start: Params,
 ) -> dict[str, jax.Array]:
   """Both processes of one seed, as they are at the recorded steps."""
-  split, start = section7.draw(config, width, seed)
   order = runs.seed_keys(seed).order
-  optimizer = optax.sgd(config.lr_times_width / width)
+  optimizer = optax.sgd(config.lr_times_width / start.w.shape[0])
   methods = {
     name: sgd.Method(optimizer, config.batch_size, 'epochs', gradient_fn)
     for name, gradient_fn in _GRADIENTS.items()
@@ -130,7 +132,7 @@ def _train(
     return states, _measure(start, states['f'].w, states['g'].w, split.test)
 
   begun = sgd.start(start.w, config.num_train, methods['f'])
-  begins = jnp.concatenate([steps[:1], steps[:-1]])
+  begins = np.concatenate([steps[:1], steps[:-1]])
   states = dict.fromkeys(methods, begun)
   return jax.lax.scan(interval, states, (begins, steps))[1]
 

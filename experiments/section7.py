@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from experiments import seeds
 from experiments.options import option
-from ossgd import mixtures, runs, sgd
+from ossgd import meshes, mixtures, runs, sgd
 from ossgd.base import Params, Split
 from ossgd.claims import INF
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(seeds.Config):
   """Section 7's synthetic set-up, trained by plain SGD."""
 
-  widths: tuple[int, ...] = option(
-    (500, 1000, 2000, 4000, 8000), 'm, hidden units (our choice).'
-  )
-  num_seeds: int = option(5, 'Runs per width (Section 7: 5).')
-  seed: int = option(0, 'The first seed; run s is the same whatever this is.')
   num_steps: int = option(400, 'T, SGD steps (Section 7: 400).')
   batch_size: int = option(16, 'B, examples (Section 7: 16).')
   lr_times_width: float = option(
@@ -30,43 +30,55 @@ class Config:
   normalize: bool = option(
     True, 'Scale every input to unit norm, assumption (A2) of Section 3.'
   )
-  dim: int = option(1000, 'd, input coordinates (Section 7: 1000).')
-  num_classes: int = option(10, 'k (Section 7: 10).')
   num_train: int = option(1000, 'N, training examples (Section 7: 1000).')
   num_test: int = option(1000, 'Test examples (Section 7: 1000).')
 
 
-def check(config: Config) -> None:
-  """Raises ValueError for a setting that no run can have."""
-  for name in ('num_seeds', 'num_steps', 'lr_times_width', 'widths'):
+def devices(config: Config) -> Mesh | None:
+  """`seeds.devices`, and all that can be wrong with a Config besides.
+
+  Raises:
+    ValueError: a setting that no run can have.
+  """
+  for name in ('num_steps', 'lr_times_width'):
     value = getattr(config, name)
-    if not all(0 < v < INF for v in np.atleast_1d(value)):
-      raise ValueError(f'{name} is {value}; expected positive numbers')
-  if not config.widths or len(set(config.widths)) < len(config.widths):
-    raise ValueError(
-      f'widths are {config.widths}; expected at least one, all different'
-    )
+    if not 0 < value < INF:
+      raise ValueError(f'{name} is {value}; expected a positive number')
   sgd.check_order(
     'epochs', config.num_train, config.batch_size, config.num_steps
   )
+  return seeds.devices(config, config.widths)
 
 
-def draw(config: Config, width: int, seed: jax.Array) -> tuple[Split, Params]:
-  """The data of a seed and its initialisation, those of the sweeps."""
+@functools.partial(jax.jit, static_argnums=0)
+def data(config: Config, seed: int) -> Split:
+  """The data of a seed, those of the sweeps."""
   spec = mixtures.gaussian(
     num_classes=config.num_classes, dim=config.dim, normalize=config.normalize
   )
-  keys = runs.seed_keys(seed)
-  split = mixtures.sample(
-    keys.data, spec, num_train=config.num_train, num_test=config.num_test
+  return mixtures.sample(
+    runs.seed_keys(seed).data,
+    spec,
+    num_train=config.num_train,
+    num_test=config.num_test,
   )
-  return split, runs.init_params(
-    keys.init,
-    width=width,
-    dim=config.dim,
-    num_classes=config.num_classes,
-    scale=1.0,
-  )
+
+
+def over_seeds(
+  config: Config,
+  measure: Callable[[int, Split, Params], dict[str, Any]],
+  progress: Callable[[float, str], None],
+  *,
+  width: int,
+  mesh: Mesh | None,
+) -> dict[str, np.ndarray]:
+  """`seeds.over_seeds` with the seed's data, whole on every device."""
+
+  def with_data(seed, start):
+    split = meshes.put(data(config, seed), mesh, of_seeds=False)
+    return measure(seed, split, start)
+
+  return seeds.over_seeds(config, with_data, progress, width=width, mesh=mesh)
 
 
 def recorded(config: Config, most: int) -> np.ndarray:

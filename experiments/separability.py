@@ -40,6 +40,15 @@ if TYPE_CHECKING:
 LABELLINGS = (2, 1)  # l: each disc a component, or each class
 VIEWS = ('plane', 'lifted', 'centred')
 
+# What `_measure` gives, and its dims.
+_DIMS: dict[str, tuple[str, ...]] = {
+  'delta': ('labelling',),
+  'ratio': ('labelling',),
+  'separable': ('labelling',),
+  'unit_norm': (),
+  'linear_train_accuracy': ('intercept',),
+  'linear_accuracy': ('intercept',),
+}
 _DRAWN = 100  # points in the figure
 
 
@@ -70,22 +79,35 @@ def run(
   watch = checkpoints.watch(progress)
   parts = []
   for i, view in enumerate(VIEWS):
+    part = watch.part(i / len(VIEWS), (i + 1) / len(VIEWS), view)
     results = training.sweep(
       config,
       mixtures.xor(lift=view == 'lifted'),
-      watch.part(i / len(VIEWS), (i + 1) / len(VIEWS), view),
+      part,
       transform=_centred if view == 'centred' else None,
       **sizes,
     )
-    measured = [_measure(int(seed), view, sizes) for seed in results.seed]
-    parts.append(xr.merge([results, xr.concat(measured, results.seed)]))
+    measured = [
+      part.once(f'measured seed={seed}', _measure, int(seed), view, sizes)
+      for seed in results.seed.values
+    ]
+    stacked = jax.tree.map(lambda *v: np.stack(v), *measured)
+    parts.append(
+      results.assign(
+        {name: (('seed', *_DIMS[name]), v) for name, v in stacked.items()}
+      )
+    )
   together = xr.concat(parts, xr.Variable('view', list(VIEWS)), join='outer')
   key = runs.seed_keys(jnp.asarray(config.seed)).data
   points = mixtures.sample(key, mixtures.xor(), num_train=_DRAWN, num_test=1)
-  return together.squeeze('width', drop=True).assign(
-    x=(('point', 'coordinate'), np.asarray(points.train.x)),
-    y=('point', np.asarray(points.train.y)),
-    component=('point', np.asarray(points.train_component)),
+  return (
+    together.squeeze('width', drop=True)
+    .assign(
+      x=(('point', 'coordinate'), np.asarray(points.train.x)),
+      y=('point', np.asarray(points.train.y)),
+      component=('point', np.asarray(points.train_component)),
+    )
+    .assign_coords(labelling=list(LABELLINGS), intercept=[0, 1])
   )
 
 
@@ -98,9 +120,10 @@ def _centred(key: jax.Array, split: Split) -> Split:
   return split._replace(train=train, test=test)
 
 
-def _measure(seed: int, view: str, sizes: dict[str, int]) -> xr.Dataset:
+def _measure(
+  seed: int, view: str, sizes: dict[str, int]
+) -> dict[str, np.ndarray]:
   """(A1) and (A2) of the examples that a seed trains on; linear classifiers."""
-  import xarray as xr
   from sklearn import linear_model
 
   from ossgd import separation
@@ -124,20 +147,16 @@ def _measure(seed: int, view: str, sizes: dict[str, int]) -> xr.Dataset:
     ).fit(x, y)
     for intercept in (False, True)
   ]
-  return xr.Dataset(
-    {
-      'delta': ('labelling', [m.delta for m in measured]),
-      'ratio': ('labelling', [m.ratio for m in measured]),
-      'separable': ('labelling', [m.separable for m in measured]),
-      'unit_norm': measured[0].unit_norm,
-      'linear_train_accuracy': ('intercept', [c.score(x, y) for c in linear]),
-      'linear_accuracy': (
-        'intercept',
-        [c.score(*map(np.asarray, split.test)) for c in linear],
-      ),
-    },
-    {'labelling': list(LABELLINGS), 'intercept': [0, 1]},
-  )
+  return {
+    'delta': np.array([m.delta for m in measured]),
+    'ratio': np.array([m.ratio for m in measured]),
+    'separable': np.array([m.separable for m in measured]),
+    'unit_norm': np.array(measured[0].unit_norm),
+    'linear_train_accuracy': np.array([c.score(x, y) for c in linear]),
+    'linear_accuracy': np.array(
+      [c.score(*map(np.asarray, split.test)) for c in linear]
+    ),
+  }
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:

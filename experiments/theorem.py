@@ -93,6 +93,11 @@ class Config:
     10.0, 'eta m, step size times width (Section 7: 10).'
   )
   num_test: int = option(500, 'Test examples.')
+  mesh: str = option(
+    'auto',
+    'Devices: seed:2,unit:4 splits seeds over 2 and the hidden units of each '
+    'over 4. auto: as many as divide both. Numbers agree to rounding.',
+  )
 
 
 PRESETS = {
@@ -181,6 +186,7 @@ def _steps(
     num_train=config.batch_size * num_steps,
     num_test=config.num_test,
     num_train_eval=config.batch_size,
+    mesh=config.mesh,
     progress=progress,
   )
   # Half an example more, or float32 rounding decides at error = epsilon.

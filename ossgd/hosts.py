@@ -16,10 +16,14 @@ from ossgd import checkpoints
 
 
 def fetch(values: Any) -> Any:
-  """Arrays on a mesh as NumPy arrays, whole in every process."""
-  if jax.process_count() == 1:
-    return jax.device_get(values)
-  return multihost_utils.process_allgather(values, tiled=True)
+  """Arrays as NumPy arrays: those on a mesh are whole in every process."""
+
+  def whole(value):
+    if isinstance(value, jax.Array) and not value.is_fully_addressable:
+      return multihost_utils.process_allgather(value, tiled=True)
+    return value
+
+  return jax.device_get(jax.tree.map(whole, values))
 
 
 def least(value: int) -> int:
@@ -87,9 +91,10 @@ class Store(checkpoints.Store):
     return found
 
   def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """The first process does."""
+    """The first process does; work without chunks hears here of stopping."""
     if jax.process_index() == 0:
       super().save(name, arrays)
+    self.due()
 
   def remove(self, name: str) -> None:
     """The first process does."""

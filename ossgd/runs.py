@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from ossgd import meshes, metrics, network
 from ossgd.base import Dataset, Params, Split
@@ -47,7 +48,7 @@ class Record(NamedTuple):
   relative_distance: jax.Array
 
 
-def seed_keys(seed: jax.Array) -> SeedKeys:
+def seed_keys(seed: ArrayLike) -> SeedKeys:
   """Subkeys of the seed's master key, `jax.random.key(seed)`.
 
   All widths share the data and the order of the examples.

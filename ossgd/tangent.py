@@ -17,11 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ossgd import gradients
+from ossgd import gradients, network
 from ossgd.base import Params, matmul
-
-# Basis of the Lanczos iteration: each vector is as large as the weights.
-_BASIS_SIZE = 8
 
 
 def kernel(
@@ -89,20 +86,20 @@ def limit_kernel(
 
 
 def top_curvature(
-  params: Params, x: jax.Array, y: jax.Array, *, tolerance: float = 1e-3
+  params: Params, x: jax.Array, *, tolerance: float = 1e-3
 ) -> float:
   """The largest eigenvalue of the Hessian in w of the mean loss.
 
   f is piecewise linear in w: away from kinks the Hessian is the Gauss-Newton
-  matrix J^T H_o J, H_o = (diag(o) - o o^T) / n, which is positive
-  semidefinite. Lanczos on products of it with a vector, the derivative of
-  `gradients.gradient`; the matrix itself, (m d, m d), is never formed. Not for
-  use under `jit`: the iteration is SciPy's.
+  matrix J^T H_o J / n with H_o = diag(o) - o o^T, whatever the labels. It is
+  never formed, and no vector of m d numbers leaves the devices: with H_o = R
+  R^T, R = diag(sqrt o) - o sqrt(o)^T, its eigenvalues that are not zero are
+  those of R^T J J^T R / n, of which Lanczos multiplies vectors of n k numbers.
+  Not for use under `jit`: the iteration is SciPy's.
 
   Args:
-    params: w (m, d), a (k, m); m d > 1.
+    params: w (m, d), a (k, m).
     x: inputs, (n, d).
-    y: labels in 0..k-1, (n,).
     tolerance: of the eigenvalue, relative.
 
   Returns:
@@ -110,29 +107,35 @@ def top_curvature(
   """
   import scipy.sparse.linalg  # half a second that --help need not wait
 
-  w, a = params
-  _, product = jax.linearize(
-    lambda w: gradients.gradient(Params(w, a), x, y), w
-  )
-  start = np.random.default_rng(0).standard_normal(w.shape)
-  start = product(jnp.asarray(start, w.dtype))
-  scale = float(jnp.linalg.norm(start))
+  h = network.preactivations(params.w, x)
+  p = h >= 0
+  o = jax.nn.softmax(network.gated_logits(params.a, h, p))
+
+  def product(v):  # (n, k) -> (n, k)
+    root_v = jnp.sqrt(o) * v
+    slopes = root_v - o * jnp.sum(root_v, axis=1, keepdims=True)
+    moved = gradients.pattern_gradient(params.a, p, x, slopes)
+    f = network.pseudo_logits(Params(moved, params.a), p, x)
+    return jnp.sqrt(o) * (f - jnp.sum(o * f, axis=1, keepdims=True))
+
+  start = np.random.default_rng(0).standard_normal(o.shape)
+  start = np.asarray(product(jnp.asarray(start, o.dtype)))
+  scale = float(np.linalg.norm(start))
   if not 0 < scale < math.inf:  # ARPACK fails on a zero matrix and on NaN
     return 0.0 if scale == 0 else math.nan
 
   def scaled_product(v):
-    v = jnp.asarray(v.reshape(w.shape), w.dtype)
-    return np.ravel(product(v) / scale)
+    v = jnp.asarray(v.reshape(o.shape), o.dtype)
+    return np.ravel(product(v)) / scale
 
   hessian = scipy.sparse.linalg.LinearOperator(
-    (w.size, w.size), scaled_product, dtype=w.dtype
+    (o.size, o.size), scaled_product, dtype=o.dtype
   )
   (largest,) = scipy.sparse.linalg.eigsh(
     hessian,
     k=1,
     which='LA',
-    v0=np.ravel(start / scale),
-    ncv=_BASIS_SIZE,
+    v0=np.ravel(start) / scale,
     tol=tolerance,
     return_eigenvectors=False,
   )

@@ -18,6 +18,16 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import Mesh, NamedSharding
 
+from experiments import (
+  convergence,
+  coupling,
+  kernel,
+  large_gradients,
+  precision,
+  processes,
+  section7,
+  seeds,
+)
 from ossgd import (
   adversary,
   checkpoints,
@@ -297,6 +307,92 @@ class TheoryTest(parameterized.TestCase):
       )
 
     self.check(path)
+
+
+POINTS = dict(
+  widths=(M,), num_seeds=1, num_classes=K, num_components=2, dim=D, num_steps=3
+)
+TRAINED = dict(
+  widths=(M,),
+  num_seeds=1,
+  num_classes=K,
+  dim=D,
+  num_steps=4,
+  batch_size=BATCH,
+  num_train=N,
+  num_test=4,
+)
+STEPS = np.array([0, 1, 4])
+COUPLING = coupling.Config(**POINTS, batch_size=2, num_test=5)
+CONVERGENCE = convergence.Config(
+  **POINTS, horizon=5.0, step_sizes=(1.0, 30.0), batch_sizes=(2,), num_test=5
+)
+GRADIENTS = large_gradients.Config(**POINTS, num_samples=2)
+PROCESSES = processes.Config(**TRAINED)
+PRECISION = precision.Config(**TRAINED)
+
+
+class ScriptsTest(parameterized.TestCase):
+  """Those that train without a sweep, one seed after another."""
+
+  def check(self, found, expected):
+    """To rounding, which a small margin of Lemma A.1 enlarges."""
+    self.assertEqual(found.keys(), expected.keys())
+    for name, values in expected.items():
+      np.testing.assert_allclose(
+        found[name], values, rtol=1e-4, atol=1e-5, err_msg=name
+      )
+
+  @parameterized.named_parameters(
+    ('coupling', COUPLING, coupling._measure, 'general'),
+    ('convergence', CONVERGENCE, convergence._measure),
+    ('gradient_norm', GRADIENTS, large_gradients.simplified),
+    ('processes', PROCESSES, processes._train, STEPS),
+    ('precision', PRECISION, precision._train, 7, STEPS),
+  )
+  def test_programs(self, config, function, *settings):
+    """Devices send each other no array (n, m) or (m, d)."""
+    function = jax.jit(functools.partial(function, config, *settings))
+    room = section7 if isinstance(config, section7.Config) else seeds
+    width, sent = 10 * M, set()
+
+    def measure(*arguments):
+      compiled = function.lower(*arguments).compile()
+      sent.update(collectives(compiled))
+      return compiled(*arguments)
+
+    results = [
+      room.over_seeds(
+        config, measure, lambda *told: None, width=width, mesh=make(mesh)
+      )
+      for mesh in ('unit:1', 'unit:8')
+    ]
+    self.check(*results)
+    self.assertNotEmpty(sent)
+    for kind, shapes in sent:
+      for shape in re.findall(r'\w+\[([\d,]*)\]', shapes):
+        sizes = [int(size) for size in shape.split(',') if size]
+        # Lengths of m gradients, of four kinds, are sorted.
+        self.assertLessEqual(np.prod(sizes), 4 * width, (kind, shapes))
+
+  def test_kernel(self):
+    """The whole script, whose Lanczos iteration is on the host."""
+    shapes, measure = [], kernel._measure
+
+    def seen(params, *data):
+      shapes.append(params.w.addressable_shards[0].data.shape)
+      return measure(params, *data)
+
+    with mock.patch.object(kernel, '_measure', seen):
+      found, expected = (
+        kernel.run(kernel.Config(**TRAINED, mesh=mesh))
+        for mesh in ('auto', 'unit:1')
+      )
+    self.check(found, expected)
+    self.assertEqual(found.mesh, 'seed:1,unit:8')
+    self.assertGreater(found.drift.max(), 0)
+    half = len(shapes) // 2
+    self.assertEqual(shapes, [(M // 8, D)] * half + [(M, D)] * half)
 
 
 class MakeTest(parameterized.TestCase):

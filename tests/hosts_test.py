@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,16 @@ SMALL = (
   '--checkpoint_every=0',
   '--engine=plain',
 )
+SWEEP = ('experiments.synthetic', *SMALL)
+# Trains without a sweep: a seed at a time, each in one program.
+SEEDS = (
+  'experiments.coupling',
+  '--widths=16',
+  '--num_seeds=500',
+  '--num_steps=2',
+  '--dim=20',
+  '--num_test=3',
+)
 BOUND = 120  # the others notice after 30 s
 
 
@@ -48,10 +59,11 @@ class HostsTest(parameterized.TestCase):
     cls.expected, _ = records.read(cls.root / 'one')
 
   @classmethod
-  def start(cls, out: pathlib.Path, *flags: str) -> subprocess.Popen:
-    command = [sys.executable, '-m', 'experiments.synthetic', *SMALL]
+  def start(
+    cls, out: pathlib.Path, *flags: str, command: tuple[str, ...] = SWEEP
+  ) -> subprocess.Popen:
     return subprocess.Popen(
-      [*command, f'--out={out}', *flags],
+      [sys.executable, '-m', *command, f'--out={out}', *flags],
       cwd=ROOT,
       env=os.environ
       | {'XDG_CACHE_HOME': str(cls.root / 'cache'), 'JAX_PLATFORMS': 'cpu'},
@@ -61,7 +73,9 @@ class HostsTest(parameterized.TestCase):
     )
 
   @classmethod
-  def start_all(cls, out: pathlib.Path, number: int) -> list[subprocess.Popen]:
+  def start_all(
+    cls, out: pathlib.Path, number: int, command: tuple[str, ...] = SWEEP
+  ) -> list[subprocess.Popen]:
     port = free_port()
     return [
       cls.start(
@@ -69,6 +83,7 @@ class HostsTest(parameterized.TestCase):
         f'--coordinator=127.0.0.1:{port}',
         f'--num_processes={number}',
         f'--process_id={i}',
+        command=command,
       )
       for i in range(number)
     ]
@@ -119,6 +134,25 @@ class HostsTest(parameterized.TestCase):
     self.assertFalse((out / 'results.nc').exists())
     self.finish(self.start(out))
     self.check(out, 'seed:1,unit:1')
+
+  def test_stopped(self):
+    """One is asked to stop between two seeds: all do, none is lost."""
+    out = self.root / 'stopped'
+    processes = self.start_all(out, 2, SEEDS)
+    try:
+      end = time.monotonic() + BOUND
+      while not list((out / 'checkpoints').glob('*.npz')):
+        self.assertLess(time.monotonic(), end)
+        time.sleep(0.01)
+      processes[1].send_signal(signal.SIGTERM)
+      for process in processes:
+        said, _ = process.communicate(timeout=BOUND)
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM, said)
+    finally:
+      for process in processes:
+        process.kill()
+        process.communicate()
+    self.assertNotEmpty(list((out / 'checkpoints').glob('*.npz')))
 
   def test_bad_folder(self):
     """What the first process refuses ends the others as well."""

@@ -76,6 +76,7 @@ SHARED_BY_SCRIPTS = (
   'gathering',
   'rivals',
   'growth',
+  'seeds',
   'cases',
   'section7',
   'large_gradients',

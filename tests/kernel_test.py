@@ -75,7 +75,7 @@ class KernelTest(parameterized.TestCase):
     p = network.pattern(params.w, x)
     theta = tangent.kernel(params.a, p, x, p, x) / 512
     limit = tangent.limit_kernel(x, x, num_classes=4)
-    curvature = tangent.top_curvature(params, *split.train)
+    curvature = tangent.top_curvature(params, split.train.x)
     here = self.results.sel(width=512, seed=3)
     for name, value in (
       ('limit_distance', metrics.relative_distance(theta, limit)),

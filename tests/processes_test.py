@@ -189,7 +189,7 @@ class ProcessesTest(parameterized.TestCase):
   @parameterized.parameters(
     ({'widths': ()}, 'all different'),
     ({'widths': (8, 8)}, 'all different'),
-    ({'num_seeds': 0}, 'num_seeds is 0'),
+    ({'num_seeds': 0}, 'num_seeds: 0'),
     ({'num_steps': 0}, 'num_steps is 0'),
     ({'batch_size': 101}, 'batch_size is 101'),
   )

@@ -1,0 +1,102 @@
+"""Scripts that go from seed to seed: networks, devices, what is finished."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from experiments.options import option
+from ossgd import checkpoints, hosts, meshes, runs
+from ossgd.base import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Which networks, how many of each, and over which devices."""
+
+  widths: tuple[int, ...] = option(
+    (500, 1000, 2000, 4000, 8000), 'm, hidden units (our choice).'
+  )
+  num_seeds: int = option(5, 'Runs of each setting.')
+  seed: int = option(0, 'The first seed; run s is the same whatever this is.')
+  dim: int = option(1000, 'd, input coordinates (Section 7: 1000).')
+  num_classes: int = option(10, 'k (Section 7: 10).')
+  mesh: str = option(
+    'auto',
+    'Devices: unit:4 splits the hidden units over 4; seeds go one by one. '
+    'auto: as many as divide all widths. Numbers agree to rounding.',
+  )
+
+
+def devices(config: Config, widths: Sequence[int]) -> Mesh | None:
+  """The mesh that a Config asks for; None stands for one device.
+
+  Args:
+    config: the settings.
+    widths: all values of m that there will be.
+
+  Raises:
+    ValueError: no such runs can be, there are too few devices, or an axis does
+      not divide.
+  """
+  for name, values in (('num_seeds', [config.num_seeds]), ('widths', widths)):
+    if not all(value > 0 for value in values):
+      raise ValueError(
+        f'{name}: {", ".join(map(str, values))}; expected positive numbers'
+      )
+  if not config.widths or len(set(config.widths)) < len(config.widths):
+    raise ValueError(
+      f'widths are {config.widths}; expected at least one, all different'
+    )
+  return meshes.make(
+    config.mesh, widths=widths, num_seeds=config.num_seeds, seeds_at_once=1
+  )
+
+
+def over_seeds(
+  config: Config,
+  measure: Callable[[int, Params], dict[str, Any]],
+  progress: Callable[[float, str], None],
+  *,
+  width: int,
+  mesh: Mesh | None,
+) -> dict[str, np.ndarray]:
+  """What is measured of every seed's network: arrays, seeds first.
+
+  Args:
+    config: says which seeds.
+    measure: (seed, Params at w(0)) -> arrays by name; the units of Params lie
+      on the mesh, and what is compiled of it follows them.
+    progress: told of every seed; a `checkpoints.Watch` with a store keeps each
+      one that is finished on disk.
+    width: m.
+    mesh: of `devices`.
+  """
+
+  @jax.jit
+  def draw(seed):
+    params = runs.init_params(
+      runs.seed_keys(seed).init,
+      width=width,
+      dim=config.dim,
+      num_classes=config.num_classes,
+      scale=1.0,
+    )
+    laid_out = Params(meshes.ROWS, meshes.COLUMNS)
+    return meshes.constrain(params, laid_out, mesh, of_seeds=False)
+
+  def compute(seed):
+    return hosts.fetch(measure(seed, draw(seed)))
+
+  watch = checkpoints.watch(progress)
+  found = []
+  for i in range(config.num_seeds):
+    label = f'seed={config.seed + i}'
+    watch(i / config.num_seeds, label)
+    found.append(watch.once(label, compute, config.seed + i))
+  return jax.tree.map(lambda *v: np.stack(v), *found)
