@@ -70,6 +70,8 @@ SHARED_BY_SCRIPTS = (
   'gathering',
   'rivals',
   'growth',
+  'machines',
+  'virtual',
   'cases',
   'section7',
   'large_gradients',
