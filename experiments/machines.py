@@ -1,15 +1,15 @@
 """What a run costs on machines that are not here: a model, from shapes alone.
 
 Devices form a mesh: `seeds` parts of the seeds that are trained side by side,
-times `units` parts of the hidden units. One step takes a device
+times `units` parts of the hidden units. A step takes
 
   max(FLOPs / peak, bytes / bandwidth)
     + all-reduces x latency(units) + 2 (1 - 1/units) sent / link,
 
-where FLOPs, bytes and memory are those of `cost`, for its share of units and
-seeds. Nothing hides the all-reduces: each step's gradient waits for the sum of
-its logits. It bounds times from below: peaks are data sheets', and starting a
-kernel costs nothing.
+where FLOPs, bytes and memory are those of `cost`, for a device's share of units
+and seeds. Nothing hides the all-reduces: a step's gradient waits for the sum of
+its logits. Peaks are data sheets' and kernels start at once, which is too good;
+a tile's passes in cache count as if they were from memory, which is too bad.
 """
 
 import functools
@@ -99,15 +99,19 @@ class Sent(NamedTuple):
   bytes: int  # of the arrays that are summed
 
 
-def sent(engine: str, shape: cost.Shape, record_steps: np.ndarray) -> Sent:
+def sent(
+  engine: str, shape: cost.Shape, record_steps: np.ndarray, units: int
+) -> Sent:
   """All-reduces along the unit axis, as the compiled programs have them.
 
   Every step sums its logits (B, k). A chunk of S steps of `gram` sums
   products (S, B, B) and (S,) for its distances, and logits (P, n, k) and
   changed patterns (P,) of its P pieces. A measurement of the other engines sums
-  logits, the changed patterns of each test example and two squared norms; its
-  examples go in batches as large as the whole width allows.
+  logits, the changed patterns of each test example and two squared norms, in
+  batches of examples. One device sends nothing.
   """
+  if units == 1:
+    return Sent(0, 0)
   k, batch = shape.num_classes, shape.batch_size
   block = blocks.size(batch, shape.width)
   if engine == 'gram':
@@ -121,7 +125,7 @@ def sent(engine: str, shape: cost.Shape, record_steps: np.ndarray) -> Sent:
     gaps = np.diff(record_steps, prepend=0)
     taken = -(-gaps // block) * block if engine == 'blocked' else gaps
     steps = int(taken.sum())
-    at_once = max(1, runs.EVALUATED_AT_ONCE // shape.width)
+    at_once = max(1, runs.EVALUATED_AT_ONCE // (shape.width // units))
     passes = -(-shape.num_test // at_once) + -(-shape.num_train_eval // at_once)
     rounds = len(gaps) * max(1, passes - 1)  # the last of each go together
     examples = shape.num_test + shape.num_train_eval
@@ -250,7 +254,7 @@ def _of_one_seed(
   shape = problem.shape._replace(width=width)
   steps = np.array(problem.record_steps)
   work = cost.work(engine, shape, steps, units)
-  return work, sent(engine, shape, steps) if units > 1 else Sent(0, 0)
+  return work, sent(engine, shape, steps, units)
 
 
 def _powers(number: int, most: int) -> list[int]:

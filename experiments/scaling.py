@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,10 +57,10 @@ class Config:
     (1, 2, 4, 8), 'Virtual devices, 1 first; so many seeds or parts of units.'
   )
   measured_widths: tuple[int, ...] = option(
-    (1024, 4096, 16384), 'm of the runs on them.'
+    (512, 2048, 8192), 'm of the runs on them.'
   )
   rounds: int = option(3, 'Processes for each number of devices.')
-  repetitions: int = option(20, 'Timed chunks of 16 steps in each.')
+  repetitions: int = option(10, 'Timed chunks of 16 steps in each.')
 
 
 PRESETS = {
@@ -91,7 +91,7 @@ def planned(config: Config) -> xr.Dataset:
   """The fastest way on each machine; NaN and '' where no seed fits."""
   import xarray as xr
 
-  coords = {
+  coords: dict[str, list[Any]] = {
     'machine': list(MACHINES),
     'problem': list(PROBLEMS),
     'width': list(config.widths),
@@ -101,7 +101,8 @@ def planned(config: Config) -> xr.Dataset:
   for names in itertools.product(*coords.values()):
     machine, problem = MACHINES[names[0]], PROBLEMS[names[1]]
     width, num_seeds = names[2:]
-    row = dict.fromkeys(_NUMBERS, np.nan) | dict.fromkeys(_WORDS, '')
+    row: dict[str, Any] = dict.fromkeys(_NUMBERS, np.nan)
+    row |= dict.fromkeys(_WORDS, '')
     row['fewest'] = machines.fewest(machine, problem, width)
     step = machines.best(machine, problem, width, num_seeds)
     if step is not None:
@@ -124,7 +125,7 @@ def measured(config: Config, progress: sweeps.Progress) -> xr.Dataset:
   """What compiled programs hold and send, and how long a step takes."""
   import xarray as xr
 
-  coords = {
+  coords: dict[str, list[Any]] = {
     'devices': list(config.devices),
     'layout': list(LAYOUTS),
     'measured_width': list(config.measured_widths),
@@ -145,7 +146,6 @@ def measured(config: Config, progress: sweeps.Progress) -> xr.Dataset:
   progress(1.0, 'done')
   flat = [case for of_devices in cases for case in of_devices]
   steps = np.arange(0, _STEPS + 1, _CHUNK)
-  models = [machines.sent(case.engine, case.shape, steps) for case in flat]
   shape = [len(values) for values in coords.values()]
 
   def array(values):
@@ -158,10 +158,7 @@ def measured(config: Config, progress: sweeps.Progress) -> xr.Dataset:
       'step_seconds': (('round', *coords), seconds),
       'sent_counted': array([f.sent.bytes for f in last]),
       'sent_modelled': array(
-        [
-          m.bytes * c.shape.seeds_at_once // c.mesh[0] * (c.mesh[1] > 1)
-          for m, c in zip(models, flat, strict=True)
-        ]
+        [machines.sent(c.engine, c.shape, steps, c.mesh[1]).bytes for c in flat]
       ),
       'memory_counted': array([f.memory for f in last]),
       'memory_modelled': array(
@@ -273,10 +270,10 @@ def _timed(results: xr.Dataset) -> str:
     alone = line(results, 1, layout)
     engine, split = LAYOUTS[layout]
     seeds = devices if split == 'seeds' else 1
-    at_once = machines.sent(
-      engine, machines.SYNTHETIC.shape, np.array([_CHUNK])
+    all_reduces = machines.sent(
+      engine, machines.SYNTHETIC.shape, np.array([_CHUNK]), 2
     ).all_reduces
-    cost_of_one = (offset - alone[0]) / (at_once / _CHUNK)
+    cost_of_one = (offset - alone[0]) / (all_reduces / _CHUNK)
     seconds = results.step_seconds.median('round').sel(layout=layout)
     ratios = seconds.sel(devices=devices) / seconds.sel(devices=1) / seeds
     rows.append(

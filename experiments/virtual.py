@@ -65,16 +65,16 @@ def _measure(
 def _found(case: Case, repetitions: int) -> Found:
   """Takes all steps once, and the last chunk of them again and again."""
   plan = _plan(case)
-  unit = units.compile_unit(plan, case.shape.width)
+  unit: Any = units.compile_unit(plan, case.shape.width)  # jitted functions
   one = plan.seeds_at_once == 1
   seeds = jnp.asarray(0) if one else jnp.arange(plan.seeds_at_once)
   seeds = meshes.put(seeds, plan.mesh, of_seeds=not one)
   split = meshes.put(plan.draw(seeds), plan.mesh, of_seeds=not one)
   params = unit.draw(seeds, split)
-  programs = {
-    'draw': unit.draw.lower(seeds, split).compile(),
-    'start': unit.start.lower(params, seeds, split).compile(),
-    'finish': unit.finish.lower(params.w, params, split).compile(),
+  programs: dict[tuple, jax.stages.Compiled] = {
+    ('draw',): unit.draw.lower(seeds, split).compile(),
+    ('start',): unit.start.lower(params, seeds, split).compile(),
+    ('finish',): unit.finish.lower(params.w, params, split).compile(),
   }
   state, begin = unit.start(params, seeds, split)
   del params
@@ -91,7 +91,7 @@ def _found(case: Case, repetitions: int) -> Found:
         programs[shapes] = lowered.compile()
       stages.append(programs[shapes])
       loops = _loops(case, chunk.end - end) if name == 'train' else 1
-      collectives += loops * _collectives(stages[-1].as_text())
+      collectives += loops * _collectives(stages[-1])
       state, passed = stages[-1](state, *arguments)
     steps, end = chunk.end - end, chunk.end
   for _ in range(repetitions):
@@ -143,11 +143,11 @@ def _loops(case: Case, steps: int) -> int:
   return {'plain': steps, 'blocked': -(-steps // block), 'gram': 1}[case.engine]
 
 
-def _collectives(program: str) -> list[tuple[str, int]]:
-  """Kind and bytes of each, in the text of a compiled program."""
+def _collectives(program: jax.stages.Compiled) -> list[tuple[str, int]]:
+  """Kind and bytes of each in the program's text, a loop's once."""
   return [
     (kind, sum(map(_bytes, _SHAPE.findall(shapes))))
-    for shapes, kind in _COLLECTIVE.findall(program)
+    for shapes, kind in _COLLECTIVE.findall(program.as_text() or '')
   ]
 
 

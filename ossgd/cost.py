@@ -113,7 +113,7 @@ def memory(
   weights = m * d
   n = shape.num_train + shape.num_test
   batch = blocks.size(shape.batch_size, shape.width) * shape.batch_size
-  examples = min(runs.EVALUATED_AT_ONCE // units, n * m)
+  examples = min(runs.EVALUATED_AT_ONCE, n * m)
   patterns = shape.num_test * m / _FLOAT  # one byte each
   if engine == 'gram':
     kept = shape.num_train * m
