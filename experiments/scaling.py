@@ -57,17 +57,15 @@ class Config:
     (1, 2, 4, 8), 'Virtual devices, 1 first; so many seeds or parts of units.'
   )
   measured_widths: tuple[int, ...] = option(
-    (512, 2048, 8192), 'm of the runs on them.'
+    (512, 1024, 2048, 4096), 'm of the runs on them.'
   )
-  rounds: int = option(3, 'Processes for each number of devices.')
-  repetitions: int = option(10, 'Timed chunks of 16 steps in each.')
+  repetitions: int = option(30, 'Timed chunks of 16 steps, in turns.')
 
 
 PRESETS = {
   'quick': {
     'devices': (1, 2),
     'measured_widths': (512, 2048),
-    'rounds': 1,
     'repetitions': 5,
   }
 }
@@ -130,39 +128,29 @@ def measured(config: Config, progress: sweeps.Progress) -> xr.Dataset:
     'layout': list(LAYOUTS),
     'measured_width': list(config.measured_widths),
   }
-  cases = [
-    [
-      case_of(n, *rest)
-      for rest in itertools.product(*list(coords.values())[1:])
-    ]
-    for n in config.devices
-  ]
-  total = config.rounds * len(cases)
-  found = []
-  for i in range(total):
-    n = config.devices[i % len(cases)]
-    progress(i / total, f'{n} virtual devices, round {i // len(cases) + 1}')
-    found += virtual.measure(cases[i % len(cases)], config.repetitions)
+  cases = [case_of(*names) for names in itertools.product(*coords.values())]
+  progress(0.0, f'{len(cases)} runs on virtual devices')
+  found = virtual.measure(cases, config.repetitions)
   progress(1.0, 'done')
-  flat = [case for of_devices in cases for case in of_devices]
   steps = np.arange(0, _STEPS + 1, _CHUNK)
-  shape = [len(values) for values in coords.values()]
 
   def array(values):
+    shape = [len(values) for values in coords.values()]
     return list(coords), np.reshape(values, shape)
 
-  last = found[-len(flat) :]
-  seconds = np.reshape([np.median(f.seconds) for f in found], (-1, *shape))
   return xr.Dataset(
     {
-      'step_seconds': (('round', *coords), seconds),
-      'sent_counted': array([f.sent.bytes for f in last]),
+      'step_seconds': array([np.median(f.seconds) for f in found]),
+      'sent_counted': array([f.sent.bytes for f in found]),
       'sent_modelled': array(
-        [machines.sent(c.engine, c.shape, steps, c.mesh[1]).bytes for c in flat]
+        [
+          machines.sent(c.engine, c.shape, steps, c.mesh[1]).bytes
+          for c in cases
+        ]
       ),
-      'memory_counted': array([f.memory for f in last]),
+      'memory_counted': array([f.memory for f in found]),
       'memory_modelled': array(
-        [cost.memory(c.engine, c.shape, _STEPS, c.mesh) for c in flat]
+        [cost.memory(c.engine, c.shape, _STEPS, c.mesh) for c in cases]
       ),
     },
     coords,
@@ -180,10 +168,9 @@ def case_of(devices: int, layout: str, width: int) -> virtual.Case:
 def line(results: xr.Dataset, devices: int, layout: str) -> tuple[float, ...]:
   """Seconds of a step as offset + slope m, and the largest relative misfit.
 
-  Least squares of relative errors, of medians over rounds.
+  Least squares of relative errors.
   """
-  seconds = results.step_seconds.median('round')
-  seconds = seconds.sel(devices=devices, layout=layout).values
+  seconds = results.step_seconds.sel(devices=devices, layout=layout).values
   widths = results.measured_width.values
   design = np.stack([np.ones(len(widths)), widths], 1) / seconds[:, None]
   fitted = np.linalg.lstsq(design, np.ones(len(widths)))[0]
@@ -264,6 +251,7 @@ def _counted(results: xr.Dataset) -> str:
 
 def _timed(results: xr.Dataset) -> str:
   """Lines through the times, and what each adds to that of one device."""
+  widest = int(results.measured_width.max())
   rows = []
   for layout, devices in itertools.product(LAYOUTS, results.devices.values):
     offset, slope, misfit = line(results, devices, layout)
@@ -271,10 +259,10 @@ def _timed(results: xr.Dataset) -> str:
     engine, split = LAYOUTS[layout]
     seeds = devices if split == 'seeds' else 1
     all_reduces = machines.sent(
-      engine, machines.SYNTHETIC.shape, np.array([_CHUNK]), 2
+      engine, case_of(2, layout, widest).shape, np.array([_CHUNK]), 2
     ).all_reduces
     cost_of_one = (offset - alone[0]) / (all_reduces / _CHUNK)
-    seconds = results.step_seconds.median('round').sel(layout=layout)
+    seconds = results.step_seconds.sel(layout=layout)
     ratios = seconds.sel(devices=devices) / seconds.sel(devices=1) / seeds
     rows.append(
       (

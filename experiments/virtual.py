@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import re
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +46,10 @@ class Found(NamedTuple):
 
 
 def measure(cases: list[Case], repetitions: int) -> list[Found]:
-  """Measures in a process of its own, with as many devices as they need."""
+  """Measures in a process of its own, with as many devices as they need.
+
+  The cases take turns: what else the machine does disturbs them alike.
+  """
   config: Any = jax.config  # its options are attributes made at run time
   precision = config.jax_default_matmul_precision
   context = multiprocessing.get_context('spawn')
@@ -59,11 +63,15 @@ def _measure(
   devices = max(math.prod(case.mesh) for case in cases)
   jax.config.update('jax_num_cpu_devices', devices)
   jax.config.update('jax_default_matmul_precision', precision)
-  return [_found(case, repetitions) for case in cases]
+  prepared = [_prepared(case) for case in cases]
+  for _ in range(repetitions):
+    for found, again in prepared:
+      found.seconds.append(again())
+  return [found for found, _ in prepared]
 
 
-def _found(case: Case, repetitions: int) -> Found:
-  """Takes all steps once, and the last chunk of them again and again."""
+def _prepared(case: Case) -> tuple[Found, Callable[[], float]]:
+  """A case whose steps were taken once; takes its last chunk again, timed."""
   plan = _plan(case)
   unit: Any = units.compile_unit(plan, case.shape.width)  # jitted functions
   one = plan.seeds_at_once == 1
@@ -79,10 +87,9 @@ def _found(case: Case, repetitions: int) -> Found:
   state, begin = unit.start(params, seeds, split)
   del params
   collectives: list[tuple[str, int]] = []
-  end, seconds = 0, []
+  end = 0
   for chunk in unit.chunks:
-    stages = []
-    passed = None
+    stages, passed = [], None
     for name, argument in zip(unit.stages, chunk.arguments, strict=True):
       arguments = passed, seeds, begin, split, argument
       shapes = name, *map(np.shape, jax.tree.leaves(argument))
@@ -94,18 +101,22 @@ def _found(case: Case, repetitions: int) -> Found:
       collectives += loops * _collectives(stages[-1])
       state, passed = stages[-1](state, *arguments)
     steps, end = chunk.end - end, chunk.end
-  for _ in range(repetitions):
+
+  def again() -> float:
+    nonlocal state
     begun, passed = time.perf_counter(), None
     for stage, argument in zip(stages, chunk.arguments, strict=True):
       state, passed = stage(state, passed, seeds, begin, split, argument)
     jax.block_until_ready((state, passed))
-    seconds.append((time.perf_counter() - begun) / steps)
-  return Found(
+    return (time.perf_counter() - begun) / steps
+
+  found = Found(
     tuple({kind for kind, _ in collectives}),
     machines.Sent(len(collectives), sum(size for _, size in collectives)),
     max(map(_held, programs.values())),
-    seconds,
+    [],
   )
+  return found, again
 
 
 def _plan(case: Case) -> units.Plan:
