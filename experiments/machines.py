@@ -157,11 +157,6 @@ class Step(NamedTuple):
     return self.work + self.latency + self.links
 
   @property
-  def time_of_seed(self) -> float:
-    """Seconds for each of the seeds."""
-    return self.time / self.seeds_at_once
-
-  @property
   def bound(self) -> str:
     """Which of them is the largest."""
     parts = ('arithmetic', 'traffic', 'latency', 'links')
@@ -200,7 +195,10 @@ def predict(
 def best(
   machine: Machine, problem: Problem, width: int, num_seeds: int
 ) -> Step | None:
-  """The fastest way through all seeds; None if not one of them fits."""
+  """The fastest way through all seeds; None if not one of them fits.
+
+  Of those that are equal to three digits, the one with fewer seeds at once.
+  """
   steps = (
     predict(machine, problem, width, engine, (seeds, units), at_once)
     for engine in _ENGINES
@@ -210,7 +208,11 @@ def best(
     if num_seeds % at_once == 0
   )
   fitting = (step for step in steps if step.memory <= machine.memory)
-  return min(fitting, key=lambda step: step.time_of_seed, default=None)
+
+  def time_of_seed(step):
+    return float(f'{step.time / step.seeds_at_once:.3g}')
+
+  return min(fitting, key=time_of_seed, default=None)
 
 
 def fewest(machine: Machine, problem: Problem, width: int) -> int:
@@ -232,18 +234,16 @@ def half(machine: Machine, problem: Problem, width: int, step: Step) -> float:
 
   Those of a step's seeds on one device, at the latency of the whole machine.
   """
-  whole, split = (
-    predict(
-      machine,
-      problem,
-      width,
-      step.engine,
-      (step.mesh[0], n),
-      step.seeds_at_once,
-    )
-    for n in (1, machine.devices)
+  seeds, units = step.mesh
+  split = predict(
+    machine,
+    problem,
+    width,
+    step.engine,
+    (seeds, machine.devices),
+    step.seeds_at_once,
   )
-  return whole.work / (split.latency + split.links)
+  return units * step.work / (split.latency + split.links)
 
 
 @functools.cache
