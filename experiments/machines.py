@@ -197,12 +197,12 @@ def best(
 ) -> Step | None:
   """The fastest way through all seeds; None if not one of them fits.
 
-  Of those that are equal to three digits, the one with fewer seeds at once.
+  Of those that are equal to three digits, the one that sends the least.
   """
   steps = (
     predict(machine, problem, width, engine, (seeds, units), at_once)
     for engine in _ENGINES
-    for seeds in _powers(num_seeds, machine.devices)
+    for seeds in reversed(_powers(num_seeds, machine.devices))
     for units in _powers(width, machine.devices // seeds)
     for at_once in range(seeds, num_seeds + 1, seeds)
     if num_seeds % at_once == 0

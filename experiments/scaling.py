@@ -38,8 +38,15 @@ _CHUNK, _STEPS = 16, 32  # steps between measurements, and all of them
 _ASKED = ('machine', 'problem', 'width', 'num_seeds')
 _NUMBERS = (
   *('seeds', 'units', 'seeds_at_once', 'memory', 'sent'),
-  *('arithmetic', 'traffic', 'latency', 'links', 'time', 'fewest', 'half'),
+  *('arithmetic', 'traffic', 'latency', 'links', 'time', 'half', 'fewest'),
 )
+# What a step's time is made of.
+_PARTS = {
+  'arithmetic': 'FLOPs',
+  'traffic': 'bandwidth',
+  'latency': 'latency',
+  'links': 'links',
+}
 _WORDS = ('engine', 'bound')
 
 
@@ -188,9 +195,8 @@ def _plan(results: xr.Dataset) -> str:
     row = results.sel(dict(zip(_ASKED, names, strict=True)))
     head = (*names[:2], f'{names[2]:.1e}', names[3])
     if np.isnan(row.time):
-      rows.append((*head, 'does not fit', *[''] * 6, int(row.fewest), ''))
+      rows.append((*head, 'does not fit', *[''] * 7, int(row.fewest), ''))
       continue
-    parts = (row.arithmetic, row.traffic, row.latency, row.links)
     rows.append(
       (
         *head,
@@ -198,9 +204,10 @@ def _plan(results: xr.Dataset) -> str:
         str(row.engine.values),
         f'{float(row.memory) / 1e9:.3g}',
         f'{float(row.sent) / 1e3:.3g}',
-        ' / '.join(f'{1e6 * float(part):.3g}' for part in parts),
+        ' / '.join(f'{1e6 * float(row[part]):.3g}' for part in _PARTS),
         f'{1e6 * float(row.time):.3g}',
-        str(row.bound.values),
+        f'{1e3 * float(row.time * names[3] / row.seeds_at_once):.3g}',
+        _PARTS[str(row.bound.values)],
         int(row.fewest),
         f'{float(row.half):.2g}',
       )
@@ -214,8 +221,9 @@ def _plan(results: xr.Dataset) -> str:
     'engine',
     'GB a device',
     'kB summed a step',
-    'FLOPs / bandwidth / latency / links, µs',
+    f'{" / ".join(_PARTS.values())}, µs',
     'µs a step',
+    'ms, all seeds',
     'most is',
     'devices one seed needs',
     'units over so many: half is all-reduces',
