@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 
 def cases(widths: Sequence[int]) -> list[dict[str, int]]:
-  """Section 7's sizes with one of them changed at a time."""
-  usual = dict(width=4000, dim=1000, num_train=1000, num_seeds=1)
+  """Section 7's sizes with one of them changed at a time.
+
+  Two devices split the units of one seed, or take a seed each.
+  """
+  usual = dict(width=4000, dim=1000, num_train=1000, num_seeds=1, devices=1)
   changes = [{'width': width} for width in widths]
   changes += [
     {name: value}
@@ -30,6 +33,7 @@ def cases(widths: Sequence[int]) -> list[dict[str, int]]:
     )
     for value in values
   ]
+  changes += [{'devices': 2, 'num_seeds': seeds} for seeds in (1, 2)]
   return [usual | change for change in changes]
 
 
@@ -45,6 +49,7 @@ def measure(settings: dict[str, int], num_steps: int) -> tuple[float, float]:
 def _measure(
   settings: dict[str, int], num_steps: int, precision: str | None
 ) -> tuple[float, float]:
+  jax.config.update('jax_num_cpu_devices', settings['devices'])
   jax.config.update('jax_default_matmul_precision', precision)
   stopwatch = telling.Stopwatch()
   spec = mixtures.gaussian(
@@ -58,6 +63,7 @@ def _measure(
     num_steps=num_steps,
     eval_growth=0,
     engine='gram',
+    mesh='auto',
   )
   parts = stopwatch.seconds
   # Not getrusage: its maximum is that of the parent, if that was larger.
@@ -73,7 +79,7 @@ def figures(results: xr.Dataset) -> dict[str, Figure]:
   per_width = results.drop_duplicates('growth').sortby('growth_width')
   wide = per_width.where(
     per_width.growth.str.contains(
-      'dim = 1000, num_train = 1000, num_seeds = 1'
+      'dim = 1000, num_train = 1000, num_seeds = 1, devices = 1'
     ),
     drop=True,
   )

@@ -47,17 +47,20 @@ class Work(NamedTuple):
     return self.flops + _FLOPS_PER_BYTE * self.bytes
 
 
-def work(engine: str, shape: Shape, record_steps: np.ndarray) -> Work:
+def work(
+  engine: str, shape: Shape, record_steps: np.ndarray, units: int = 1
+) -> Work:
   """What an engine computes and moves, as its module's docstring derives.
 
   Args:
     engine: 'plain', 'blocked' or 'gram'.
     shape: the run's sizes.
     record_steps: where it measures.
+    units: devices that share the hidden units; the work is that of one.
   """
-  m, d, k = shape.width, shape.dim, shape.num_classes
+  m, d, k = shape.width // units, shape.dim, shape.num_classes
   batch = shape.batch_size
-  block = blocks.size(batch, m)
+  block = blocks.size(batch, shape.width)
   inside = 2 * batch**2 * m * block * (block - 1) / 2  # sums over earlier steps
   block_bytes = _FLOAT * m * block * batch * (6 + block / 2)
   if engine == 'gram':
@@ -91,16 +94,25 @@ def work(engine: str, shape: Shape, record_steps: np.ndarray) -> Work:
   )
 
 
-def memory(engine: str, shape: Shape, num_steps: int) -> int:
-  """The most bytes a block of seeds holds at any time, about.
+def memory(
+  engine: str, shape: Shape, num_steps: int, shards: tuple[int, int] = (1, 1)
+) -> int:
+  """The most bytes a block of seeds holds on a device at any time, about.
 
   The largest of what training holds and what the spectra at the end hold; the
   matrices of one weight or one pre-activation a unit are all that counts.
+
+  Args:
+    engine: 'plain', 'blocked' or 'gram'.
+    shape: the run's sizes.
+    num_steps: T.
+    shards: parts that the seeds and the units are split into.
   """
-  m, d = shape.width, shape.dim
+  seeds, units = shards
+  m, d = shape.width // units, shape.dim
   weights = m * d
   n = shape.num_train + shape.num_test
-  batch = blocks.size(shape.batch_size, m) * shape.batch_size
+  batch = blocks.size(shape.batch_size, shape.width) * shape.batch_size
   examples = min(runs.EVALUATED_AT_ONCE, n * m)
   patterns = shape.num_test * m / _FLOAT  # one byte each
   if engine == 'gram':
@@ -118,7 +130,7 @@ def memory(engine: str, shape: Shape, num_steps: int) -> int:
   if engine == 'gram':  # the Gram matrix, and the order of all steps
     data += n * shape.num_train + num_steps * shape.batch_size
   floats = max(start, training, end) + patterns + data
-  return int(_FLOAT * floats) * shape.seeds_at_once
+  return int(_FLOAT * floats) * (shape.seeds_at_once // seeds)
 
 
 def available() -> int:
@@ -135,7 +147,7 @@ def choose(
   shape: Shape,
   record_steps: np.ndarray,
   limit: int,
-  held: Shape | None = None,
+  shards: tuple[int, int] = (1, 1),
 ) -> str:
   """The engine that has the results first, of those that fit.
 
@@ -144,19 +156,19 @@ def choose(
     shape: its sizes.
     record_steps: where it measures.
     limit: bytes of a device.
-    held: what one device has of it, if there are several.
+    shards: parts that the seeds and the units are split into.
 
   Raises:
     ValueError: none fits.
   """
-  held = held or shape
-  needed = {e: memory(e, held, int(record_steps[-1])) for e in candidates}
+  last = int(record_steps[-1])
+  needed = {e: memory(e, shape, last, shards) for e in candidates}
   fitting = [engine for engine in candidates if needed[engine] <= limit]
   if not fitting:
     engine = min(candidates, key=needed.__getitem__)
     raise ValueError(
       f'width {shape.width} needs about {needed[engine] / 1e9:.3g} GB '
-      + ('' if held == shape else 'on each device ')
+      + ('' if shards == (1, 1) else 'on each device ')
       + f'with {shape.seeds_at_once} seed(s) at once (engine {engine}), but '
       f'{limit / 1e9:.3g} GB are free; expected a run that fits: lower '
       + ('seeds_at_once, ' if shape.seeds_at_once > 1 else '')

@@ -153,10 +153,12 @@ ENGINES: Mapping[str, Callable[..., Engine]] = {
 def _on_weights(settings: Settings, advance: Callable) -> Engine:
   """An engine whose state has w: one chunk from a recorded step to the next."""
 
+  shards = meshes.shards(settings.mesh)[1]
+
   def start(key, params, split):
     del key
     state = sgd.start(params.w, split.train.x.shape[0], settings.method)
-    return state, runs.start(params, split)
+    return state, runs.start(params, split, shards=shards)
 
   def train(key, state, passed, begin, split, ends):
     del passed
@@ -165,7 +167,11 @@ def _on_weights(settings: Settings, advance: Callable) -> Engine:
   def measure(key, state, passed, begin, split, ends):
     del key, passed, ends
     return state, runs.measure(
-      state.w, begin, split, num_train_eval=settings.num_train_eval
+      state.w,
+      begin,
+      split,
+      num_train_eval=settings.num_train_eval,
+      shards=shards,
     )
 
   def layout(state):

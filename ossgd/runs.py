@@ -17,7 +17,8 @@ from ossgd.base import Dataset, Params, Split
 # (params, params at initialisation, data) -> arrays by name
 Extra = Callable[[Params, Params, Split], dict[str, jax.Array]]
 
-# An evaluation holds at most this many pre-activations at a time (256 MB).
+# An evaluation holds at most this many pre-activations at a time, on each
+# device (256 MB); between devices, every batch of it waits for a sum.
 EVALUATED_AT_ONCE = 2**26
 
 
@@ -73,18 +74,26 @@ def init_params(
   )
 
 
-def start(params: Params, split: Split) -> Start:
-  """A run's initialisation, and the test examples' pattern there."""
+def start(params: Params, split: Split, *, shards: int = 1) -> Start:
+  """A run's initialisation, and the test examples' pattern there.
+
+  The units are split into `shards` parts, each on a device of its own.
+  """
 
   def initial_pattern(x):
     return network.pattern(params.w, x[None])[0]
 
-  width = params.w.shape[0]
-  return Start(params, _over_examples(initial_pattern, split.test.x, width))
+  share = params.w.shape[0] // shards
+  return Start(params, _over_examples(initial_pattern, split.test.x, share))
 
 
 def measure(
-  w: jax.Array, start: Start, split: Split, *, num_train_eval: int | None
+  w: jax.Array,
+  start: Start,
+  split: Split,
+  *,
+  num_train_eval: int | None,
+  shards: int = 1,
 ) -> Record:
   """What is measured at a recorded step, from the weights.
 
@@ -94,11 +103,14 @@ def measure(
     split: the data.
     num_train_eval: training loss and accuracy are over the first so many
       training examples; over all if None.
+    shards: parts that the units are split into, each on a device of its own.
   """
   params = Params(w, start.params.a)
   some = Dataset(*(rows[:num_train_eval] for rows in split.train))
-  train_accuracy, train_loss, _ = evaluate(params, some)
-  accuracy, loss, difference = evaluate(params, split.test, start.pattern)
+  train_accuracy, train_loss, _ = evaluate(params, some, shards=shards)
+  accuracy, loss, difference = evaluate(
+    params, split.test, start.pattern, shards=shards
+  )
   distance = metrics.relative_distance(w, start.params.w)
   return Record(
     accuracy, loss, difference, train_accuracy, train_loss, distance
@@ -130,7 +142,11 @@ def measure_logits(
 
 
 def evaluate(
-  params: Params, data: Dataset, pattern: jax.Array | None = None
+  params: Params,
+  data: Dataset,
+  pattern: jax.Array | None = None,
+  *,
+  shards: int = 1,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
   """Accuracy, loss and pattern difference over a data set, in bounded memory.
 
@@ -138,6 +154,7 @@ def evaluate(
     params: w (m, d), a (k, m).
     data: n examples.
     pattern: the pattern to compare with, (n, m) bool, if any.
+    shards: parts that the units are split into, each on a device of its own.
 
   Returns:
     Three scalars; the last is None without a pattern.
@@ -151,7 +168,7 @@ def evaluate(
     difference = None if p0 is None else metrics.pattern_difference(p[0], p0)
     return metrics.accuracy(f, y[None]), network.loss(f, y[None]), difference
 
-  values = _over_examples(one, (*data, pattern), params.w.shape[0])
+  values = _over_examples(one, (*data, pattern), params.w.shape[0] // shards)
   return jax.tree.map(jnp.mean, values)
 
 
@@ -201,7 +218,7 @@ def _spectrum(w: jax.Array, mesh: Mesh | None) -> jax.Array:
   return metrics.spectrum(w)
 
 
-def _over_examples(one: Callable, examples, width: int):
-  """`vmap` in batches small enough to hold a row of m numbers each."""
-  at_once = max(1, EVALUATED_AT_ONCE // width)
+def _over_examples(one: Callable, examples, share: int):
+  """`vmap` in batches small enough for a device's share of each one's units."""
+  at_once = max(1, EVALUATED_AT_ONCE // share)
   return jax.lax.map(one, examples, batch_size=at_once)

@@ -89,15 +89,12 @@ def choose_engine(plan: Plan, width: int) -> str:
     batch_size=plan.num_train if full else plan.batch_size,
     seeds_at_once=plan.seeds_at_once,
   )
-  seeds, units = meshes.shards(plan.mesh)
   return cost.choose(
     allowed[plan.engine],
     shape,
     plan.record_steps,
     hosts.least(cost.available()),
-    held=shape._replace(
-      width=width // units, seeds_at_once=plan.seeds_at_once // seeds
-    ),
+    shards=meshes.shards(plan.mesh),
   )
 
 

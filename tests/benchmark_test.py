@@ -70,7 +70,7 @@ class BenchmarkTest(parameterized.TestCase):
 
   def test_growth_in_a_process(self):
     """A second process, its time and its memory."""
-    settings = dict(width=16, dim=20, num_train=40, num_seeds=1)
+    settings = dict(width=16, dim=20, num_train=40, num_seeds=1, devices=2)
     seconds, peak = growth.measure(settings, 4)
     self.assertGreater(seconds, 0)
     self.assertBetween(peak, 1e8, 1e10)

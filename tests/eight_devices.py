@@ -36,6 +36,7 @@ from ossgd import (
   meshes,
   mixtures,
   network,
+  runs,
   sgd,
   supply,
   sweeps,
@@ -222,6 +223,17 @@ class LayoutTest(parameterized.TestCase):
     for v in jax.tree.leaves(state):
       if M in v.shape:
         self.assertEqual(v.addressable_shards[0].data.size * 8, v.size)
+
+  def test_batches_of_an_evaluation(self):
+    """As many examples as fit with a device's share of the units."""
+    with mock.patch.object(runs, 'EVALUATED_AT_ONCE', 5 * M // 4):
+      unit, seeds, split, _, state, begin = begun(
+        plan('plain', make('seed:2,unit:4'))
+      )
+      measure = unit.stages['measure']
+      lowered = measure.lower(state, None, seeds, begin, split, None)
+      sent = collectives(lowered.compile())
+    self.assertIn(f'f32[1,5,1,{K}]', ' '.join(shape for _, shape in sent))
 
   def test_spectra_send_triangles(self):
     """Where a device has more units than there are coordinates."""

@@ -76,6 +76,8 @@ SHARED_BY_SCRIPTS = (
   'gathering',
   'rivals',
   'growth',
+  'machines',
+  'virtual',
   'seeds',
   'cases',
   'section7',
