@@ -5,7 +5,7 @@ from unittest import mock
 import numpy as np
 from absl.testing import parameterized
 
-from experiments import benchmark, growth
+from experiments import benchmark, growth, limits
 from tests import oracles
 
 SMALL = benchmark.Config(
@@ -52,7 +52,7 @@ class BenchmarkTest(parameterized.TestCase):
   def test_unavoidable(self):
     """Counted by hand for Section 7's sizes at m = 4000."""
     case = benchmark.case_of('synthetic, every step', 4000, 400)
-    flops, bytes_ = benchmark.unavoidable(case)
+    flops, bytes_ = limits.unavoidable(case)
     steps = 2 * 2000 * 4000 * (16 + 10) * 400
     ends = 2 * 1000 * (2000 * 4000 + 1000 * 2000 + 1000 * 4000)
     self.assertEqual(flops, steps + ends)

@@ -75,6 +75,7 @@ SHARED_BY_SCRIPTS = (
   'command',
   'gathering',
   'rivals',
+  'limits',
   'growth',
   'machines',
   'virtual',
