@@ -105,8 +105,8 @@ def _pass_one(
 
   def measure(h):
     p = h >= 0
-    flipped = jnp.sum(p[num_train:] != pattern, dtype=h.dtype)
-    return network.gated_logits(a, h, p), flipped
+    flips = jnp.where(p[num_train:] != pattern, 1.0, 0.0).astype(h.dtype)
+    return network.gated_logits(a, h, p), jnp.sum(flips)
 
   def nothing(h):
     f = jnp.zeros((h.shape[0], a.shape[0]), h.dtype)
