@@ -64,9 +64,9 @@ class Config:
     (1, 2, 4, 8), 'Virtual devices, 1 first; so many seeds or parts of units.'
   )
   measured_widths: tuple[int, ...] = option(
-    (512, 1024, 2048, 4096), 'm of the runs on them.'
+    (512, 1024, 2048), 'm of the runs on them.'
   )
-  repetitions: int = option(30, 'Timed chunks of 16 steps, in turns.')
+  repetitions: int = option(15, 'Timed chunks of 16 steps, in turns.')
 
 
 PRESETS = {
