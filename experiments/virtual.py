@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
   kinds: tuple[str, ...]  # of collectives
   sent: machines.Sent  # by all steps and measurements
-  memory: int  # bytes of the largest program, on each device
+  memory: int  # bytes of its largest program on each device, spectra aside
   seconds: list[float]  # of a step and its part of a measurement
 
 
@@ -82,7 +82,6 @@ def _prepared(case: Case) -> tuple[Found, Callable[[], float]]:
   programs: dict[tuple, jax.stages.Compiled] = {
     ('draw',): unit.draw.lower(seeds, split).compile(),
     ('start',): unit.start.lower(params, seeds, split).compile(),
-    ('finish',): unit.finish.lower(params.w, params, split).compile(),
   }
   state, begin = unit.start(params, seeds, split)
   del params
