@@ -1,10 +1,8 @@
 """Runs that are killed, stopped, starved and damaged, on real processes."""
 
 import contextlib
-import multiprocessing
 import os
 import pathlib
-import random
 import resource
 import shutil
 import signal
@@ -13,27 +11,11 @@ import sys
 import tempfile
 import time
 
-import tqdm
-import xarray as xr
 from absl.testing import absltest, parameterized
 
-from experiments import synthetic
-from ossgd import records
+from tests import killing
 
 ROOT = pathlib.Path(__file__).parents[1]
-SMALL = (
-  '--widths=32,64',
-  '--num_seeds=2',
-  '--num_steps=12',
-  '--batch_size=8',
-  '--dim=20',
-  '--num_train=64',
-  '--num_test=32',
-  '--num_classes=3',
-  '--eval_every=3',
-  '--checkpoint_every=0',
-  '--engine=plain',
-)
 
 
 class Runs:
@@ -50,7 +32,7 @@ class Runs:
         sys.executable,
         '-m',
         'experiments.synthetic',
-        *SMALL,
+        *killing.SMALL,
         *flags,
         f'--out={folder}',
       ],
@@ -68,12 +50,7 @@ class Runs:
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert not (folder / 'checkpoints').exists()
-    return self.numbers(folder)
-
-  def numbers(self, folder: pathlib.Path) -> dict[str, bytes]:
-    results, _ = records.read(folder)
-    assert isinstance(results, xr.Dataset)
-    return {name: v.values.tobytes() for name, v in results.items()}
+    return killing.numbers(folder)
 
   def wait_for(self, folder: pathlib.Path, units: int) -> None:
     """Until so many units are on disk, or one is in flight (0)."""
@@ -142,7 +119,7 @@ class SurviveTest(parameterized.TestCase):
     process = self.runs.start(self.folder, '--checkpoint_every=60')
     _, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 0, err)
-    self.assertEqual(self.runs.numbers(self.folder), self.runs.whole)
+    self.assertEqual(killing.numbers(self.folder), self.runs.whole)
 
   def test_two_processes(self):
     """The second is refused while the first runs, and harms nothing."""
@@ -186,7 +163,7 @@ class SurviveTest(parameterized.TestCase):
     self.assertEqual(process.returncode, 0, err)
     self.assertIn(str(first), err)
     self.assertIn('Set aside', err)
-    self.assertEqual(self.runs.numbers(self.folder), self.runs.whole)
+    self.assertEqual(killing.numbers(self.folder), self.runs.whole)
 
   def test_damaged_results(self):
     """A complete folder of which one bit is not what was written."""
@@ -200,7 +177,7 @@ class SurviveTest(parameterized.TestCase):
     self.assertEqual(process.returncode, 0, err)
     self.assertIn(f'{path}: it is damaged', err)
     self.assertTrue((self.folder / 'results.damaged').exists())
-    self.assertEqual(self.runs.numbers(self.folder), self.runs.whole)
+    self.assertEqual(killing.numbers(self.folder), self.runs.whole)
 
   def test_full_disk(self):
     """No room for a file: an error that names it, and nothing is lost."""
@@ -227,53 +204,15 @@ class SurviveTest(parameterized.TestCase):
 
   def test_killed_at_random(self):
     """A few of the trials that `python -m tests.survive_test --trials` does."""
-    trial(self.runs, self.root / 'trial', 0)
-
-
-def quietly(*flags: str) -> None:
-  """The script in a forked process, whose imports are there already."""
-  with open(os.devnull, 'w') as nowhere:
-    os.dup2(nowhere.fileno(), 1)
-    os.dup2(nowhere.fileno(), 2)
-  synthetic.main(['synthetic', *flags])
-
-
-def trial(runs: Runs, folder: pathlib.Path, seed: int) -> int:
-  """Kills a run at random moments until it ends; the number of kills."""
-  os.environ['XDG_CACHE_HOME'] = str(runs.root / 'cache')
-  context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(['tests.survive_test', 'optax'])
-  rng = random.Random(seed)
-  kills = 0
-  while True:
-    process = context.Process(target=quietly, args=(*SMALL, f'--out={folder}'))
-    process.start()
-    # Later and later, so that a slow machine comes to an end as well.
-    process.join(timeout=rng.uniform(0.05, 4.0) * 1.2**kills)
-    if process.exitcode is None:
-      process.kill()
-      process.join()
-      kills += 1
-      continue
-    assert process.exitcode == 0, process.exitcode
-    assert runs.numbers(folder) == runs.whole, f'trial {seed} differs'
-    shutil.rmtree(folder)
-    return kills
-
-
-def trials(number: int) -> None:
-  """Randomised kill-and-resume trials, all to end with the same numbers."""
-  with tempfile.TemporaryDirectory() as root:
-    runs = Runs(pathlib.Path(root))
-    kills = [
-      trial(runs, runs.root / 'trial', seed)
-      for seed in tqdm.trange(number, mininterval=10)
-    ]
-  print(f'{number} trials, {sum(kills)} kills, all with the same numbers')
+    root = self.root / 'trials'
+    root.mkdir()
+    killing.Trials(root).trial(0)
 
 
 if __name__ == '__main__':
   if len(sys.argv) == 2 and sys.argv[1].startswith('--trials='):
-    trials(int(sys.argv[1].partition('=')[2]))
+    with tempfile.TemporaryDirectory() as folder:
+      number = int(sys.argv[1].partition('=')[2])
+      killing.main(number, pathlib.Path(folder))
   else:
     absltest.main()
