@@ -1,6 +1,7 @@
 """Runs that are killed, stopped, starved and damaged, on real processes."""
 
 import contextlib
+import json
 import os
 import pathlib
 import resource
@@ -18,6 +19,35 @@ from tests import killing
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+# A script that gets a signal after the first chunk, or as it begins to draw.
+SIGNALLED = """
+import os, signal, sys
+from experiments import command, synthetic
+from ossgd import checkpoints
+
+_, name, where, *flags = sys.argv
+told = []
+
+def happen(here):
+  if here == where and not told:
+    told.append(here)
+    os.kill(os.getpid(), signal.Signals[name])
+
+def run(config, watch):
+  def tell(fraction, label):
+    watch.tell(fraction, label)
+    happen('training')
+  return synthetic.run(config, checkpoints.Watch(tell, watch.store))
+
+def figures(results):
+  happen('figures')
+  return synthetic.EXPERIMENT.figures(results)
+
+script = synthetic.EXPERIMENT._replace(run=run, figures=figures)
+command.main(script, ['synthetic', *flags])
+"""
+
+
 class Runs:
   """One small sweep, run again and again in folders of its own."""
 
@@ -25,13 +55,18 @@ class Runs:
     self.root = root
     self.whole = self.finish(root / 'whole')
 
-  def start(self, folder: pathlib.Path, *flags: str, **options):
+  def start(
+    self,
+    folder: pathlib.Path,
+    *flags: str,
+    program: tuple[str, ...] = ('-m', 'experiments.synthetic'),
+    **options,
+  ):
     """A process of the script."""
     return subprocess.Popen(
       [
         sys.executable,
-        '-m',
-        'experiments.synthetic',
+        *program,
         *killing.SMALL,
         *flags,
         f'--out={folder}',
@@ -79,7 +114,7 @@ class SurviveTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.folder = self.root / self.id().rpartition('.')[2]
+    self.folder = self.root / self._testMethodName
 
   @contextlib.contextmanager
   def interrupted(self, units: int = 1):
@@ -100,22 +135,26 @@ class SurviveTest(parameterized.TestCase):
     self.assertFalse((self.folder / 'config.json').exists())
     self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
 
-  @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
-  def test_signal(self, number):
-    """A state is saved, the exit says so and how to go on."""
-    process = self.runs.start(self.folder, '--checkpoint_every=60')
-    end = time.monotonic() + 60
-    while not (self.folder / 'checkpoints' / 'config.json').exists():
-      self.assertLess(time.monotonic(), end)
-    time.sleep(0.3)  # the handler is there with the store
-    process.send_signal(number)
+  @parameterized.parameters(
+    ('SIGTERM', 'training', 'm=32_seed=0_in_flight.npz'),
+    ('SIGINT', 'training', 'm=32_seed=0_in_flight.npz'),
+    ('SIGINT', 'figures', 'm=64_seed=1_finished.npz'),
+  )
+  def test_signal(self, name, where, saved):
+    """The work is on disk; the exit says what stopped it and how to go on."""
+    number = signal.Signals[name]
+    process = self.runs.start(
+      self.folder,
+      '--checkpoint_every=60',
+      program=('-c', SIGNALLED, name, where),
+    )
     out, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 128 + number, err)
-    self.assertEqual(out, '')
-    self.assertIn(f'stopped by {number.name}; to go on: python -m', err)
+    self.assertEqual(bool(out), where == 'figures')  # they follow the table
+    self.assertIn(f'stopped by {name}; to go on: python -m', err)
     self.assertIn(f'--out={self.folder}', err)
     self.assertNotIn('Traceback', err)
-    self.assertNotEmpty(list((self.folder / 'checkpoints').glob('*.npz')))
+    self.assertTrue((self.folder / 'checkpoints' / saved).exists())
     process = self.runs.start(self.folder, '--checkpoint_every=60')
     _, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 0, err)
@@ -132,14 +171,21 @@ class SurviveTest(parameterized.TestCase):
     self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
 
   def test_other_settings(self):
-    """Unfinished work of other settings is refused, with the difference."""
-    with self.interrupted():
-      pass
+    """Other settings, code or JAX are refused, with the difference."""
+    shutil.copytree(self.unfinished, self.folder)
+    path = self.folder / 'checkpoints' / 'config.json'
+    honest = path.read_text()
+    begun = json.loads(honest)
+    begun['environment']['jax'] = begun['code'] = 'older'
+    path.write_text(json.dumps(begun))
     process = self.runs.start(self.folder, '--lr_times_width=5')
     _, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 2)
     self.assertIn('lr_times_width: 10.0 there, 5.0 here', err)
-    self.assertIn('--overwrite', err)
+    self.assertRegex(err, r'environment.jax: "older" there, "[\d.]+" here')
+    self.assertRegex(err, r'code: "older" there, "\w+" here')
+    self.assertRegex(err, '--out.*--overwrite')
+    path.write_text(honest)
     self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
 
   @parameterized.parameters('truncated', 'flipped', 'swapped')
@@ -179,11 +225,12 @@ class SurviveTest(parameterized.TestCase):
     self.assertTrue((self.folder / 'results.damaged').exists())
     self.assertEqual(killing.numbers(self.folder), self.runs.whole)
 
-  def test_full_disk(self):
+  @parameterized.parameters((3000, 'm=32_seed=0_'), (12000, 'results.nc'))
+  def test_full_disk(self, size, name):
     """No room for a file: an error that names it, and nothing is lost."""
 
     def no_room():
-      resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+      resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
       signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     process = self.runs.start(
@@ -191,7 +238,7 @@ class SurviveTest(parameterized.TestCase):
     )
     _, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 2, err)
-    self.assertRegex(err, r'error: cannot write .*: File too large')
+    self.assertRegex(err, rf'error: cannot write .*{name}.*: File too large')
     self.assertNotIn('Traceback', err)
     self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
 
