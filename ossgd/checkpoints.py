@@ -122,15 +122,15 @@ class Watch:
     store: Store | None = None,
     prefix: str = '',
   ):
-    self._tell, self.store, self.prefix = tell, store, prefix
+    self.tell, self.store, self.prefix = tell, store, prefix
 
   def __call__(self, fraction: float, label: str) -> None:
-    """Tells how much is done.
+    """Tells how much is done, where there is nothing to save.
 
     Raises:
       Stopped: the work was asked to stop.
     """
-    self._tell(fraction, label)
+    self.tell(fraction, label)
     if self.store is not None and self.store.stopping:
       raise Stopped(self.store.stopping)
 
@@ -138,7 +138,7 @@ class Watch:
     """A part of the work: from one fraction to another, with a name."""
 
     def tell(fraction, label):
-      self(begin + (end - begin) * fraction, f'{name} {label}'.strip())
+      self.tell(begin + (end - begin) * fraction, f'{name} {label}'.strip())
 
     return Watch(tell, self.store, f'{self.prefix}{name} ')
 

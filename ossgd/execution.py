@@ -5,7 +5,6 @@ what a store has of it already is not done again.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -43,7 +42,7 @@ def run_block(
   unit: Unit,
   plan: Plan,
   block: np.ndarray,
-  watch: Callable[[float, str], None],
+  watch: checkpoints.Watch,
   saved: flight.Flight,
 ) -> tuple[runs.Record, dict[str, np.ndarray]]:
   """One work unit: arrays (seed, step), and (seed, ...) of the last step.
@@ -76,7 +75,7 @@ def run_block(
     if not divergence.finite(records[-1])[:, -1:].any():
       break  # not one seed is left
     saved.save(state, records, i + 1)
-    watch(chunk.end / plan.num_steps, '')
+    watch.tell(chunk.end / plan.num_steps, '')
   kept = unit.kept(state)
   del state, begin, passed  # a wide network needs their memory at the end
   # LAPACK's own threads and XLA's wait for each other on a busy machine: one

@@ -68,13 +68,19 @@ class Flight:
     )
 
   def save(self, state: Any, records: list[runs.Record], done: int) -> None:
-    """Saves the state after so many chunks, if it is time to."""
+    """Saves the state after so many chunks, if it is time to.
+
+    Raises:
+      Stopped: the work was asked to stop, and this state is saved.
+    """
     if self._store is None or not self._store.due():
       return
     leaves = hosts.fetch(jax.tree.leaves(state))
     arrays = {f'state_{i}': leaf for i, leaf in enumerate(leaves)}
     arrays |= {'drawn': self._drawn, 'done': np.array(done)}
     self._store.save(self._name, arrays | arrays_of(records))
+    if self._store.stopping:
+      raise checkpoints.Stopped(self._store.stopping)
 
   def end(self) -> None:
     """Forgets the state: the unit is finished."""

@@ -49,8 +49,8 @@ def check_same(settings: str) -> None:
   others = np.flatnonzero((said != said[0]).any(axis=1))
   if others.size:
     raise ValueError(
-      f'processes {", ".join(map(str, others))} have other settings, versions '
-      'or sources than process 0; start all with the same flags but '
+      'other settings, versions or sources than in process 0: in process '
+      f'{", ".join(map(str, others))}; start all with the same flags but '
       '--process_id'
     )
 

@@ -77,9 +77,9 @@ def write_results(folder: Path, results: xr.Dataset) -> None:
     folder: from `folders.prepare`; no longer complete, until `write_report`.
     results: the measurements.
   """
-  (folder / CONFIG).unlink(missing_ok=True)
   with replacing(folder / RESULTS) as path:
     path.write_bytes(netcdf.content(results))
+    (folder / CONFIG).unlink(missing_ok=True)
 
 
 def write_figures(folder: Path, figures: Mapping[str, Figure]) -> None:

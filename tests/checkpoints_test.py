@@ -133,6 +133,14 @@ class WatchTest(parameterized.TestCase):
         watch.once('second', self.fail)
 
 
+class Asked(checkpoints.Store):
+  """A store that is asked to stop in every chunk."""
+
+  def due(self):
+    self.stopping = 'SIGTERM'
+    return super().due()
+
+
 class SweepTest(parameterized.TestCase):
   """A sweep that is stopped after every chunk ends as one that is not."""
 
@@ -151,15 +159,10 @@ class SweepTest(parameterized.TestCase):
     """The results, and how often it was stopped."""
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     for count in range(200):
-      store = checkpoints.Store(folder, CONFIG, every=0.0)
-
-      def tell(fraction, label, store=store):
-        # Saved already; the call after the next one raises.
-        store.stopping = 'SIGTERM'
-
+      store = Asked(folder, CONFIG, every=60.0)
       try:
         return sweeps.sweep(
-          progress=checkpoints.Watch(tell, store), **settings
+          progress=checkpoints.Watch(lambda *_: None, store), **settings
         ), count
       except checkpoints.Stopped:
         continue
@@ -204,7 +207,8 @@ class SweepTest(parameterized.TestCase):
       eval_every=2,
     )
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-    store = checkpoints.Store(folder, CONFIG, every=0.0)
+    # Asked after a state was not due: not lost, the next one is saved.
+    store = checkpoints.Store(folder, CONFIG, every=60.0)
 
     def stop(fraction, label):
       store.stopping = 'SIGINT'

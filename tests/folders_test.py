@@ -146,11 +146,14 @@ class PrepareTest(records_test.Case):
 
   def test_killed_while_checkpoints_are_removed(self):
     """The folder is complete, whatever is left of them."""
-    (self.folder / 'checkpoints').mkdir(parents=True)
+    unfinished = self.folder / 'checkpoints'
+    unfinished.mkdir(parents=True)
+    records.write_config(unfinished, CONFIG)
+    (unfinished / 'unit.npz').touch()
     with mock.patch.object(shutil, 'rmtree'):
       self.write()
     self.assertTrue(folders.prepare(self.folder, CONFIG))
-    self.assertFalse((self.folder / 'checkpoints').exists())
+    self.assertFalse(unfinished.exists())
 
   def test_code_digest(self):
     """Any source that changes, comes or goes is another code."""

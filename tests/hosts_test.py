@@ -74,8 +74,13 @@ class HostsTest(parameterized.TestCase):
 
   @classmethod
   def start_all(
-    cls, out: pathlib.Path, number: int, command: tuple[str, ...] = SWEEP
+    cls,
+    out: pathlib.Path,
+    number: int,
+    *others: str,
+    command: tuple[str, ...] = SWEEP,
   ) -> list[subprocess.Popen]:
+    """The first process and others, which may have more flags."""
     port = free_port()
     return [
       cls.start(
@@ -83,6 +88,7 @@ class HostsTest(parameterized.TestCase):
         f'--coordinator=127.0.0.1:{port}',
         f'--num_processes={number}',
         f'--process_id={i}',
+        *(others if i else ()),
         command=command,
       )
       for i in range(number)
@@ -138,7 +144,7 @@ class HostsTest(parameterized.TestCase):
   def test_stopped(self):
     """One is asked to stop between two seeds: all do, none is lost."""
     out = self.root / 'stopped'
-    processes = self.start_all(out, 2, SEEDS)
+    processes = self.start_all(out, 2, command=SEEDS)
     try:
       end = time.monotonic() + BOUND
       while not list((out / 'checkpoints').glob('*.npz')):
@@ -163,6 +169,15 @@ class HostsTest(parameterized.TestCase):
     second.communicate(timeout=BOUND)
     self.assertEqual(first.returncode, 2, said)
     self.assertIn('cannot write to the folder', said)
+
+  def test_other_flags(self):
+    """Said by both: they would wait for each other's numbers."""
+    out = self.root / 'other'
+    for process in self.start_all(out, 2, '--num_steps=300'):
+      said, _ = process.communicate(timeout=BOUND)
+      self.assertEqual(process.returncode, 2, said)
+      self.assertIn('in process 1; start all with the same flags', said)
+    self.assertFalse(out.exists())
 
   @parameterized.parameters(
     ('--num_processes=2', 'need --coordinator'),

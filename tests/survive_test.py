@@ -1,10 +1,9 @@
 """Runs that are killed, stopped, starved and damaged, on real processes."""
 
 import contextlib
-import multiprocessing
+import json
 import os
 import pathlib
-import random
 import resource
 import shutil
 import signal
@@ -13,27 +12,40 @@ import sys
 import tempfile
 import time
 
-import tqdm
-import xarray as xr
 from absl.testing import absltest, parameterized
 
-from experiments import synthetic
-from ossgd import records
+from tests import killing
 
 ROOT = pathlib.Path(__file__).parents[1]
-SMALL = (
-  '--widths=32,64',
-  '--num_seeds=2',
-  '--num_steps=12',
-  '--batch_size=8',
-  '--dim=20',
-  '--num_train=64',
-  '--num_test=32',
-  '--num_classes=3',
-  '--eval_every=3',
-  '--checkpoint_every=0',
-  '--engine=plain',
-)
+
+
+# A script that gets a signal after the first chunk, or as it begins to draw.
+SIGNALLED = """
+import os, signal, sys
+from experiments import command, synthetic
+from ossgd import checkpoints
+
+_, name, where, *flags = sys.argv
+told = []
+
+def happen(here):
+  if here == where and not told:
+    told.append(here)
+    os.kill(os.getpid(), signal.Signals[name])
+
+def run(config, watch):
+  def tell(fraction, label):
+    watch.tell(fraction, label)
+    happen('training')
+  return synthetic.run(config, checkpoints.Watch(tell, watch.store))
+
+def figures(results):
+  happen('figures')
+  return synthetic.EXPERIMENT.figures(results)
+
+script = synthetic.EXPERIMENT._replace(run=run, figures=figures)
+command.main(script, ['synthetic', *flags])
+"""
 
 
 class Runs:
@@ -43,14 +55,19 @@ class Runs:
     self.root = root
     self.whole = self.finish(root / 'whole')
 
-  def start(self, folder: pathlib.Path, *flags: str, **options):
+  def start(
+    self,
+    folder: pathlib.Path,
+    *flags: str,
+    program: tuple[str, ...] = ('-m', 'experiments.synthetic'),
+    **options,
+  ):
     """A process of the script."""
     return subprocess.Popen(
       [
         sys.executable,
-        '-m',
-        'experiments.synthetic',
-        *SMALL,
+        *program,
+        *killing.SMALL,
         *flags,
         f'--out={folder}',
       ],
@@ -68,12 +85,7 @@ class Runs:
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert not (folder / 'checkpoints').exists()
-    return self.numbers(folder)
-
-  def numbers(self, folder: pathlib.Path) -> dict[str, bytes]:
-    results, _ = records.read(folder)
-    assert isinstance(results, xr.Dataset)
-    return {name: v.values.tobytes() for name, v in results.items()}
+    return killing.numbers(folder)
 
   def wait_for(self, folder: pathlib.Path, units: int) -> None:
     """Until so many units are on disk, or one is in flight (0)."""
@@ -102,7 +114,7 @@ class SurviveTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.folder = self.root / self.id().rpartition('.')[2]
+    self.folder = self.root / self._testMethodName
 
   @contextlib.contextmanager
   def interrupted(self, units: int = 1):
@@ -123,26 +135,30 @@ class SurviveTest(parameterized.TestCase):
     self.assertFalse((self.folder / 'config.json').exists())
     self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
 
-  @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
-  def test_signal(self, number):
-    """A state is saved, the exit says so and how to go on."""
-    process = self.runs.start(self.folder, '--checkpoint_every=60')
-    end = time.monotonic() + 60
-    while not (self.folder / 'checkpoints' / 'config.json').exists():
-      self.assertLess(time.monotonic(), end)
-    time.sleep(0.3)  # the handler is there with the store
-    process.send_signal(number)
+  @parameterized.parameters(
+    ('SIGTERM', 'training', 'm=32_seed=0_in_flight.npz'),
+    ('SIGINT', 'training', 'm=32_seed=0_in_flight.npz'),
+    ('SIGINT', 'figures', 'm=64_seed=1_finished.npz'),
+  )
+  def test_signal(self, name, where, saved):
+    """The work is on disk; the exit says what stopped it and how to go on."""
+    number = signal.Signals[name]
+    process = self.runs.start(
+      self.folder,
+      '--checkpoint_every=60',
+      program=('-c', SIGNALLED, name, where),
+    )
     out, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 128 + number, err)
-    self.assertEqual(out, '')
-    self.assertIn(f'stopped by {number.name}; to go on: python -m', err)
+    self.assertEqual(bool(out), where == 'figures')  # they follow the table
+    self.assertIn(f'stopped by {name}; to go on: python -m', err)
     self.assertIn(f'--out={self.folder}', err)
     self.assertNotIn('Traceback', err)
-    self.assertNotEmpty(list((self.folder / 'checkpoints').glob('*.npz')))
+    self.assertTrue((self.folder / 'checkpoints' / saved).exists())
     process = self.runs.start(self.folder, '--checkpoint_every=60')
     _, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 0, err)
-    self.assertEqual(self.runs.numbers(self.folder), self.runs.whole)
+    self.assertEqual(killing.numbers(self.folder), self.runs.whole)
 
   def test_two_processes(self):
     """The second is refused while the first runs, and harms nothing."""
@@ -155,14 +171,21 @@ class SurviveTest(parameterized.TestCase):
     self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
 
   def test_other_settings(self):
-    """Unfinished work of other settings is refused, with the difference."""
-    with self.interrupted():
-      pass
+    """Other settings, code or JAX are refused, with the difference."""
+    shutil.copytree(self.unfinished, self.folder)
+    path = self.folder / 'checkpoints' / 'config.json'
+    honest = path.read_text()
+    begun = json.loads(honest)
+    begun['environment']['jax'] = begun['code'] = 'older'
+    path.write_text(json.dumps(begun))
     process = self.runs.start(self.folder, '--lr_times_width=5')
     _, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 2)
     self.assertIn('lr_times_width: 10.0 there, 5.0 here', err)
-    self.assertIn('--overwrite', err)
+    self.assertRegex(err, r'environment.jax: "older" there, "[\d.]+" here')
+    self.assertRegex(err, r'code: "older" there, "\w+" here')
+    self.assertRegex(err, '--out.*--overwrite')
+    path.write_text(honest)
     self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
 
   @parameterized.parameters('truncated', 'flipped', 'swapped')
@@ -186,7 +209,7 @@ class SurviveTest(parameterized.TestCase):
     self.assertEqual(process.returncode, 0, err)
     self.assertIn(str(first), err)
     self.assertIn('Set aside', err)
-    self.assertEqual(self.runs.numbers(self.folder), self.runs.whole)
+    self.assertEqual(killing.numbers(self.folder), self.runs.whole)
 
   def test_damaged_results(self):
     """A complete folder of which one bit is not what was written."""
@@ -200,13 +223,14 @@ class SurviveTest(parameterized.TestCase):
     self.assertEqual(process.returncode, 0, err)
     self.assertIn(f'{path}: it is damaged', err)
     self.assertTrue((self.folder / 'results.damaged').exists())
-    self.assertEqual(self.runs.numbers(self.folder), self.runs.whole)
+    self.assertEqual(killing.numbers(self.folder), self.runs.whole)
 
-  def test_full_disk(self):
+  @parameterized.parameters((3000, 'm=32_seed=0_'), (12000, 'results.nc'))
+  def test_full_disk(self, size, name):
     """No room for a file: an error that names it, and nothing is lost."""
 
     def no_room():
-      resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+      resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
       signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     process = self.runs.start(
@@ -214,7 +238,7 @@ class SurviveTest(parameterized.TestCase):
     )
     _, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 2, err)
-    self.assertRegex(err, r'error: cannot write .*: File too large')
+    self.assertRegex(err, rf'error: cannot write .*{name}.*: File too large')
     self.assertNotIn('Traceback', err)
     self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
 
@@ -227,53 +251,15 @@ class SurviveTest(parameterized.TestCase):
 
   def test_killed_at_random(self):
     """A few of the trials that `python -m tests.survive_test --trials` does."""
-    trial(self.runs, self.root / 'trial', 0)
-
-
-def quietly(*flags: str) -> None:
-  """The script in a forked process, whose imports are there already."""
-  with open(os.devnull, 'w') as nowhere:
-    os.dup2(nowhere.fileno(), 1)
-    os.dup2(nowhere.fileno(), 2)
-  synthetic.main(['synthetic', *flags])
-
-
-def trial(runs: Runs, folder: pathlib.Path, seed: int) -> int:
-  """Kills a run at random moments until it ends; the number of kills."""
-  os.environ['XDG_CACHE_HOME'] = str(runs.root / 'cache')
-  context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(['tests.survive_test', 'optax'])
-  rng = random.Random(seed)
-  kills = 0
-  while True:
-    process = context.Process(target=quietly, args=(*SMALL, f'--out={folder}'))
-    process.start()
-    # Later and later, so that a slow machine comes to an end as well.
-    process.join(timeout=rng.uniform(0.05, 4.0) * 1.2**kills)
-    if process.exitcode is None:
-      process.kill()
-      process.join()
-      kills += 1
-      continue
-    assert process.exitcode == 0, process.exitcode
-    assert runs.numbers(folder) == runs.whole, f'trial {seed} differs'
-    shutil.rmtree(folder)
-    return kills
-
-
-def trials(number: int) -> None:
-  """Randomised kill-and-resume trials, all to end with the same numbers."""
-  with tempfile.TemporaryDirectory() as root:
-    runs = Runs(pathlib.Path(root))
-    kills = [
-      trial(runs, runs.root / 'trial', seed)
-      for seed in tqdm.trange(number, mininterval=10)
-    ]
-  print(f'{number} trials, {sum(kills)} kills, all with the same numbers')
+    root = self.root / 'trials'
+    root.mkdir()
+    killing.Trials(root).trial(0)
 
 
 if __name__ == '__main__':
   if len(sys.argv) == 2 and sys.argv[1].startswith('--trials='):
-    trials(int(sys.argv[1].partition('=')[2]))
+    with tempfile.TemporaryDirectory() as folder:
+      number = int(sys.argv[1].partition('=')[2])
+      killing.main(number, pathlib.Path(folder))
   else:
     absltest.main()

@@ -1,0 +1,159 @@
+"""Runs that are killed at random until they end, in forked processes.
+
+What a process imports is there already, and what it compiles is in a cache that
+all share: the rest of a short run is what it really does.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import pathlib
+import random
+import shutil
+import time
+
+import tqdm
+import xarray as xr
+from matplotlib.figure import Figure
+
+from experiments import command, synthetic
+
+SMALL = (
+  '--widths=32,64',
+  '--num_seeds=2',
+  '--num_steps=12',
+  '--batch_size=8',
+  '--dim=20',
+  '--num_train=64',
+  '--num_test=32',
+  '--num_classes=3',
+  '--eval_every=3',
+  '--checkpoint_every=0',
+  '--engine=plain',
+)
+_PRELOADED = (
+  __name__,
+  *('optax', 'h5netcdf', 'scipy.stats', 'matplotlib.backends.backend_agg'),
+)
+_PATIENCE = 300  # seconds, on a machine that has other things to do
+
+
+def numbers(folder: pathlib.Path) -> dict[str, bytes]:
+  """All that a run measured, to the bit."""
+  results = xr.load_dataset(folder / 'results.nc', engine='h5netcdf')
+  return {name: v.values.tobytes() for name, v in results.items()}
+
+
+class Trials:
+  """One sweep that is killed again and again, in folders below `root`."""
+
+  def __init__(self, root: pathlib.Path):
+    self._root = root
+    os.environ['XDG_CACHE_HOME'] = str(root / 'cache')
+    self._context = multiprocessing.get_context('forkserver')
+    self._context.set_forkserver_preload(list(_PRELOADED))
+    for name in ('cold', 'whole'):  # the second one finds all compiled
+      begin = time.monotonic()
+      process = self._start(root / name)
+      process.join(_PATIENCE)
+      self._check_end(process, root / name)
+      self._seconds = time.monotonic() - begin
+    self.whole = numbers(root / 'whole')
+
+  def trial(self, seed: int) -> collections.Counter:
+    """Kills a run until it ends, with the same numbers; counts of phases."""
+    rng, folder = random.Random(seed), self._root / f'trial {seed}'
+    kills: collections.Counter = collections.Counter()
+    while True:
+      before = _files(folder)
+      process = self._start(folder)
+      # Later and later, so that a slow machine comes to an end as well.
+      process.join(rng.uniform(0, self._seconds) * 1.5 ** kills.total())
+      if rng.random() < 0.4:  # rare by chance: a write takes milliseconds
+        while process.exitcode is None:
+          if _part(_files(folder) - before):
+            break
+          time.sleep(0.001)
+      if process.exitcode is not None:
+        break
+      process.kill()
+      process.join()
+      kills[_phase(_files(folder) - before)] += 1
+    self._check_end(process, folder)
+    assert numbers(folder) == self.whole, f'trial {seed}: other numbers'
+    shutil.rmtree(folder)
+    return kills
+
+  def _start(self, folder: pathlib.Path) -> multiprocessing.Process:
+    process = self._context.Process(target=_run, args=(str(folder),))
+    process.start()
+    return process
+
+  def _check_end(self, process, folder: pathlib.Path) -> None:
+    said = folder.with_suffix('.log').read_text()
+    assert process.exitcode == 0, f'{folder} ended: {process.exitcode}\n{said}'
+    assert (folder / 'config.json').exists(), said
+    assert not (folder / 'checkpoints').exists(), said
+
+
+def main(number: int, root: pathlib.Path) -> None:
+  """Many trials, two at a time; a last line with counts."""
+  trials = Trials(root)
+  kills: collections.Counter = collections.Counter()
+  failed = []
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    waiting = [pool.submit(trials.trial, seed) for seed in range(number)]
+    for done in tqdm.tqdm(
+      concurrent.futures.as_completed(waiting), total=number, mininterval=5
+    ):
+      if done.exception() is None:
+        kills += done.result()
+      else:
+        failed.append(str(done.exception()))
+  counts = ', '.join(f'{kills[phase]} {phase}' for phase in sorted(kills))
+  print(f'{number} trials, {kills.total()} kills ({counts}): ', end='')
+  if failed:
+    print(f'{len(failed)} ended otherwise', *failed, sep='\n')
+    raise SystemExit(1)
+  print('all ended with the same numbers, to the bit')
+
+
+def _run(folder: str) -> None:
+  """The script, with an empty figure: drawing takes as long as all else."""
+  with open(f'{folder}.log', 'w') as log:
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+  experiment = synthetic.EXPERIMENT._replace(
+    figures=lambda ds: {'figure': Figure()}
+  )
+  command.main(experiment, ['synthetic', *SMALL, f'--out={folder}'])
+
+
+def _files(folder: pathlib.Path) -> set[tuple[str, int]]:
+  """Names, and when they were written."""
+  found = set()
+  for path in folder.rglob('*'):
+    with contextlib.suppress(FileNotFoundError):
+      found.add((path.name, path.stat().st_mtime_ns))
+  return found
+
+
+def _part(files: set[tuple[str, int]]) -> bool:
+  """Whether one of them is not whole yet."""
+  return any(name.endswith('.part') for name, _ in files)
+
+
+def _phase(files: set[tuple[str, int]]) -> str:
+  """Where a killed process was, by what it had written and not removed."""
+  text = ' '.join(name for name, _ in files)
+  if _part(files):
+    return 'while a file was written'
+  if 'results.nc' in text:
+    return 'after the results'
+  if 'flight.npz' in text:
+    return 'in a unit'
+  if 'finished.npz' in text:
+    return 'between units'
+  return 'before its first save'
