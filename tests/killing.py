@@ -33,6 +33,8 @@ SMALL = (
   '--checkpoint_every=0',
   '--engine=plain',
 )
+# 30 chunks a unit, so that many a kill falls into one.
+_LONGER = ('--num_steps=90', '--eval_growth=0')
 _PRELOADED = (
   __name__,
   *('optax', 'h5netcdf', 'scipy.stats', 'matplotlib.backends.backend_agg'),
@@ -128,7 +130,7 @@ def _run(folder: str) -> None:
   experiment = synthetic.EXPERIMENT._replace(
     figures=lambda ds: {'figure': Figure()}
   )
-  command.main(experiment, ['synthetic', *SMALL, f'--out={folder}'])
+  command.main(experiment, ['synthetic', *SMALL, *_LONGER, f'--out={folder}'])
 
 
 def _files(folder: pathlib.Path) -> set[tuple[str, int]]:
