@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from experiments import compression, options
-from ossgd import claims, units
+from ossgd import claims, execution
 
 TINY = compression.Config(
   widths=(128, 512),
@@ -130,7 +130,7 @@ class CompressionTest(parameterized.TestCase):
   def test_bad_ranks(self, ranks):
     """Said before any training, which would be lost."""
     with (
-      mock.patch.object(units, 'run_block', side_effect=AssertionError),
+      mock.patch.object(execution, 'run_block', side_effect=AssertionError),
       self.assertRaisesRegex(ValueError, 'ranks are .* expected'),
     ):
       compression.run(dataclasses.replace(TINY, ranks=ranks))

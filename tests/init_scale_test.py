@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from experiments import init_scale, options
-from ossgd import claims, units
+from ossgd import claims, execution
 
 TINY = init_scale.Config(
   widths=(256,),
@@ -118,7 +118,7 @@ class InitScaleTest(parameterized.TestCase):
   def test_bad_setting(self, settings, part):
     """Said before any training: the last scale too."""
     with (
-      mock.patch.object(units, 'run_block', side_effect=AssertionError),
+      mock.patch.object(execution, 'run_block', side_effect=AssertionError),
       self.assertRaisesRegex(ValueError, part),
     ):
       init_scale.run(dataclasses.replace(TINY, **settings))

@@ -10,7 +10,7 @@ import xarray as xr
 from absl.testing import absltest, parameterized
 
 from experiments import theorem
-from ossgd import claims, mixtures, separation, sweeps, units
+from ossgd import claims, execution, mixtures, separation, sweeps
 
 TINY = theorem.Config(
   widths=(64, 8, 128),
@@ -180,7 +180,7 @@ class TheoremTest(parameterized.TestCase):
   def test_bad_setting(self, settings, part):
     """Said before any training, whichever list it stands in."""
     with (
-      mock.patch.object(units, 'run_block', side_effect=AssertionError),
+      mock.patch.object(execution, 'run_block', side_effect=AssertionError),
       self.assertRaisesRegex(ValueError, part),
     ):
       theorem.run(dataclasses.replace(TINY, **settings))
