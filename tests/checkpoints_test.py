@@ -144,17 +144,6 @@ class Asked(checkpoints.Store):
 class SweepTest(parameterized.TestCase):
   """A sweep that is stopped after every chunk ends as one that is not."""
 
-  def setUp(self):
-    super().setUp()
-    # Each part compiles the same programs again.
-    cache = self.enter_context(tempfile.TemporaryDirectory())
-    for name, value in (
-      ('jax_compilation_cache_dir', cache),
-      ('jax_persistent_cache_min_compile_time_secs', 0.0),
-    ):
-      self.addCleanup(jax.config.update, name, getattr(jax.config, name))
-      jax.config.update(name, value)
-
   def stopped_everywhere(self, **settings):
     """The results, and how often it was stopped."""
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))

@@ -1,6 +1,25 @@
 """Settings every test runs under."""
 
-import jax
+import os
+import shutil
+import tempfile
+
+# Tests compile the same programs again and again, in other processes too: what
+# one of them has compiled is there for all, until the end of the session. JAX
+# takes one folder for as long as a process lives, so it is set before all else.
+_CACHE = 'JAX_COMPILATION_CACHE_DIR'
+_OWN = None
+if _CACHE not in os.environ:
+  _OWN = os.environ[_CACHE] = tempfile.mkdtemp(prefix='ossgd-tests-')
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+
+import jax  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)
+
+
+def pytest_unconfigure():
+  """The process that made the folder is the last one to end."""
+  if _OWN is not None:
+    shutil.rmtree(_OWN, ignore_errors=True)
