@@ -6,7 +6,6 @@ import tempfile
 import time
 from unittest import mock
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
