@@ -93,17 +93,11 @@ class RecursionTest(parameterized.TestCase):
       key, jnp.arange(21), permutation, order='epochs', batch_size=5
     )
     state = sgd.start(params.w, num_train, method)
+    advance = jax.jit(
+      functools.partial(blocks.advance, method=method, step_size=STEP_SIZE)
+    )
     for first, end in ((0, 0), (0, 1), (1, 21)):
-      state = blocks.advance(
-        key,
-        state,
-        params,
-        split.train,
-        first,
-        end,
-        method=method,
-        step_size=STEP_SIZE,
-      )
+      state = advance(key, state, params, split.train, first, end)
     expected = descend(params, split, rows)[-1]
     self.assertLess(
       oracles.relative_error(state.w - params.w, expected - params.w), 1e-5
@@ -122,14 +116,12 @@ class RecursionTest(parameterized.TestCase):
     )
     path = descend(params, split, np.asarray(begin.rows))
     record_steps = np.array([0, 2, 3, 7])
+    train = jax.jit(functools.partial(gram.train, step_size=STEP_SIZE))
+    measure = jax.jit(functools.partial(gram.measure, num_train_eval=None))
     distances, differences = [], []
     for steps, recorded in chunks.plan(record_steps, 4):
-      state, trained = gram.train(
-        state, begin, split, steps, step_size=STEP_SIZE
-      )
-      state, record = gram.measure(
-        state, trained, begin, split, recorded, num_train_eval=None
-      )
+      state, trained = train(state, begin, split, steps)
+      state, record = measure(state, trained, begin, split, recorded)
       distances.extend(record.relative_distance[recorded])
       differences.extend(record.pattern_difference[recorded])
     w = gram.weights(state.c, params, split)
