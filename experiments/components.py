@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from experiments import command, training
+from experiments import command, tables, training
 from experiments.options import option
-from ossgd import plots, sweeps
+from ossgd import paper_claims, plots, sweeps
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
 
   def claim(words, quantity, values, low=-INF, high=0.0):
     def measure(ds):
-      return training.rise(values(ds), 'num_components')
+      return paper_claims.rise(values(ds), 'num_components')
 
     quantity = f'{quantity}, largest l - smallest'
     return Claim(where, words, quantity, low, high, measure)
@@ -94,7 +94,7 @@ EXPERIMENT = command.Experiment(
   PRESETS,
   run,
   figures=lambda ds: {'figure7': plots.training_figure(ds, 'num_components')},
-  table=lambda ds: training.table(ds, 'num_components', 'l'),
+  table=lambda ds: tables.sweep_table(ds, 'num_components', 'l'),
   claims=_claims,
 )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments import command, training
+from experiments import command, tables, training
 from experiments.options import option
 from ossgd import claims, panels, parts, sweeps
 from ossgd.claims import INF, Claim
@@ -225,17 +225,13 @@ def _table(results: xr.Dataset) -> str:
   }
   widths = results.width.values
   by_width = [
-    (name, *(training.mean_std(v.sel(width=m)) for m in widths))
+    (name, *(tables.mean_std(v.sel(width=m)) for m in widths))
     for name, v in rows.items()
-  ]
-  by_rank = [
-    (q, *(training.mean_std(v.sel(cut=q)) for v in ranks.values()))
-    for q in results.cut.values
   ]
   return (
     claims.markdown_table(('quantity', *(f'm = {m}' for m in widths)), by_width)
     + '\n'
-    + claims.markdown_table(('rank q', *ranks), by_rank)
+    + tables.means_table(ranks, cut='rank q')
   )
 
 
@@ -278,8 +274,7 @@ def _figures(results: xr.Dataset) -> dict[str, Figure]:
   )
   for ax in alone.axes:
     ax.set_ylim(bottom=0)
-    ax.set_xticks(results.width.values, labels=results.width.values)
-    ax.minorticks_off()
+    panels.mark(ax, results.width.values)
   return {'compression': cut, 'parts': alone}
 
 

@@ -14,51 +14,26 @@ place of k l; both grow as sqrt(m) / (eta m), which is what is used here.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments import cases, command, seeds, training
-from experiments.options import option
+from experiments import command, falling_loss, seeds, tables
+from experiments.falling_loss import Config
 from ossgd import (
-  checkpoints,
   claims,
-  descent,
-  meshes,
+  panels,
   paper_claims,
   sweeps,
   theory,
 )
-from ossgd.base import Params, matmul
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(cases.Config):
-  """Step sizes, horizons and batch sizes."""
-
-  num_seeds: int = option(5, 'Runs of each setting.')
-  lr_times_width: float = option(
-    10.0, 'eta m of the trajectories (Section 7: 10).'
-  )
-  horizon: float = option(
-    50.0, 'T = horizon sqrt(m) / (eta m), in steps: to where v^2 is averaged.'
-  )
-  step_sizes: tuple[float, ...] = option(
-    tuple(round(2.0 ** (i / 2), 3) for i in range(25)),
-    'eta m tried for the largest with which the loss only decreases.',
-  )
-  num_steps: int = option(25, 'T of those, and of SGD in the general case.')
-  batch_sizes: tuple[int, ...] = option((1, 2, 4, 8, 16), 'B, general case.')
-  num_test: int = option(200, 'Sample that stands for D, general case.')
 
 
 PRESETS = {
@@ -77,39 +52,15 @@ def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
 ) -> xr.Dataset:
   """Every width and seed: the mean of v^2, decreases, step and batch sizes."""
-  import xarray as xr
-
-  dims = {
-    'largest_error': ('seed', 'step'),
-    'loss': ('seed', 'step'),
-    'least_decrease': ('seed', 'step_size'),
-    'falling_steps': ('seed', 'batch_size'),
-    'decrease_ratio': ('seed', 'batch_size'),
-  }
-  mesh = seeds.devices(config, config.widths)
-  longest = max(map(functools.partial(_horizon, config), config.widths))
-  watch = checkpoints.watch(progress)
-  parts = []
-  for i, width in enumerate(config.widths):
-    begin, end = i / len(config.widths), (i + 1) / len(config.widths)
-    found = seeds.over_seeds(
-      config,
-      jax.jit(functools.partial(_measure, config)),
-      watch.part(begin, end, f'm={width}'),
-      width=width,
-      mesh=mesh,
-    )
-    for name in ('largest_error', 'loss'):
-      missing = longest + 1 - found[name].shape[1]
-      found[name] = np.pad(
-        found[name], ((0, 0), (0, missing)), constant_values=np.nan
-      )
-    variables = {n: (dims.get(n, ('seed',)), v) for n, v in found.items()}
-    parts.append(xr.Dataset(variables).expand_dims(width=[width]))
-  progress(1.0, 'done')
-  results = xr.concat(parts, 'width').assign_coords(
-    seed=np.arange(config.seed, config.seed + config.num_seeds),
-    step=np.arange(longest + 1),
+  results = seeds.over_widths(
+    config,
+    jax.jit(functools.partial(falling_loss.measure, config)),
+    progress,
+    dims=falling_loss.dims,
+    mesh=seeds.devices(config, config.widths),
+  )
+  results = results.assign_coords(
+    step=np.arange(results.sizes['step']),
     step_size=list(config.step_sizes),
     batch_size=list(config.batch_sizes),
   )
@@ -120,93 +71,11 @@ def run(
   num_points = config.num_classes * config.num_components
   return results.assign(
     largest_step_size=largest,
-    horizon=('width', [_horizon(config, m) for m in config.widths]),
+    horizon=('width', [falling_loss.horizon(config, m) for m in config.widths]),
     mean_square_bound=theory.error_sum_bound(
       results.width, config.separation, num_points
     ),
-  ).assign_attrs(lr_times_width=config.lr_times_width, mesh=meshes.text(mesh))
-
-
-def _horizon(config: Config, width: int) -> int:
-  """T of Lemma A.4 in steps."""
-  return max(2, round(config.horizon * width**0.5 / config.lr_times_width))
-
-
-def _measure(
-  config: Config, seed: jax.Array, params: Params
-) -> dict[str, jax.Array]:
-  """One seed at one width."""
-  width = params.w.shape[0]
-  num_points = config.num_classes * config.num_components
-  step_size = config.lr_times_width / width
-  one = cases.simplified(
-    config, seed, params, num_steps=_horizon(config, width)
-  )
-  path = _descend(one, step_size)
-  decrease, square = -jnp.diff(path['loss']), path['square'][:-1]
-  shape = theory.decrease_bound(
-    step_size, width, path['v'][:-1], config.separation, num_points
-  )
-  short = one._replace(weights=one.weights[: config.num_steps])
-
-  def least_decrease(lr_times_width):
-    loss = _descend(short, lr_times_width / width)['loss']
-    return jnp.min(-jnp.diff(loss))
-
-  found = {
-    'largest_error': path['v'],
-    'loss': path['loss'],
-    # Means over t = 1, ..., T, as the lemma has them.
-    'mean_square': jnp.mean(path['v'][1:] ** 2),
-    'least_ratio': jnp.min(decrease / (step_size * square)),
-    'least_shape_ratio': jnp.min(decrease / shape),
-    'least_decrease': jax.lax.map(
-      least_decrease, jnp.float32(config.step_sizes)
-    ),
-  }
-  by_batch = [
-    _general(config, seed, params, batch_size)
-    for batch_size in config.batch_sizes
-  ]
-  return found | jax.tree.map(lambda *v: jnp.stack(v), *by_batch)
-
-
-def _descend(one: cases.Case, step_size) -> dict[str, jax.Array]:
-  """v, the loss and the squared gradient on the observed examples by step."""
-  gram, _, h0, a = one.problem
-  del h0
-
-  def observe(view):
-    slopes = -one.observed[:, None] * view.errors
-    gradient = jnp.where(view.h >= 0, matmul(slopes, a), 0)
-    return {
-      'v': theory.largest_error(view.errors, one.observed),
-      'loss': jnp.sum(one.observed * view.loss),
-      'square': jnp.sum(theory.span_norms(gradient, gram) ** 2),
-    }
-
-  return descent.descend(one.problem, one.weights, step_size, observe)
-
-
-def _general(
-  config: Config, seed: jax.Array, params: Params, batch_size: int
-) -> dict[str, jax.Array]:
-  """SGD on caps: what its steps do to the loss on a sample of D."""
-  one = cases.general(
-    config,
-    seed,
-    params,
-    num_steps=config.num_steps,
-    batch_size=batch_size,
-    num_test=config.num_test,
-  )
-  step_size = config.lr_times_width / params.w.shape[0]
-  path = _descend(one, step_size)
-  decrease, square = -jnp.diff(path['loss']), path['square'][:-1]
-  return {
-    'falling_steps': jnp.mean(decrease > 0),
-    'decrease_ratio': jnp.mean(decrease) / (step_size * jnp.mean(square)),
-  }
+  ).assign_attrs(lr_times_width=config.lr_times_width)
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:
@@ -278,7 +147,9 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       f'fraction at B = {most}, that at the smallest B subtracted',
       0.0,
       INF,
-      lambda ds: training.rise(ds.falling_steps.mean('width'), 'batch_size'),
+      lambda ds: paper_claims.rise(
+        ds.falling_steps.mean('width'), 'batch_size'
+      ),
     ),
   ]
 
@@ -301,24 +172,19 @@ def _table(results: xr.Dataset) -> str:
     (
       m,
       results.horizon.sel(width=m).item(),
-      *(training.mean_std(v.sel(width=m)) for v in columns.values()),
+      *(tables.mean_std(v.sel(width=m)) for v in columns.values()),
     )
     for m in results.width.values
   ]
-  slopes = [
-    (name, training.slope_text(values, 'width'))
-    for name, values in (
-      ('mean v^2 up to T', results.mean_square),
-      ('largest eta m that descends', results.largest_step_size),
-    )
-  ]
-  return '\n'.join(
-    (
-      claims.markdown_table(('m', 'T', *columns), rows),
-      claims.markdown_table(
-        ('', 'slope in log m, 95 % interval, range'), slopes
-      ),
-    )
+  fitted = {
+    name: columns[name]
+    for name in ('mean v^2 up to T', 'largest eta m that descends')
+  }
+  header = ('', 'slope in log m, 95 % interval, range')
+  return (
+    claims.markdown_table(('m', 'T', *columns), rows)
+    + '\n'
+    + tables.slopes_table(header, fitted)
   )
 
 
@@ -336,23 +202,9 @@ def _figure(results: xr.Dataset) -> Figure:
     path.plot(results.step[1:], one.largest_error.mean('seed')[1:], color=color)
     kept = one.least_decrease.mean('seed')
     sizes.plot(results.step_size, kept, 'o-', color=color, markersize=3)
-    batches.errorbar(
-      results.batch_size,
-      one.falling_steps.mean('seed'),
-      one.falling_steps.std('seed', ddof=1).fillna(0),
-      fmt='o-',
-      color=color,
-      capsize=3,
-      label=f'{m}',
-    )
+    panels.draw(batches, one.falling_steps, fmt='o-', color=color, label=f'{m}')
   values = results.mean_square
-  mean.errorbar(
-    results.width,
-    values.mean('seed'),
-    values.std('seed', ddof=1).fillna(0),
-    fmt='ko',
-    capsize=3,
-  )
+  panels.draw(mean, values, fmt='ko')
   first = values.mean('seed').isel(width=0) * results.width[0] ** 0.5
   mean.plot(results.width, first / results.width**0.5, 'r--')
   path.set(xscale='log', yscale='log', xlabel='Step')

@@ -14,44 +14,26 @@ second one is small enough to see them at work.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments import cases, command, seeds, training
-from experiments.options import option
+from experiments import command, coupled_units, seeds, tables
+from experiments.coupled_units import CASES, Config
 from ossgd import (
   checkpoints,
-  claims,
-  descent,
-  meshes,
   paper_claims,
   sweeps,
   theory,
 )
-from ossgd.base import Params
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(cases.Config):
-  """Points (S) or caps, and two step sizes."""
-
-  lr_times_width: tuple[float, ...] = option(
-    (0.01, 10.0), 'eta m: one within reach of the bounds, and Section 7.'
-  )
-  num_steps: int = option(30, 'T.')
-  batch_size: int = option(4, 'B of SGD in the general case.')
-  num_test: int = option(60, 'Points x of Lemma B.1, never trained on.')
 
 
 PRESETS = {
@@ -70,124 +52,24 @@ def run(
   import xarray as xr
 
   mesh = seeds.devices(config, config.widths)
-  works = [(case, m) for case in ('S', 'general') for m in config.widths]
-  watch = checkpoints.watch(progress)
-  parts = []
-  for i, (case, width) in enumerate(works):
-    name = f'case {case} m={width}'
-    found = seeds.over_seeds(
+  halves = checkpoints.watch(progress).parts((f'case {c}', 1) for c in CASES)
+  found = [
+    seeds.over_widths(
       config,
-      jax.jit(functools.partial(_measure, config, case)),
-      watch.part(i / len(works), (i + 1) / len(works), name),
-      width=width,
+      jax.jit(functools.partial(coupled_units.measure, config, case)),
+      half,
+      dims=coupled_units.dims,
       mesh=mesh,
     )
-    dims = ('seed', 'lr_times_width', 'step')
-    part = xr.Dataset({n: (dims[: v.ndim], v) for n, v in found.items()})
-    parts.append(part.expand_dims(case=[case], width=[width]))
-  progress(1.0, 'done')
-  results = xr.combine_by_coords(parts, join='outer', compat='no_conflicts')
-  assert isinstance(results, xr.Dataset)  # as all of the parts are
-  results = results.assign_coords(
-    seed=np.arange(config.seed, config.seed + config.num_seeds),
+    for case, half in zip(CASES, halves, strict=True)
+  ]
+  results = xr.concat(found, xr.Variable('case', list(CASES)))
+  results = results.sortby('width').assign_coords(
     lr_times_width=list(config.lr_times_width),
     step=np.arange(config.num_steps + 1),
   )
   num_points = config.num_classes * config.num_components
-  return _with_bounds(
-    results.assign_attrs(num_points=num_points, mesh=meshes.text(mesh))
-  )
-
-
-def _measure(
-  config: Config, case: str, seed: jax.Array, params: Params
-) -> dict[str, jax.Array]:
-  """One seed: quantities at every step size and step, and at the start."""
-  width = params.w.shape[0]
-  if case == 'S':
-    one = cases.simplified(config, seed, params, num_steps=config.num_steps)
-  else:
-    one = cases.general(
-      config,
-      seed,
-      params,
-      num_steps=config.num_steps,
-      batch_size=config.batch_size,
-      num_test=config.num_test,
-    )
-  gram, _, h0, a = one.problem
-  on = one.observed[:, None] > 0  # the points that the lemmas speak of
-  p0 = h0 >= 0
-  margin = jnp.min(jnp.where(on, jnp.abs(h0), jnp.inf), axis=0)
-
-  def observe(view, step_size):
-    p = view.h >= 0
-    tau = theory.reach(a, step_size, view.step)
-    firm = (p == p0) & (jnp.abs(view.h) >= tau)
-    at_points = jnp.where(on[:, 0], jnp.mean(firm, axis=1), 1.0)
-    return {
-      'coupled': jnp.mean(theory.coupled(jnp.where(on, p, p0), p0)),
-      'coupled_at_point': jnp.min(at_points),
-      'within_margin': jnp.mean(margin >= tau),
-      'drift': jnp.max(theory.span_norms(view.coefficients, gram)),
-      'gradient_norm': jnp.max(theory.span_norms(view.gradient, gram)),
-      'tau': tau,
-      'loss': jnp.sum(one.observed * view.loss),
-    }
-
-  def at(lr_times_width):
-    step_size = lr_times_width / width
-    return descent.descend(
-      one.problem,
-      one.weights,
-      step_size,
-      functools.partial(observe, step_size=step_size),
-    )
-
-  found = jax.lax.map(at, jnp.float32(config.lr_times_width))
-  num_points = config.num_classes * config.num_components
-  constant = functools.partial(
-    theory.coupling_constant, margin, width**-0.5, num_points
-  )
-  return found | {
-    'largest_output_weight': jnp.max(jnp.abs(a)),
-    'constant': constant(),
-    'repaired_constant': constant(spared=theory.spared_units()),
-  }
-
-
-def _with_bounds(results: xr.Dataset) -> xr.Dataset:
-  """Adds the lemmas' bounds and what is measured relative to them."""
-  import xarray as xr
-
-  ds, num_points = results, results.attrs['num_points']
-  sigma = ds.width**-0.5
-  later = ds.where(ds.step > 0)  # at step 0 both sides are exact
-  bound = theory.coupling_bound(ds.tau, sigma, num_points)
-  at_point = theory.point_coupling_bound(ds.tau, sigma)
-  # What would do in place of e, and of 10.
-  needed = xr.where(
-    ds.case == 'S',
-    (1 - later.coupled) * sigma / (ds.tau * num_points),
-    (1 - later.coupled_at_point) * sigma / ds.tau,
-  )
-  halved = ds.loss <= ds.loss.sel(step=0) / 2
-  steps_to_half = halved.idxmax('step').where(halved.any('step'))
-  reach_of_step = ds.tau.sel(step=1) * num_points * math.e
-  return ds.assign(
-    bound=bound,
-    bound_at_point=at_point,
-    below=(ds.coupled < bound).sum(['step', 'lr_times_width']),
-    below_at_point=(ds.coupled_at_point < at_point).sum(
-      ['step', 'lr_times_width']
-    ),
-    drift_ratio=(later.drift / (ds.tau / 2)).max(['step', 'lr_times_width']),
-    gradient_ratio=ds.gradient_norm.max(['step', 'lr_times_width'])
-    / ds.largest_output_weight,
-    constant_needed=needed.max(['step', 'lr_times_width']),
-    # sigma / (e tau k l) = 1 at the step that halves the loss.
-    width_to_halve=(reach_of_step * steps_to_half * ds.width) ** 2,
-  )
+  return coupled_units.with_bounds(results.assign_attrs(num_points=num_points))
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:
@@ -290,46 +172,32 @@ def _claims(results: xr.Dataset) -> list[Claim]:
 
 def _table(results: xr.Dataset) -> str:
   """A row a case and width."""
+  import xarray as xr
+
   slow = float(results.lr_times_width.min())
   fast = float(results.lr_times_width.max())
   later = results.sel(step=slice(1, None))
-  measured = {'S': later.coupled, 'general': later.coupled_at_point}
-  bounds = {'S': later.bound, 'general': later.bound_at_point}
-  rows = []
-  for case in results.case.values:
-    gap = (measured[case] - bounds[case]).sel(lr_times_width=slow)
-    columns = {
-      f'least measured - bound (eta m = {slow:g})': gap.min('step'),
-      f'measured where bound = 0 (eta m = {slow:g})': (
-        measured[case]
-        .where(bounds[case] <= 0)
-        .sel(lr_times_width=slow)
-        .max('step')
-      ),
-      f'coupled at the last step (eta m = {fast:g})': (
-        results.coupled.sel(lr_times_width=fast).isel(step=-1)
-      ),
-      'constant needed (e; 10)': results.constant_needed,
-      'largest drift / (L eta t)': results.drift_ratio,
-      'largest gradient / L': results.gradient_ratio,
-      'width to halve the loss': results.width_to_halve.sel(
-        lr_times_width=fast
-      ),
-    }
-    rows += [
-      (
-        case,
-        m,
-        *(
-          training.mean_std(
-            v.sel(width=m, **({'case': case} if 'case' in v.dims else {}))
-          )
-          for v in columns.values()
-        ),
-      )
-      for m in results.width.values
-    ]
-  return claims.markdown_table(('case', 'm', *columns), rows)
+  # Case (S) is of all points at once, Lemma B.1 of each of them.
+  is_simplified = results.case == 'S'
+  measured = xr.where(is_simplified, later.coupled, later.coupled_at_point)
+  bound = xr.where(is_simplified, later.bound, later.bound_at_point)
+  at_slow = {'lr_times_width': slow}
+  columns = {
+    f'least measured - bound (eta m = {slow:g})': (
+      (measured - bound).sel(at_slow).min('step')
+    ),
+    f'measured where bound = 0 (eta m = {slow:g})': (
+      measured.where(bound <= 0).sel(at_slow).max('step')
+    ),
+    f'coupled at the last step (eta m = {fast:g})': (
+      results.coupled.sel(lr_times_width=fast).isel(step=-1)
+    ),
+    'constant needed (e; 10)': results.constant_needed,
+    'largest drift / (L eta t)': results.drift_ratio,
+    'largest gradient / L': results.gradient_ratio,
+    'width to halve the loss': results.width_to_halve.sel(lr_times_width=fast),
+  }
+  return tables.means_table(columns, case='case', width='m')
 
 
 def _figure(results: xr.Dataset) -> Figure:

@@ -16,41 +16,21 @@ measured too.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
-from experiments import command, large_gradients, seeds, training
+from experiments import command, gradient_lines, large_gradients, seeds, tables
+from experiments.gradient_lines import EXPONENTS, VARIED, Config, along, share
 from experiments.large_gradients import KINDS
-from experiments.options import option
-from ossgd import (
-  checkpoints,
-  claims,
-  meshes,
-  paper_claims,
-  sweeps,
-)
+from ossgd import checkpoints, claims, panels, paper_claims, sweeps
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(large_gradients.Config):
-  """And the settings that case (S) is varied along, one at a time."""
-
-  separations: tuple[float, ...] = option((0.1, 0.2, 0.4, 0.8, 1.2), 'delta.')
-  classes: tuple[int, ...] = option((2, 5, 10, 20), 'k.')
-  components: tuple[int, ...] = option((1, 2, 4, 8), 'l.')
-  growing_widths: tuple[int, ...] = option(
-    (500, 1000, 2000, 4000, 8000, 16000), 'm.'
-  )
 
 
 PRESETS = {
@@ -64,15 +44,6 @@ PRESETS = {
     'growing_widths': (500, 4000),
   }
 }
-# The setting of a Config that each list replaces, and its letter.
-VARIED = {
-  'separation': ('separations', 'delta'),
-  'num_classes': ('classes', 'k'),
-  'num_components': ('components', 'l'),
-  'width': ('growing_widths', 'm'),
-}
-# How Lemma A.3's delta / (k l) depends on each.
-EXPONENTS = {'separation': 1, 'num_classes': -1, 'num_components': -1}
 
 
 def run(
@@ -83,59 +54,39 @@ def run(
 
   if len(config.widths) != 1:
     raise ValueError(f'--widths={config.widths}: expected one width')
-  width = config.widths[0]
-  mesh = seeds.devices(config, (width, *config.growing_widths))
-  # What varies, its value there, the Config, m, and what is measured.
-  works: list[tuple[str, Any, Config, int, Callable]] = [
-    ('case', 'S', config, width, large_gradients.simplified),
-    ('case', 'general', config, width, large_gradients.general),
+  mesh = seeds.devices(config, (*config.widths, *config.growing_widths))
+  works = [
+    ('case', 'S', config, large_gradients.simplified),
+    ('case', 'general', config, large_gradients.general),
+    *(
+      (*setting, large_gradients.simplified)
+      for setting in gradient_lines.settings(config)
+    ),
   ]
-  for name, (option_name, _) in VARIED.items():
-    for value in getattr(config, option_name):
-      one, m = config, width
-      if name == 'width':
-        m = value
-      else:
-        one = dataclasses.replace(config, **{name: value})
-      works.append((name, value, one, m, large_gradients.simplified))
-  dims = {
-    'fraction': ('seed', 'constant', 'kind'),
-    'unit_sum': ('seed', 'constant'),
-    'norms': ('seed', 'kind', 'quantile'),
-  }
-  watch = checkpoints.watch(progress)
 
-  def measured(one, m, function, begin, end, name):
-    return seeds.over_seeds(
+  def measured(one, function, part):
+    return seeds.over_widths(
       one,
       jax.jit(functools.partial(function, one)),
-      watch.part(begin, end, name),
-      width=m,
+      part,
+      dims=large_gradients.dims,
       mesh=mesh,
-    )
+    ).squeeze('width', drop=True)
 
-  parts = []
-  for i, (name, value, one, m, function) in enumerate(works):
-    begin, end = i / len(works), (i + 1) / len(works)
-    found = measured(one, m, function, begin, end, f'{name}={value}')
-    parts.append(
-      xr.Dataset(
-        {
-          (key if name == 'case' else f'{key}_by_{name}'): (
-            dims.get(key, ('seed',)),
-            v,
-          )
-          for key, v in found.items()
-        }
-      ).expand_dims({name: [value]})
-    )
-  found = measured(config, width, large_gradients.twins, 1.0, 1.0, 'twins')
+  *parts, last = checkpoints.watch(progress).parts(
+    [*((f'{name}={value}', 1) for name, value, _, _ in works), ('twins', 0)]
+  )
+  found = []
+  for (name, value, one, function), part in zip(works, parts, strict=True):
+    ds = measured(one, function, part)
+    if name != 'case':
+      ds = ds.rename({key: f'{key}_by_{name}' for key in ds})
+    found.append(ds.expand_dims({name: [value]}))
+  found.append(measured(config, large_gradients.twins, last))
   return (
-    xr.merge(parts, join='outer', compat='no_conflicts')
-    .assign(twins=(('seed', 'sign'), found['twins']))
+    xr.merge(found, join='outer', compat='no_conflicts')
     .assign_coords(
       kind=list(KINDS),
-      seed=np.arange(config.seed, config.seed + config.num_seeds),
       constant=list(config.constant),
       quantile=large_gradients.QUANTILES,
       sign=['same', 'opposite'],
@@ -145,41 +96,9 @@ def run(
       num_classes=config.num_classes,
       num_components=config.num_components,
       num_points=config.num_classes * config.num_components,
-      width=width,
-      mesh=meshes.text(mesh),
+      width=config.widths[0],
     )
   )
-
-
-def _share(results: xr.Dataset, name: str) -> Any:
-  """delta / (k l) along a setting, or at the base point."""
-  share = results.attrs['separation'] / results.attrs['num_points']
-  if name == 'separation':
-    return results.separation / results.attrs['num_points']
-  if name in ('num_classes', 'num_components'):
-    return share * results.attrs[name] / results[name]
-  return share
-
-
-def _relative(results: xr.Dataset, kind: str) -> xr.DataArray:
-  """Least fraction above v delta / (k l), over delta / (k l): (seed,)."""
-  import xarray as xr
-
-  least = [
-    (results[f'fraction_by_{name}'] / _share(results, name))
-    .sel(kind=kind)
-    .isel(constant=0)
-    .min(name)
-    for name in VARIED
-  ]
-  return xr.concat(least, 'setting').min('setting', skipna=False)
-
-
-def _along(
-  results: xr.Dataset, name: str, kind: str = 'worst possible'
-) -> xr.DataArray:
-  """Fractions along a setting, at the largest threshold."""
-  return results[f'fraction_by_{name}'].sel(kind=kind).isel(constant=-1)
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:
@@ -193,22 +112,22 @@ def _claims(results: xr.Dataset) -> list[Claim]:
     return Claim(where, words, above + scope, 1.0, INF, measure)
 
   def relative(ds):
-    return (ds.fraction / _share(ds, '')).isel(constant=0)
+    return (ds.fraction / share(ds, '')).isel(constant=0)
 
   def least(kind):
-    return lambda ds: _relative(ds, kind)
+    return lambda ds: gradient_lines.least_relative(ds, kind)
 
   def general(kind):
     return lambda ds: relative(ds).sel(case='general', kind=kind)
 
   def twins(sign):
-    return lambda ds: ds.twins.sel(sign=sign) / _share(ds, '')
+    return lambda ds: ds.twins.sel(sign=sign) / share(ds, '')
 
   return [
     large(
       'Lemma A.2',
       'P_{1,r} is large for a fixed v (random, possible)',
-      lambda ds: (ds.unit_sum / _share(ds, '')).isel(constant=0).sel(case='S'),
+      lambda ds: (ds.unit_sum / share(ds, '')).isel(constant=0).sel(case='S'),
       ', case (S)',
     ),
     *(
@@ -260,43 +179,17 @@ def _slope_claim(results: xr.Dataset, name: str) -> Claim:
     f'{symbol} {values.min():g} to {values.max():g}',
     low,
     high,
-    lambda ds: paper_claims.log_slope(_along(ds, name), name),
+    lambda ds: paper_claims.log_slope(along(ds, name), name),
   )
 
 
 def _table(results: xr.Dataset) -> str:
   """A row a setting, then the slopes."""
-  columns = [
-    (f'{kind}, c = {c:g}', {'kind': kind, 'constant': c})
-    for c in results.constant.values
-    for kind in KINDS
-  ]
-  rows = []
-  for name in ('case', *VARIED):
-    values = (
-      results.fraction if name == 'case' else (results[f'fraction_by_{name}'])
-    )
-    for value in results[name].values:
-      share = _share(results, name)
-      share = share if np.ndim(share) == 0 else share.sel({name: value}).item()
-      rows.append(
-        (
-          f'{VARIED.get(name, (name, name))[1]} = {value}',
-          f'{share:.3g}',
-          *(
-            training.mean_std(values.sel({name: value}).sel(where))
-            for _, where in columns
-          ),
-        )
-      )
-  head = ('setting', 'delta / (k l)', *(label for label, _ in columns))
   slopes = [
     (
       VARIED[name][1],
       EXPONENTS.get(name, 0),
-      *(
-        training.slope_text(_along(results, name, kind), name) for kind in KINDS
-      ),
+      *(tables.slope_text(along(results, name, kind), name) for kind in KINDS),
     )
     for name in VARIED
   ]
@@ -305,10 +198,10 @@ def _table(results: xr.Dataset) -> str:
     (
       'Fraction of units with a pseudo-gradient of at least c v delta / (k l).',
       '',
-      claims.markdown_table(head, rows),
+      _fractions_table(results),
       'General case: largest E[p v] of the initial network '
-      f'{training.mean_std(general.largest_error)}, standard error from its '
-      f'sample {training.mean_std(general.largest_error_std)}.',
+      f'{tables.mean_std(general.largest_error)}, standard error from its '
+      f'sample {tables.mean_std(general.largest_error_std)}.',
       '',
       f'Slope of log fraction (c = {results.constant.values[-1]:g}), 95 % '
       'interval, range:',
@@ -316,6 +209,30 @@ def _table(results: xr.Dataset) -> str:
       claims.markdown_table(('in log', 'exponent of A.3', *KINDS), slopes),
     )
   )
+
+
+def _fractions_table(results: xr.Dataset) -> str:
+  """Every setting beside its delta / (k l)."""
+  rows = []
+  for name in ('case', *VARIED):
+    fraction = 'fraction' if name == 'case' else f'fraction_by_{name}'
+    cells = results[fraction].transpose(name, 'constant', 'kind', 'seed')
+    expected = np.broadcast_to(share(results, name), results[name].shape)
+    symbol = VARIED.get(name, (name, name))[1]
+    rows += [
+      (
+        f'{symbol} = {value}',
+        f'{part:.3g}',
+        *(tables.mean_std(seeds) for by_kind in here for seeds in by_kind),
+      )
+      for value, part, here in zip(
+        results[name].values, expected, cells, strict=True
+      )
+    ]
+  columns = (
+    f'{kind}, c = {c:g}' for c in results.constant.values for kind in KINDS
+  )
+  return claims.markdown_table(('setting', 'delta / (k l)', *columns), rows)
 
 
 def _figure(results: xr.Dataset) -> Figure:
@@ -330,28 +247,20 @@ def _figure(results: xr.Dataset) -> Figure:
     axes[0].plot(
       norms.sel(kind=kind).clip(1e-4), norms['quantile'], style[1:], label=kind
     )
-  share = results.attrs['separation'] / results.attrs['num_points']
-  axes[0].axvline(share, color='0.4', linewidth=0.8)
-  axes[0].axhline(1 - share, color='0.4', linewidth=0.8)
+  base = results.attrs['separation'] / results.attrs['num_points']
+  axes[0].axvline(base, color='0.4', linewidth=0.8)
+  axes[0].axhline(1 - base, color='0.4', linewidth=0.8)
   axes[0].set(xscale='log', ylabel='Fraction of units below')
   axes[0].set_xlabel('||pseudo-gradient|| / v\n(lines: delta / (k l))')
   axes[0].legend(frameon=False, fontsize='small')
   for ax, name in zip(axes[1:], VARIED, strict=True):
     for kind, style in zip(KINDS, styles, strict=True):
-      values = _along(results, name, kind)
-      ax.errorbar(
-        results[name].values,
-        values.mean('seed').values,
-        values.std('seed', ddof=1).fillna(0).values,
-        fmt=style,
-        capsize=3,
-      )
-    share = _share(results, name)
-    bound = np.broadcast_to(share, results[name].shape)
+      panels.draw(ax, along(results, name, kind), fmt=style)
+    bound = np.broadcast_to(share(results, name), results[name].shape)
     ax.plot(results[name].values, bound, color='0.4', linewidth=0.8)
     ax.set(xscale='log', yscale='log', xlabel=VARIED[name][1])
-    ax.set_xticks(results[name].values, labels=results[name].values)
-    ax.minorticks_off()
+    panels.mark(ax, results[name].values)
+    ax.yaxis.minorticks_off()
   axes[1].set_ylabel(
     f'Fraction above {results.constant.values[-1]:g} v delta / (k l)\n'
     '(grey: delta / (k l))'

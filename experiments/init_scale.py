@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments import command, training
+from experiments import command, tables, training
 from experiments.options import option
 from ossgd import panels, paper_claims, plots, sweeps
 from ossgd.claims import INF, Claim
@@ -175,7 +175,7 @@ EXPERIMENT = command.Experiment(
     'init_scale': _final_figure(ds),
     'init_scale_training': plots.training_figure(ds, 'init_scale'),
   },
-  table=lambda ds: training.table(ds, 'init_scale', 'scale'),
+  table=lambda ds: tables.sweep_table(ds, 'init_scale', 'scale'),
   claims=_claims,
 )
 

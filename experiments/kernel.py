@@ -22,13 +22,10 @@ import numpy as np
 import optax
 import threadpoolctl
 
-from experiments import command, section7, training
+from experiments import command, section7, seeds, tables
 from experiments.options import option
 from ossgd import (
-  checkpoints,
-  claims,
   hosts,
-  meshes,
   metrics,
   network,
   panels,
@@ -69,47 +66,21 @@ def run(
   Raises:
     ValueError: a setting does not fit, said before any training.
   """
-  import xarray as xr
-
   mesh = section7.devices(config)
   # Few, for a curvature costs as much as all the steps before it.
   steps = sorted({0, *(config.num_steps // part for part in (16, 4, 1))})
-  watch = checkpoints.watch(progress)
-  done, rows = 0.0, []
-  for width in config.widths:
-    end = done + width / sum(config.widths)
-    # One object a width: the compiled steps are kept by it.
-    method = sgd.Method(
-      optax.sgd(config.lr_times_width / width),
-      config.batch_size,
-      'epochs',
-      sgd.true_gradient,
-    )
-    measure = functools.partial(_one_run, config, steps, method)
-    part = watch.part(done, end, f'm={width}')
-    rows.append(
-      section7.over_seeds(config, measure, part, width=width, mesh=mesh)
-    )
-    done = end
-  progress(1.0, 'done')
-  found = jax.tree.map(lambda *v: np.stack(v), *rows)
-  results = xr.Dataset(
-    {
-      name: (('width', 'seed', *_dims(name)), values)
-      for name, values in found.items()
-    },
-    {
-      'width': list(config.widths),
-      'seed': config.seed + np.arange(config.num_seeds),
-      'step': steps,
-      'rank': np.arange(found['eigenvalues_limit'].shape[-1]) + 1,
-    },
-    {'mesh': meshes.text(mesh)},
+  measure = functools.partial(_one_run, config, steps)
+  results = seeds.over_widths(
+    config,
+    section7.with_data(config, measure, mesh),
+    progress,
+    dims=_dims,
+    mesh=mesh,
   )
   stable = results.stable_step * results.width
   return results.assign(
     stable_lr_times_width=stable, step_ratio=config.lr_times_width / stable
-  )
+  ).assign_coords(step=steps, rank=np.arange(results.sizes['rank']) + 1)
 
 
 def _dims(name: str) -> tuple[str, ...]:
@@ -119,16 +90,27 @@ def _dims(name: str) -> tuple[str, ...]:
   return () if name == 'limit_distance' else ('step',)
 
 
+@functools.cache  # compiled steps are kept by the object
+def _method(config: Config, width: int) -> sgd.Method:
+  """Plain SGD in epochs."""
+  return sgd.Method(
+    optax.sgd(config.lr_times_width / width),
+    config.batch_size,
+    'epochs',
+    sgd.true_gradient,
+  )
+
+
 def _one_run(
   config: Config,
   steps: list[int],
-  method: sgd.Method,
   seed: int,
   split: Split,
   start: Params,
 ) -> dict[str, np.ndarray]:
   """One seed at one width: arrays (step,) and (rank,), and a scalar."""
   train, x = split.train, split.test.x
+  method = _method(config, start.w.shape[0])
   state = _start(start.w, config.num_train, method=method)
   thetas, losses, curvatures = [], [], []
   for begin, end in itertools.pairwise([0, *steps]):
@@ -249,16 +231,11 @@ def _table(results: xr.Dataset) -> str:
     'of the limit': last.eigenvalues_limit[..., 0],
     'final training loss': last.train_loss,
   }
-  rows = [
-    (m, *(training.mean_std(v.sel(width=m)) for v in columns.values()))
-    for m in results.width.values
-  ]
-  slopes = [(name, training.slope_text(v, 'width')) for name, v in by_m.items()]
   header = ('quantity', 'slope of its log in log m (95 % interval)')
   return (
-    claims.markdown_table(('m', *columns), rows)
+    tables.means_table(columns, width='m')
     + '\n'
-    + claims.markdown_table(header, slopes)
+    + tables.slopes_table(header, by_m)
   )
 
 
@@ -290,8 +267,7 @@ def _figures(results: xr.Dataset) -> dict[str, Figure]:
   c = (results.limit_distance * np.sqrt(results.width)).mean().item()
   ax.plot(m, c / np.sqrt(m), 'r--', label=rf'${c:.2g}/\sqrt{{m}}$')
   ax.set_yscale('log')
-  ax.set_xticks(m, labels=m)
-  ax.set_xticks([], minor=True)
+  panels.mark(ax, m)
   ax.legend(frameon=False)
   by_step.axes[1].axhline(1, color='0.6')
   by_step.axes[1].set_yscale('log')

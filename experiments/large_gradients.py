@@ -16,6 +16,12 @@ from ossgd.base import Params, matmul, unit_norm
 
 KINDS = ('initial', 'random', 'worst possible', 'worst in the box')
 QUANTILES = np.linspace(0, 1, 101)
+_DIMS = {
+  'fraction': ('constant', 'kind'),
+  'unit_sum': ('constant',),
+  'norms': ('kind', 'quantile'),
+  'twins': ('sign',),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +35,11 @@ class Config(cases.Config):
   )
   num_steps: int = option(300, 'Steps of projected descent to the worst v.')
   num_samples: int = option(5, 'Examples of each component, general case.')
+
+
+def dims(name: str) -> tuple[str, ...]:
+  """Of an array that is measured here."""
+  return _DIMS.get(name, ())
 
 
 def simplified(

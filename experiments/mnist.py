@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from experiments import command, training
+from experiments import command, tables, training
 from experiments.options import option
 from ossgd import images, paper_claims, sweeps
 
@@ -75,7 +75,7 @@ EXPERIMENT = command.Experiment(
   PRESETS,
   run,
   figures=lambda ds: training.figures(ds, 'figure2', reference=8),
-  table=training.table,
+  table=tables.sweep_table,
   claims=lambda ds: paper_claims.training_claims(
     'Figure 2', num_patterns=None, constant=8, accuracy=0.95
   ),

@@ -24,12 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import command, section7, training
+from experiments import command, section7, seeds, tables
 from ossgd import (
-  checkpoints,
-  claims,
   gradients,
-  meshes,
   metrics,
   network,
   panels,
@@ -71,39 +68,34 @@ def run(
   Raises:
     ValueError: a setting is out of range.
   """
-  import xarray as xr
-
   mesh = section7.devices(config)
   steps = section7.recorded(config, _NUM_RECORDS)
-  watch = checkpoints.watch(progress)
-  done, total = 0.0, sum(config.widths) * len(STORED_BITS)
-  parts = []
-  for width in config.widths:
-    for precision, bits in STORED_BITS.items():
-      end = done + width / total
-      values = section7.over_seeds(
-        config,
-        jax.jit(functools.partial(_train, config, bits, steps)),
-        watch.part(done, end, f'm={width} {precision}'),
-        width=width,
-        mesh=mesh,
-      )
-      done = end
-      dims = ('seed', 'step', 'evaluation')
-      part = xr.Dataset({n: (dims[: v.ndim], v) for n, v in values.items()})
-      parts.append(part.expand_dims(precision=[precision], width=[width]))
-  progress(1.0, 'done')
-  results = xr.combine_by_coords(parts)
-  assert isinstance(results, xr.Dataset)  # as all of the parts are
-  return (
-    results.sel(precision=list(STORED_BITS))
-    .assign_coords(
-      seed=config.seed + np.arange(config.num_seeds),
-      step=steps,
-      evaluation=list(_EVALUATIONS),
-    )
-    .assign_attrs(mesh=meshes.text(mesh))
+  trained = [
+    jax.jit(functools.partial(_train, config, bits, steps))
+    for bits in STORED_BITS.values()
+  ]
+
+  def measure(*start):
+    found = (one(*start) for one in trained)
+    return jax.tree.map(lambda *v: jnp.stack(v), *found)
+
+  results = seeds.over_widths(
+    config,
+    section7.with_data(config, measure, mesh),
+    progress,
+    dims=_dims,
+    mesh=mesh,
   )
+  results = results.sortby('width').transpose('precision', ...)
+  return results.assign_coords(
+    precision=list(STORED_BITS), step=steps, evaluation=list(_EVALUATIONS)
+  )
+
+
+def _dims(name: str) -> tuple[str, ...]:
+  """Of what is measured of a seed."""
+  once = name in ('relative_distance', 'rounding_flips')
+  return ('precision', 'step') if once else ('precision', 'step', 'evaluation')
 
 
 def rounded_matmul(a: jax.Array, b: jax.Array, bits: int) -> jax.Array:
@@ -312,12 +304,7 @@ def _table(results: xr.Dataset) -> str:
     'at w(T)': last.rounding_flips,
     f'inflation of the pattern difference at step {early.step.item()}': early,
   }
-  rows = []
-  for precision in results.precision.values:
-    for m in results.width.values:
-      here = (v.sel(precision=precision, width=m) for v in columns.values())
-      rows.append((precision, m, *map(training.mean_std, here)))
-  return claims.markdown_table(('matmuls', 'm', *columns), rows)
+  return tables.means_table(columns, precision='matmuls', width='m')
 
 
 def _figures(results: xr.Dataset) -> dict[str, Figure]:
@@ -354,8 +341,7 @@ def _figures(results: xr.Dataset) -> dict[str, Figure]:
   )
   by_width.axes[0].set_ylim(bottom=0)
   for ax in by_width.axes:
-    ax.set_xticks(results.width.values, labels=results.width.values)
-    ax.minorticks_off()
+    panels.mark(ax, results.width.values)
   return {'precision_steps': by_step, 'precision_widths': by_width}
 
 

@@ -29,12 +29,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import command, section7, training
+from experiments import command, section7, seeds, tables
 from experiments.options import option
 from ossgd import (
-  checkpoints,
-  claims,
-  meshes,
   metrics,
   network,
   panels,
@@ -80,31 +77,16 @@ def run(
   Raises:
     ValueError: a setting is out of range.
   """
-  import xarray as xr
-
   mesh = section7.devices(config)
   steps = section7.recorded(config, _NUM_RECORDS)
   measure = jax.jit(functools.partial(_train, config, steps))
-  watch = checkpoints.watch(progress)
-  done, rows = 0.0, []
-  for width in config.widths:
-    end = done + width / sum(config.widths)
-    part = watch.part(done, end, f'm={width}')
-    rows.append(
-      section7.over_seeds(config, measure, part, width=width, mesh=mesh)
-    )
-    done = end
-  progress(1.0, 'done')
-  records = jax.tree.map(lambda *v: np.stack(v), *rows)
-  return xr.Dataset(
-    {name: (('width', 'seed', 'step'), v) for name, v in records.items()},
-    {
-      'width': list(config.widths),
-      'seed': config.seed + np.arange(config.num_seeds),
-      'step': steps,
-    },
-    {'mesh': meshes.text(mesh)},
-  )
+  return seeds.over_widths(
+    config,
+    section7.with_data(config, measure, mesh),
+    progress,
+    dims=lambda name: ('step',),
+    mesh=mesh,
+  ).assign_coords(step=steps)
 
 
 def _train(
@@ -210,30 +192,20 @@ def _claims(results: xr.Dataset) -> list[Claim]:
 def _table(results: xr.Dataset) -> str:
   """A row a width after the last step, and the slopes of the gaps."""
   last = results.isel(step=-1)
+  patterns = 'pattern difference of f'
   columns = {text: last[name] for name, text in _GAPS.items()} | {
     'accuracy of f': last.accuracy_f,
     'accuracy f - g': last.accuracy_f - last.accuracy_g,
     'loss of f': last.loss_f,
     'loss of g': last.loss_g,
-    'pattern difference of f': last.pattern_difference,
+    patterns: last.pattern_difference,
   }
-  rows = [
-    (m, *(training.mean_std(v.sel(width=m)) for v in columns.values()))
-    for m in results.width.values
-  ]
-  slopes = [
-    (text, training.slope_text(last[name], 'width'))
-    for name, text in (
-      *_GAPS.items(),
-      ('pattern_difference', 'pattern difference of f'),
-    )
-  ]
+  fitted = {name: columns[name] for name in (*_GAPS.values(), patterns)}
+  header = ('log of', 'slope in log m, 95 % interval and range')
   return (
-    claims.markdown_table(('m', *columns), rows)
+    tables.means_table(columns, width='m')
     + '\n'
-    + claims.markdown_table(
-      ('log of', 'slope in log m, 95 % interval and range'), slopes
-    )
+    + tables.slopes_table(header, fitted)
   )
 
 
@@ -258,8 +230,7 @@ def _figure(results: xr.Dataset, by: str, label: str) -> Figure:
   for ax in fig.axes:
     ax.set_yscale('log')
     if by == 'width':
-      ax.set_xticks(results.width.values, results.width.values, rotation=45)
-      ax.xaxis.minorticks_off()
+      panels.mark(ax, results.width.values, rotation=45)
   return fig
 
 

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import command, training
+from experiments import command, tables, training
 from experiments.options import option
-from ossgd import claims, metrics, panels, plots, sweeps
+from ossgd import metrics, panels, paper_claims, plots, sweeps
 from ossgd.base import Dataset, Split
 from ossgd.claims import INF, Claim
 
@@ -117,7 +117,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   k = results.attrs['num_classes']
 
   def rise(name):
-    return lambda ds: training.rise(ds[name], 'corruption')
+    return lambda ds: paper_claims.rise(ds[name], 'corruption')
 
   def last(name, corruption):
     return lambda ds: ds[name].isel(step=-1).sel(corruption=corruption)
@@ -193,11 +193,7 @@ def _table(results: xr.Dataset) -> str:
     'stable rank of update': results.stable_rank,
     'singular values > 1 %': results.num_large,
   }
-  rows = [
-    (p, *(training.mean_std(v.sel(corruption=p)) for v in columns.values()))
-    for p in results.corruption.values
-  ]
-  return claims.markdown_table(('p', *columns), rows)
+  return tables.means_table(columns, corruption='p')
 
 
 def _figure(results: xr.Dataset) -> Figure:

@@ -68,12 +68,12 @@ def run(
   """Trains every width under every reading: dim `reading`."""
   import xarray as xr
 
-  parts = []
-  watch = checkpoints.watch(progress)
-  for i, reading in enumerate(READINGS):
-    part = watch.part(i / len(READINGS), (i + 1) / len(READINGS), reading)
-    parts.append(_read(config, reading, part))
-  results = xr.concat(parts, xr.Variable('reading', list(READINGS)))
+  parts = checkpoints.watch(progress).parts((r, 1) for r in READINGS)
+  read = [
+    _read(config, reading, part)
+    for reading, part in zip(READINGS, parts, strict=True)
+  ]
+  results = xr.concat(read, xr.Variable('reading', list(READINGS)))
   return results.assign_attrs(constant=config.constant)
 
 
@@ -98,17 +98,15 @@ def _variance(
   """std m^(-1/4) = m^(1/4) / sqrt(m): a scale of its own for every width."""
   import xarray as xr
 
-  watch = checkpoints.watch(progress)
-  parts, done = [], 0.0
-  for width in config.widths:
-    end = done + width / sum(config.widths)
+  widths = ((f'm={width}', width) for width in config.widths)
+  parts = checkpoints.watch(progress).parts(widths)
+  found = []
+  for width, part in zip(config.widths, parts, strict=True):
     one = dataclasses.replace(
       config, widths=(width,), init_scale=config.init_scale * width**0.25
     )
-    part = watch.part(done, end, f'm={width}')
-    parts.append(training.sweep(one, data, part))
-    done = end
-  return xr.concat(parts, 'width', join='outer')
+    found.append(training.sweep(one, data, part))
+  return xr.concat(found, 'width', join='outer')
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:

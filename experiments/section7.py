@@ -64,21 +64,18 @@ def data(config: Config, seed: int) -> Split:
   )
 
 
-def over_seeds(
+def with_data(
   config: Config,
   measure: Callable[[int, Split, Params], dict[str, Any]],
-  progress: Callable[[float, str], None],
-  *,
-  width: int,
   mesh: Mesh | None,
-) -> dict[str, np.ndarray]:
-  """`seeds.over_seeds` with the seed's data, whole on every device."""
+) -> Callable[[int, Params], dict[str, Any]]:
+  """What `seeds` asks for: the seed's data are whole on every device."""
 
-  def with_data(seed, start):
+  def measured(seed, start):
     split = meshes.put(data(config, seed), mesh, of_seeds=False)
     return measure(seed, split, start)
 
-  return seeds.over_seeds(config, with_data, progress, width=width, mesh=mesh)
+  return measured
 
 
 def recorded(config: Config, most: int) -> np.ndarray:

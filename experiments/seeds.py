@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -13,6 +13,9 @@ from jax.sharding import Mesh
 from experiments.options import option
 from ossgd import checkpoints, hosts, meshes, runs
 from ossgd.base import Params
+
+if TYPE_CHECKING:
+  import xarray as xr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,3 +103,40 @@ def over_seeds(
     watch(i / config.num_seeds, label)
     found.append(watch.once(label, compute, config.seed + i))
   return jax.tree.map(lambda *v: np.stack(v), *found)
+
+
+def over_widths(
+  config: Config,
+  measure: Callable[[int, Params], dict[str, Any]],
+  progress: Callable[[float, str], None],
+  *,
+  dims: Callable[[str], tuple[str, ...]],
+  mesh: Mesh | None,
+) -> xr.Dataset:
+  """`over_seeds` at every width: dims width, seed and those of each array.
+
+  Args:
+    config: says which widths and seeds.
+    measure: as in `over_seeds`; of every width the same shapes.
+    progress: as in `over_seeds`.
+    dims: by the name of an array, those after width and seed.
+    mesh: of `devices`.
+  """
+  import xarray as xr
+
+  widths = ((f'm={width}', width) for width in config.widths)
+  parts = checkpoints.watch(progress).parts(widths)
+  rows = [
+    over_seeds(config, measure, part, width=width, mesh=mesh)
+    for width, part in zip(config.widths, parts, strict=True)
+  ]
+  progress(1.0, 'done')
+  found = jax.tree.map(lambda *v: np.stack(v), *rows)
+  return xr.Dataset(
+    {name: (('width', 'seed', *dims(name)), v) for name, v in found.items()},
+    {
+      'width': list(config.widths),
+      'seed': config.seed + np.arange(config.num_seeds),
+    },
+    {'mesh': meshes.text(mesh)},
+  )

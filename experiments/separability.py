@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import command, training
+from experiments import command, tables, training
 from experiments.options import option
 from ossgd import checkpoints, claims, mixtures, runs, sweeps
 from ossgd.base import Split, unit_norm
@@ -76,10 +76,9 @@ def run(
       'number, and true; the view called plane is not normalized'
     )
   sizes = {'num_train': config.num_train, 'num_test': config.num_test}
-  watch = checkpoints.watch(progress)
-  parts = []
-  for i, view in enumerate(VIEWS):
-    part = watch.part(i / len(VIEWS), (i + 1) / len(VIEWS), view)
+  parts = checkpoints.watch(progress).parts((view, 1) for view in VIEWS)
+  found = []
+  for view, part in zip(VIEWS, parts, strict=True):
     results = training.sweep(
       config,
       mixtures.xor(lift=view == 'lifted'),
@@ -92,12 +91,12 @@ def run(
       for seed in results.seed.values
     ]
     stacked = jax.tree.map(lambda *v: np.stack(v), *measured)
-    parts.append(
+    found.append(
       results.assign(
         {name: (('seed', *_DIMS[name]), v) for name, v in stacked.items()}
       )
     )
-  together = xr.concat(parts, xr.Variable('view', list(VIEWS)), join='outer')
+  together = xr.concat(found, xr.Variable('view', list(VIEWS)), join='outer')
   key = runs.seed_keys(jnp.asarray(config.seed)).data
   points = mixtures.sample(key, mixtures.xor(), num_train=_DRAWN, num_test=1)
   return (
@@ -225,12 +224,12 @@ def _table(results: xr.Dataset) -> str:
     here = results.sel(view=view)
     for parts in LABELLINGS:
       ds = here.sel(labelling=parts)
-      numbers = training.mean_std(ds.delta), training.mean_std(ds.ratio)
+      numbers = tables.mean_std(ds.delta), tables.mean_std(ds.ratio)
       holds = seeds(ds.separable), seeds(ds.unit_norm)
       limit = f'{1 / (8 * parts):g}'
       assumptions.append((view, parts, *numbers, limit, *holds))
     columns = (*here.linear_accuracy.T, here.test_accuracy.isel(step=-1))
-    accuracies.append((view, *map(training.mean_std, columns)))
+    accuracies.append((view, *map(tables.mean_std, columns)))
   header = ('view', 'l', 'delta', 'lambda', 'at most', '(A1)', '(A2)')
   tried = ('test accuracy', 'linear', 'linear with intercept', 'network')
   return (

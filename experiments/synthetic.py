@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from experiments import command, training
+from experiments import command, tables, training
 from ossgd import paper_claims, sweeps
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ EXPERIMENT = command.Experiment(
   PRESETS,
   run,
   figures=lambda ds: training.figures(ds, 'figure1', reference=2 / 3),
-  table=training.table,
+  table=tables.sweep_table,
   claims=lambda ds: paper_claims.training_claims(
     'Figure 1', num_patterns=ds.attrs.get('num_patterns'), constant=2 / 3
   ),

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import command, training
+from experiments import command, tables
 from experiments.options import option
 from ossgd import (
   checkpoints,
@@ -135,19 +135,18 @@ def run(
     for name in _MIXTURE
     for value in getattr(config, name)[1:]
   ]
-  parts: dict[str, list[xr.DataArray]] = {name: [] for name in _VARIED}
-  watch = checkpoints.watch(progress)
-  done, total = 0.0, sum(len(widths) for _, _, widths in jobs)
-  for name, spec, widths in jobs:
-    end = done + len(widths) / total
-    part = watch.part(done, end, f'{name} {getattr(spec, name, "")}')
-    parts[name].append(_steps(config, spec, widths, part))
-    done = end
-  (steps,) = parts['width']
+  parts = checkpoints.watch(progress).parts(
+    (f'{name} {getattr(spec, name, "")}', len(widths))
+    for name, spec, widths in jobs
+  )
+  found: dict[str, list[xr.DataArray]] = {name: [] for name in _VARIED}
+  for (name, spec, widths), part in zip(jobs, parts, strict=True):
+    found[name].append(_steps(config, spec, widths, part))
+  (steps,) = found['width']
   variables = {'steps_width': steps}
   variables['steps_epsilon'] = steps.isel(width=0, drop=True)
   for name in _MIXTURE:
-    at_base = [part.isel(width=0, drop=True) for part in [steps, *parts[name]]]
+    at_base = [part.isel(width=0, drop=True) for part in [steps, *found[name]]]
     values = xr.Variable(name, list(getattr(config, name)))
     variables[f'steps_{name}'] = xr.concat(at_base, values)
   return xr.Dataset(variables, attrs={'batch_size': config.batch_size})
@@ -258,7 +257,7 @@ def _table(results: xr.Dataset) -> str:
     rows.append(
       (
         symbol + note,
-        training.slope_text(values, name),
+        tables.slope_text(values, name),
         exponent,
         f'{measured - exponent:.2f}',
         exponent // 2,
@@ -299,7 +298,7 @@ def _steps_table(results: xr.Dataset) -> str:
       results[f'steps_{name}'].sortby(name).transpose(name, 'epsilon', ...)
     )
     rows += [
-      (symbol, f'{value.item():g}', *map(training.mean_std, one))
+      (symbol, f'{value.item():g}', *map(tables.mean_std, one))
       for value, one in zip(steps[name], steps, strict=True)
     ]
   errors = (f'steps to error {e:g}' for e in results.epsilon.values)

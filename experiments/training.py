@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from experiments.options import option
 from ossgd import (
   checkpoints,
-  claims,
   components,
   images,
   mixtures,
@@ -214,80 +212,20 @@ def over(
       f'{name} without repetition'
     )
   watch = checkpoints.watch(progress)
-  parts = []
-  for i, value in enumerate(values):
+  parts = watch.parts((f'{name}={value}', 1) for value in values)
+  found = []
+  for value, part in zip(values, parts, strict=True):
     one = dataclasses.replace(config, **{name: value})
-    begin, end = i / len(values), (i + 1) / len(values)
-    part = watch.part(begin, end, f'{name}={value}')
     results = sweep(one, data(one), part, **others(one))
-    parts.append(results.squeeze('width', drop=True))
-  results = xr.concat(parts, xr.Variable(name, list(values)))
+    found.append(results.squeeze('width', drop=True))
+  results = xr.concat(found, xr.Variable(name, list(values)))
   return results.assign_attrs(width=config.widths[0])
-
-
-def table(results: xr.Dataset, by: str = 'width', symbol: str = 'm') -> str:
-  """Mean ± std over seeds of what Section 7 and D.1 report, a row a run.
-
-  Args:
-    results: of a sweep.
-    by: the dim that tells runs apart.
-    symbol: its name in the table.
-  """
-  last = results.isel(step=-1)
-  width = results.width if by == 'width' else results.attrs['width']
-  percent = f'{100 * results.target:g} %'
-  columns = {
-    'test accuracy': last.test_accuracy,
-    'pattern difference': last.pattern_difference,
-    'relative distance': last.relative_distance,
-    f'steps to {percent}': results.steps_to_accuracy,
-    f'sqrt(m) x distance at {percent}': (
-      results.distance_at_accuracy * np.sqrt(width)
-    ),
-  }
-  if 'cliff' in results:
-    columns['singular value k l / (k l + 1)'] = results.cliff
-  # Results of an earlier version lack it.
-  if 'diverged_at' in results and results.diverged_at.notnull().any():
-    columns['diverged at step'] = results.diverged_at
-  rows = [
-    (value, *(mean_std(v.sel({by: value})) for v in columns.values()))
-    for value in results[by].values
-  ]
-  return claims.markdown_table((symbol, *columns), rows)
-
-
-def rise(values: xr.DataArray, by: str) -> xr.DataArray:
-  """The value at the largest coordinate less that at the smallest: (seed,)."""
-  ordered = values.sortby(by)
-  return ordered.isel({by: -1}) - ordered.isel({by: 0})
 
 
 def early_error(results: xr.Dataset) -> xr.DataArray:
   """Mean test error over the first 50 steps, where learning happens."""
   accuracy = results.test_accuracy.sel(step=slice(0, 50))
   return 1 - accuracy.integrate('step') / accuracy.step[-1]
-
-
-def mean_std(values: xr.DataArray) -> str:
-  """`mean ± std` over the seeds that have a value, and how many do not."""
-  known = values.values[np.isfinite(values.values)].astype(np.float64)
-  missing = values.size - known.size
-  note = f' ({missing} of {values.size} without)' if missing else ''
-  if not known.size:
-    return note.strip(' ()')
-  spread = f' ± {np.std(known, ddof=1):.2g}' if known.size > 1 else ''
-  return f'{np.mean(known):.4g}{spread}{note}'
-
-
-def slope_text(values: xr.DataArray, dim: str) -> str:
-  """The slope of log values in log `dim`, its 95 % interval and its range."""
-  slopes = paper_claims.log_slope(values, dim)
-  known = slopes[np.isfinite(slopes)]
-  low, high = claims.interval(known)
-  mean = np.mean(known) if known.size else np.nan
-  ends = f'{values[dim].values.min():g} to {values[dim].values.max():g}'
-  return f'{mean:.3f} ({low:.3f} to {high:.3f}) for {dim} {ends}'
 
 
 def figures(

@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from experiments import command, training
+from experiments import command, tables, training
 from experiments.options import option
-from ossgd import plots, sweeps
+from ossgd import paper_claims, plots, sweeps
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'final test accuracy at the largest sigma - at the smallest',
       -INF,
       0.0,
-      lambda ds: training.rise(ds.test_accuracy.isel(step=-1), 'noise_scale'),
+      lambda ds: paper_claims.rise(
+        ds.test_accuracy.isel(step=-1), 'noise_scale'
+      ),
     ),
     Claim(
       where,
@@ -61,7 +63,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'mean test error over the first 50 steps, largest sigma - smallest',
       0.0,
       INF,
-      lambda ds: training.rise(training.early_error(ds), 'noise_scale'),
+      lambda ds: paper_claims.rise(training.early_error(ds), 'noise_scale'),
     ),
     Claim(
       where,
@@ -100,7 +102,7 @@ EXPERIMENT = command.Experiment(
   PRESETS,
   run,
   figures=lambda ds: {'figure6': plots.training_figure(ds, 'noise_scale')},
-  table=lambda ds: training.table(ds, 'noise_scale', 'sigma'),
+  table=lambda ds: tables.sweep_table(ds, 'noise_scale', 'sigma'),
   claims=_claims,
 )
 

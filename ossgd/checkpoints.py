@@ -9,12 +9,13 @@ elsewhere, is set aside under another name and its work done again.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,13 @@ class Watch:
       self.tell(begin + (end - begin) * fraction, f'{name} {label}'.strip())
 
     return Watch(tell, self.store, f'{self.prefix}{name} ')
+
+  def parts(self, works: Iterable[tuple[str, float]]) -> list[Watch]:
+    """The parts of the work, one a name, each in proportion to its size."""
+    names, sizes = zip(*works, strict=True)
+    ends = (np.cumsum([0, *sizes]) / sum(sizes)).tolist()
+    spans = zip(names, itertools.pairwise(ends), strict=True)
+    return [self.part(begin, end, name) for name, (begin, end) in spans]
 
   def once(
     self,

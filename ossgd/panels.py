@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
   import xarray as xr
+  from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
 _STYLES = ('o-', 's--', '^:')
@@ -43,19 +44,35 @@ def panels_figure(
   for ax, (quantity, curves) in zip(axes, panels.items(), strict=True):
     shades = matplotlib.colormaps['viridis'](np.linspace(0, 0.6, len(curves)))
     for i, (name, values) in enumerate(curves.items()):
-      values = values.transpose(by, 'seed').sortby(by)
-      x, known = values[by].values, values.notnull().sum('seed').values
-      mean = values.mean('seed').values
-      spread = values.std('seed', ddof=1).fillna(0).values
       style = _STYLES[i % len(_STYLES)]
-      ax.errorbar(
-        x, mean, spread, fmt=style, color=shades[i], capsize=3, label=name
-      )
-      for place, height, count in zip(x, mean, known, strict=True):
+      values = values.transpose(by, 'seed').sortby(by)
+      draw(ax, values, fmt=style, color=shades[i], label=name)
+      known = values.notnull().sum('seed')
+      for place, count in zip(values[by].values, known.values, strict=True):
         if 0 < count < values.sizes['seed']:
+          height = values.sel({by: place}).mean('seed').item()
           note = f' {count} of {values.sizes["seed"]} seeds'
           ax.annotate(note, (place, height), size='small')
     ax.set(xlabel=label, ylabel=quantity, xscale=scale)
     if len(curves) > 1:
       ax.legend(frameon=False)
   return fig
+
+
+def draw(ax: Axes, values: xr.DataArray, **style: Any) -> None:
+  """Mean and standard deviation (ddof=1) over seeds, none of one seed.
+
+  Args:
+    ax: where.
+    values: (setting, seed).
+    **style: of `Axes.errorbar`.
+  """
+  (by,) = set(values.dims) - {'seed'}
+  mean, spread = values.mean('seed'), values.std('seed', ddof=1).fillna(0)
+  ax.errorbar(values[by].values, mean.values, spread.values, capsize=3, **style)
+
+
+def mark(ax: Axes, values: np.ndarray, **style: Any) -> None:
+  """Ticks of the horizontal axis at these values and nowhere else."""
+  ax.set_xticks(values, labels=values, **style)
+  ax.xaxis.minorticks_off()

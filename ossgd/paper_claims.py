@@ -29,6 +29,12 @@ def log_slope(values: xr.DataArray, dim: str = 'width') -> np.ndarray:
   return x @ y / (x @ x)
 
 
+def rise(values: xr.DataArray, by: str) -> xr.DataArray:
+  """The value at the largest coordinate less that at the smallest: (seed,)."""
+  ordered = values.sortby(by)
+  return ordered.isel({by: -1}) - ordered.isel({by: 0})
+
+
 def training_claims(
   figure: str,
   *,

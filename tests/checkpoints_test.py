@@ -119,6 +119,16 @@ class WatchTest(parameterized.TestCase):
     self.assertIs(checkpoints.watch(part), part)
     self.assertEqual(part.once('e', lambda x: {'x': x}, 3), {'x': 3})
 
+  def test_parts_by_size(self):
+    """One begins where the one before it ends, the last at 1 exactly."""
+    told = []
+    watch = checkpoints.Watch(lambda *part: told.append(part), prefix='a ')
+    small, large = watch.parts([('small', 1), ('large', 3)])
+    for part, fraction in ((small, 0.5), (large, 0.0), (large, 1.0)):
+      part(fraction, '')
+    self.assertEqual(told, [(0.125, 'small'), (0.25, 'large'), (1.0, 'large')])
+    self.assertEqual(large.prefix, 'a large ')
+
   def test_stop_between_units(self):
     """What is done is still there to be had; nothing more is begun."""
     with tempfile.TemporaryDirectory() as folder:

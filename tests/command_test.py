@@ -18,7 +18,7 @@ from absl import flags
 from absl.testing import absltest, parameterized
 from matplotlib.figure import Figure
 
-from experiments import command, synthetic, telling, training
+from experiments import command, synthetic, tables, telling
 from experiments.options import option
 from ossgd import claims, paper_claims, records, sgd
 
@@ -151,7 +151,7 @@ class SyntheticTest(_Case):
     np.testing.assert_array_equal(results.pattern_difference[..., 0], 0)
 
     report = files['report.md'].decode()
-    table = training.table(results)
+    table = tables.sweep_table(results)
     self.assertStartsWith(report, '# synthetic\n')
     findings = [
       claims.judge(claim, results)

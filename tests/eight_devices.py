@@ -19,8 +19,8 @@ from absl.testing import absltest, parameterized
 from jax.sharding import Mesh, NamedSharding
 
 from experiments import (
-  convergence,
-  coupling,
+  coupled_units,
+  falling_loss,
   kernel,
   large_gradients,
   precision,
@@ -335,9 +335,13 @@ TRAINED = dict(
   num_test=4,
 )
 STEPS = np.array([0, 1, 4])
-COUPLING = coupling.Config(**POINTS, batch_size=2, num_test=5)
-CONVERGENCE = convergence.Config(
-  **POINTS, horizon=5.0, step_sizes=(1.0, 30.0), batch_sizes=(2,), num_test=5
+COUPLING = coupled_units.Config(**POINTS, batch_size=2, num_test=5)
+CONVERGENCE = falling_loss.Config(
+  **POINTS | {'widths': (10 * M,)},
+  horizon=5.0,
+  step_sizes=(1.0, 30.0),
+  batch_sizes=(2,),
+  num_test=5,
 )
 GRADIENTS = large_gradients.Config(**POINTS, num_samples=2)
 PROCESSES = processes.Config(**TRAINED)
@@ -356,8 +360,8 @@ class ScriptsTest(parameterized.TestCase):
       )
 
   @parameterized.named_parameters(
-    ('coupling', COUPLING, coupling._measure, 'general'),
-    ('convergence', CONVERGENCE, convergence._measure),
+    ('coupling', COUPLING, coupled_units.measure, 'general'),
+    ('convergence', CONVERGENCE, falling_loss.measure),
     ('gradient_norm', GRADIENTS, large_gradients.simplified),
     ('processes', PROCESSES, processes._train, STEPS),
     ('precision', PRECISION, precision._train, 7, STEPS),
@@ -365,7 +369,6 @@ class ScriptsTest(parameterized.TestCase):
   def test_programs(self, config, function, *settings):
     """Devices send each other no array (n, m) or (m, d)."""
     function = jax.jit(functools.partial(function, config, *settings))
-    room = section7 if isinstance(config, section7.Config) else seeds
     width, sent = 10 * M, set()
 
     def measure(*arguments):
@@ -373,12 +376,15 @@ class ScriptsTest(parameterized.TestCase):
       sent.update(collectives(compiled))
       return compiled(*arguments)
 
-    results = [
-      room.over_seeds(
-        config, measure, lambda *told: None, width=width, mesh=make(mesh)
+    def found(mesh):
+      measured = measure
+      if isinstance(config, section7.Config):
+        measured = section7.with_data(config, measure, mesh)
+      return seeds.over_seeds(
+        config, measured, lambda *told: None, width=width, mesh=mesh
       )
-      for mesh in ('unit:1', 'unit:8')
-    ]
+
+    results = [found(make(mesh)) for mesh in ('unit:1', 'unit:8')]
     self.check(*results)
     self.assertNotEmpty(sent)
     for kind, shapes in sent:

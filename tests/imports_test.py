@@ -69,6 +69,7 @@ LIBRARY = (
 # The same for experiments; every other file there is a script.
 SHARED_BY_SCRIPTS = (
   'options',
+  'tables',
   'training',
   'stopping',
   'telling',
@@ -81,8 +82,11 @@ SHARED_BY_SCRIPTS = (
   'virtual',
   'seeds',
   'cases',
+  'coupled_units',
+  'falling_loss',
   'section7',
   'large_gradients',
+  'gradient_lines',
 )
 SCRIPTS = tuple(
   f'experiments.{path.stem}'

@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 from absl.testing import absltest, parameterized
 
-from experiments import mnist, synthetic, training
-from ossgd import components, images, sweeps
+from experiments import mnist, synthetic, tables, training
+from ossgd import components, images, paper_claims, sweeps
 
 
 def other(field: dataclasses.Field):
@@ -143,7 +143,7 @@ class TableTest(parameterized.TestCase):
   def test_mean_std(self, values, text):
     """The seeds that have a value are counted; so are those without."""
     array = xr.DataArray(np.array(values, np.float32), dims='seed')
-    self.assertEqual(training.mean_std(array), text)
+    self.assertEqual(tables.mean_std(array), text)
 
   @parameterized.parameters('width', 'noise_scale')
   def test_rows(self, by):
@@ -163,9 +163,9 @@ class TableTest(parameterized.TestCase):
       {by: [4, 100]},
       {'target': 0.95, 'width': 16},
     )
-    plain = training.table(results, by, 'symbol')
+    plain = tables.sweep_table(results, by, 'symbol')
     results['cliff'] = (by, 'seed'), [[np.nan] * 2, [3, 3]]
-    lines = training.table(results, by, 'symbol').splitlines()
+    lines = tables.sweep_table(results, by, 'symbol').splitlines()
     header, _, *rows = (
       [cell.strip() for cell in line.split('|')[1:-1]] for line in lines
     )
@@ -199,7 +199,7 @@ class MeasureTest(parameterized.TestCase):
     values = xr.DataArray(
       [[1.0, 2], [10, 30], [5, 5]], {'l': [3, 7, 1]}, ('l', 'seed')
     )
-    np.testing.assert_array_equal(training.rise(values, 'l'), [5, 25])
+    np.testing.assert_array_equal(paper_claims.rise(values, 'l'), [5, 25])
 
   def test_early_error(self):
     """The integral over steps, however they are spaced, up to step 50."""
