@@ -13,10 +13,13 @@ if _CACHE not in os.environ:
   _OWN = os.environ[_CACHE] = tempfile.mkdtemp(prefix='ossgd-tests-')
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
-import jax  # noqa: E402
 
-jax.config.update('jax_numpy_rank_promotion', 'raise')
-jax.config.update('jax_debug_key_reuse', True)
+def pytest_configure():
+  """What JAX refuses in tests."""
+  import jax
+
+  jax.config.update('jax_numpy_rank_promotion', 'raise')
+  jax.config.update('jax_debug_key_reuse', True)
 
 
 def pytest_unconfigure():
