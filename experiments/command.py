@@ -42,11 +42,12 @@ class Experiment(NamedTuple):
 
 def main(experiment: Experiment, argv: list[str] | None = None) -> None:
   """Runs a script with the flags of the command line, or of argv."""
+  doc = sys.modules[experiment.run.__module__].__doc__
   app.run(
     lambda call: _at_precision(experiment, call),
     argv=argv,
     flags_parser=lambda args: options.parse(
-      experiment.name, experiment.config, experiment.presets, args
+      experiment.name, experiment.config, experiment.presets, args, doc
     ),
   )
 

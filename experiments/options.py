@@ -59,6 +59,7 @@ def parse(
   config: type,
   presets: Mapping[str, Mapping[str, Any]],
   argv: Sequence[str],
+  doc: str | None = None,
 ) -> Call:
   """Flags to settings; shows --help or says what is wrong, and exits.
 
@@ -67,6 +68,7 @@ def parse(
     config: a frozen dataclass of options; the defaults are the paper's.
     presets: by name, settings other than the defaults.
     argv: the command line, program first.
+    doc: what --help begins with; by default the docstring of config's module.
   """
   values = flags.FlagValues()
   where: dict[str, Any] = {'flag_values': values, 'module_name': name}
@@ -101,7 +103,7 @@ def parse(
     )
     text = f'paper: the defaults.{described} Flags given by hand win.'
     flags.DEFINE_enum('preset', 'paper', ['paper', *presets], text, **where)
-  found = _parsed(values, name, config, presets, argv)
+  found = _parsed(values, name, config, presets, argv, doc)
   command = shlex.join(['python', '-m', f'experiments.{name}', *argv[1:]])
   out = folder(values.out)
   return Call(
@@ -140,6 +142,7 @@ def _parsed(
   config: type,
   presets: Mapping[str, Mapping[str, Any]],
   argv: Sequence[str],
+  doc: str | None = None,
 ) -> Any:
   """Adds a Config's flags to those there, parses all, and fills a Config."""
   _define(values, name, config)
@@ -149,7 +152,7 @@ def _parsed(
     if rest:
       raise flags.Error(f'{rest[0]!r} is not a flag; one looks like --seed=1')
     if values.help:
-      doc = sys.modules[config.__module__].__doc__
+      doc = doc or sys.modules[config.__module__].__doc__
       print(f'{doc}\nFlags:\n{values.get_help()}')
       sys.exit(0)
     settings = dict(presets.get(values.preset, {})) if presets else {}

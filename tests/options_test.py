@@ -226,9 +226,7 @@ class HelpTest(parameterized.TestCase):
     """All of a script's options are there, under the script's docstring."""
     script = module.EXPERIMENT
     self.assertEqual(f'experiments.{script.name}', module.__name__)
-    code, out, _ = ended(
-      options.parse, script.name, script.config, script.presets, ['p', '--help']
-    )
+    code, out, _ = ended(module.main, ['p', '--help'])
     self.assertEqual(code, 0)
     self.assertStartsWith(out, module.__doc__)
     squeezed = ''.join(out.split())  # absl breaks lines at hyphens, too
