@@ -209,6 +209,15 @@ class SameNumbersTest(parameterized.TestCase):
     some = sweep('plain', eval_every=5, num_train_eval=20)
     np.testing.assert_allclose(fast.train_loss, some.train_loss, rtol=2e-5)
 
+  @parameterized.parameters('blocked', 'gram')
+  def test_full_batches_are_blocks_of_their_own_size(self, engine):
+    """Of N examples, whatever the flag says: their Gram matrix is (N, N)."""
+    with mock.patch.object(blocks, 'updates', wraps=blocks.updates) as used:
+      sweep(engine, order='full_batch', num_train=300, num_steps=5)
+    self.assertTrue(used.called)
+    for call in used.call_args_list:
+      self.assertEqual(call.args[2].shape, (1, 300, 1, 300))
+
   @parameterized.parameters(
     dict(num_steps=1000, eval_growth=0.05),
     dict(num_steps=60, eval_every=20),
