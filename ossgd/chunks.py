@@ -18,6 +18,7 @@ class Chunk(NamedTuple):
 
   steps: Steps
   recorded: np.ndarray  # (P,) bool
+  end: int  # the step it ends at
 
 
 def plan(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:
@@ -49,12 +50,13 @@ def _chunk(
   steps = np.zeros((most // size, size), int)
   active = np.zeros(steps.shape, bool)
   recorded = np.zeros(len(steps), bool)
-  last = 0
+  last, end = 0, 0
   for i in range(len(steps)):
     part, ends = pieces[i] if i < len(pieces) else (np.arange(0), False)
     active[i, : len(part)] = True
     recorded[i] = ends
-    last = part[-1] if len(part) else last
+    if len(part):
+      last, end = part[-1], int(part[-1]) + 1
     steps[i] = last
     steps[i, : len(part)] = part
-  return Chunk(Steps(steps.ravel(), active.ravel()), recorded)
+  return Chunk(Steps(steps.ravel(), active.ravel()), recorded, end)

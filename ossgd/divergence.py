@@ -16,6 +16,12 @@ def finite(record: runs.Record) -> np.ndarray:
   return np.logical_and.reduce([np.isfinite(v) for v in measured])
 
 
+def everywhere(record: runs.Record) -> bool:
+  """Whether all seeds were measured, and last to be not finite: bool."""
+  measured = finite(record)
+  return measured.shape[1] > 0 and not measured[:, -1].any()
+
+
 def marked(record: runs.Record) -> runs.Record:
   """The measurements with NaN from the first step that is not finite on."""
   gone = ~np.logical_and.accumulate(finite(record), axis=1)

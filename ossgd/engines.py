@@ -92,7 +92,7 @@ def on_gram(settings: Settings) -> Engine:
     )
 
   return Engine(
-    [Chunk(tuple(c), c.recorded, int(c.steps.step[-1]) + 1) for c in planned],
+    [Chunk((c.steps, c.recorded), c.recorded, c.end) for c in planned],
     start,
     {'train': train, 'measure': measure},
     kept=lambda state: state.c,

@@ -72,7 +72,7 @@ def run_block(
           stage(state, passed, seeds, begin, split, argument)
         )
     records.append(_at_recorded(passed, len(block), chunk.recorded))
-    if not divergence.finite(records[-1])[:, -1:].any():
+    if divergence.everywhere(records[-1]):
       break  # not one seed is left
     saved.save(state, records, i + 1)
     watch.tell(chunk.end / plan.num_steps, '')

@@ -33,7 +33,7 @@ class Method(NamedTuple):
   """How to take a step; the numbers of Section 3's SGD."""
 
   optimizer: optax.GradientTransformation
-  batch_size: int
+  batch_size: int  # `examples_per_step`, which N decides with full batches
   order: Order
   gradient_fn: GradientFn
 
@@ -61,13 +61,18 @@ def pseudo_network_gradient(
   return gradients.pseudo_network_gradient(params, p0, x, y)
 
 
+def examples_per_step(order: Order, num_examples: int, batch_size: int) -> int:
+  """B as it is used: with `full_batch` all examples, whatever was asked."""
+  return num_examples if order == 'full_batch' else batch_size
+
+
 def steps_per_epoch(order: Order, num_examples: int, batch_size: int) -> int:
   """Whole batches in one pass over the data.
 
   What is left over when the batch size does not divide the data waits for the
   next shuffle; with `full_batch` the batch is the data.
   """
-  return 1 if order == 'full_batch' else num_examples // batch_size
+  return num_examples // examples_per_step(order, num_examples, batch_size)
 
 
 def check_order(

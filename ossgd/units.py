@@ -44,6 +44,11 @@ class Plan(NamedTuple):
   mesh: Mesh | None = None  # of several devices
 
   @property
+  def examples_per_step(self) -> int:
+    """B as engines and costs have it: N with full batches."""
+    return sgd.examples_per_step(self.order, self.num_train, self.batch_size)
+
+  @property
   def record_steps(self) -> np.ndarray:
     """0, then gaps of eval_every that double in proportion to the step."""
     steps = [0]
@@ -78,7 +83,6 @@ def choose_engine(plan: Plan, width: int) -> str:
       f'engine {plan.engine} is for optax.sgd on the true gradient; expected '
       'these, or the engine auto or plain'
     )
-  full = plan.order == 'full_batch'
   shape = cost.Shape(
     width=width,
     dim=plan.dim if plan.columns is None else len(plan.columns),
@@ -86,7 +90,7 @@ def choose_engine(plan: Plan, width: int) -> str:
     num_train=plan.num_train,
     num_test=plan.num_test,
     num_train_eval=plan.num_train_eval or plan.num_train,
-    batch_size=plan.num_train if full else plan.batch_size,
+    batch_size=plan.examples_per_step,
     seeds_at_once=plan.seeds_at_once,
   )
   return cost.choose(
@@ -121,7 +125,7 @@ def compile_unit(plan: Plan, width: int) -> Unit:
   step_size = float(plan.lr_times_width / width)
   method = sgd.Method(
     plan.optimizer(step_size),
-    plan.batch_size,
+    plan.examples_per_step,
     plan.order,
     plan.gradient_fn,
   )

@@ -94,8 +94,8 @@ class MemoryTest(parameterized.TestCase):
       sweeps.sweep(spec, widths=(10, 5000), num_steps=3, progress=progress)
     progress.assert_not_called()
 
-  @parameterized.parameters(*ALL)
-  def test_estimate_covers_what_xla_allocates(self, engine):
+  @parameterized.product(engine=ALL, order=('epochs', 'full_batch'))
+  def test_estimate_covers_what_xla_allocates(self, engine, order):
     """Arguments, results and temporaries of the largest program."""
     shape = PAPER._replace(width=2048, dim=64, num_train=300, num_test=200)
     seen = []
@@ -127,7 +127,10 @@ class MemoryTest(parameterized.TestCase):
         num_test=200,
         eval_every=4,
         engine=engine,
+        order=order,
       )
+    if order == 'full_batch':
+      shape = shape._replace(batch_size=300)
     estimate = cost.memory(engine, shape._replace(num_train_eval=300), 20)
     self.assertNotEmpty(seen)
     self.assertLess(max(seen), 1.3 * estimate)

@@ -119,7 +119,7 @@ class RecursionTest(parameterized.TestCase):
     train = jax.jit(functools.partial(gram.train, step_size=STEP_SIZE))
     measure = jax.jit(functools.partial(gram.measure, num_train_eval=None))
     distances, differences = [], []
-    for steps, recorded in chunks.plan(record_steps, 4):
+    for steps, recorded, _ in chunks.plan(record_steps, 4):
       state, trained = train(state, begin, split, steps)
       state, record = measure(state, trained, begin, split, recorded)
       distances.extend(record.relative_distance[recorded])
@@ -150,7 +150,7 @@ class ChunksTest(parameterized.TestCase):
   def test_every_step_once_and_recorded_in_time(self, record_steps, most):
     """Active slots are all steps in order; a recorded one ends its piece."""
     taken, recorded = [], []
-    for steps, ends in chunks.plan(np.array(record_steps), most):
+    for steps, ends, last in chunks.plan(np.array(record_steps), most):
       self.assertLen(steps.step, most)
       pieces = zip(
         steps.step.reshape(len(ends), -1),
@@ -162,6 +162,7 @@ class ChunksTest(parameterized.TestCase):
         taken.extend(step[active])
         if end:
           recorded.append(len(taken))
+      self.assertLen(taken, last)
     self.assertEqual(taken, list(range(record_steps[-1])))
     self.assertEqual(recorded, record_steps)
 
@@ -207,6 +208,45 @@ class SameNumbersTest(parameterized.TestCase):
       np.testing.assert_allclose(fast[name], same[name], rtol=2e-5)
     some = sweep('plain', eval_every=5, num_train_eval=20)
     np.testing.assert_allclose(fast.train_loss, some.train_loss, rtol=2e-5)
+
+  @parameterized.parameters('blocked', 'gram')
+  def test_full_batches_are_blocks_of_their_own_size(self, engine):
+    """Of N examples, whatever the flag says: their Gram matrix is (N, N)."""
+    with mock.patch.object(blocks, 'updates', wraps=blocks.updates) as used:
+      sweep(engine, order='full_batch', num_train=300, num_steps=5)
+    self.assertTrue(used.called)
+    for call in used.call_args_list:
+      self.assertEqual(call.args[2].shape, (1, 300, 1, 300))
+
+  @parameterized.parameters(
+    dict(num_steps=1000, eval_growth=0.05),
+    dict(num_steps=60, eval_every=20),
+    dict(num_steps=300, batch_size=64, eval_growth=0.05),
+    dict(num_steps=600, eval_every=600),
+  )
+  def test_gaps_longer_than_a_chunk(self, **schedule):
+    """A chunk where nothing is recorded is no end of the run."""
+    settings = dict(
+      widths=(64,),
+      num_seeds=1,
+      num_train=100,
+      num_test=100,
+      batch_size=16,
+      lr_times_width=5.0,
+    )
+    settings |= schedule
+    plain, fast = (sweep(engine, **settings) for engine in ('plain', 'gram'))
+    size = blocks.size(settings['batch_size'], 64)
+    self.assertGreater(np.diff(plain.step).max(), size)
+    self.assertTrue(np.isnan(fast.diverged_at).all())
+    for name in ('train_loss', 'test_loss', 'relative_distance'):
+      np.testing.assert_allclose(fast[name], plain[name], rtol=1e-4)
+    for name in ('train_accuracy', 'test_accuracy'):
+      np.testing.assert_allclose(fast[name], plain[name], atol=1e-6)
+    if settings['num_steps'] == 1000:  # known numbers
+      last = fast.isel(width=0, seed=0, step=-1)
+      self.assertEqual(last.train_accuracy, 1)
+      self.assertAlmostEqual(float(last.relative_distance), 0.64687, places=4)
 
   @parameterized.parameters('blocked', 'gram')
   def test_zero_columns(self, engine):
