@@ -41,10 +41,10 @@ class Start(NamedTuple):
 class Record(NamedTuple):
   """What is measured at a recorded step: scalars."""
 
-  test_accuracy: jax.Array
+  test_correct: jax.Array  # number of examples, int32
   test_loss: jax.Array
   pattern_difference: jax.Array | None
-  train_accuracy: jax.Array
+  train_correct: jax.Array
   train_loss: jax.Array
   relative_distance: jax.Array
 
@@ -107,14 +107,12 @@ def measure(
   """
   params = Params(w, start.params.a)
   some = Dataset(*(rows[:num_train_eval] for rows in split.train))
-  train_accuracy, train_loss, _ = evaluate(params, some, shards=shards)
-  accuracy, loss, difference = evaluate(
+  train_correct, train_loss, _ = evaluate(params, some, shards=shards)
+  correct, loss, difference = evaluate(
     params, split.test, start.pattern, shards=shards
   )
   distance = metrics.relative_distance(w, start.params.w)
-  return Record(
-    accuracy, loss, difference, train_accuracy, train_loss, distance
-  )
+  return Record(correct, loss, difference, train_correct, train_loss, distance)
 
 
 def measure_logits(
@@ -130,10 +128,10 @@ def measure_logits(
   def one(f):
     f_train, f_test = f[: len(train.y)], f[num_train:]
     return Record(
-      test_accuracy=metrics.accuracy(f_test, split.test.y),
+      test_correct=metrics.num_correct(f_test, split.test.y),
       test_loss=network.loss(f_test, split.test.y),
       pattern_difference=None,
-      train_accuracy=metrics.accuracy(f_train, train.y),
+      train_correct=metrics.num_correct(f_train, train.y),
       train_loss=network.loss(f_train, train.y),
       relative_distance=jnp.zeros(()),
     )
@@ -148,7 +146,7 @@ def evaluate(
   *,
   shards: int = 1,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-  """Accuracy, loss and pattern difference over a data set, in bounded memory.
+  """Correct answers, loss and pattern difference, in bounded memory.
 
   Args:
     params: w (m, d), a (k, m).
@@ -157,7 +155,7 @@ def evaluate(
     shards: parts that the units are split into, each on a device of its own.
 
   Returns:
-    Three scalars; the last is None without a pattern.
+    Three scalars, the first an int32; the last is None without a pattern.
   """
 
   def one(example):
@@ -166,10 +164,14 @@ def evaluate(
     p = h >= 0
     f = network.gated_logits(params.a, h, p)
     difference = None if p0 is None else metrics.pattern_difference(p[0], p0)
-    return metrics.accuracy(f, y[None]), network.loss(f, y[None]), difference
+    correct = metrics.num_correct(f, y[None])
+    return correct, network.loss(f, y[None]), difference
 
-  values = _over_examples(one, (*data, pattern), params.w.shape[0] // shards)
-  return jax.tree.map(jnp.mean, values)
+  correct, *means = _over_examples(
+    one, (*data, pattern), params.w.shape[0] // shards
+  )
+  loss, difference = jax.tree.map(jnp.mean, means)
+  return jnp.sum(correct, dtype=jnp.int32), loss, difference
 
 
 def finish(

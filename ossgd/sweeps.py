@@ -157,7 +157,7 @@ def sweep(
       row.append(execution.run_once(unit, plan, block, part))
       done += work
     rows.append(jax.tree.map(lambda *v: np.concatenate(v), *row))
-  results = _label(rows, widths, seeds, plan.record_steps, target)
+  results = _label(rows, widths, seeds, plan, target)
   return results.assign_coords(engine=('width', chosen)).assign_attrs(
     mesh=meshes.text(devices)
   )
@@ -198,23 +198,30 @@ def _label(
   rows: list[tuple[runs.Record, dict[str, np.ndarray]]],
   widths: Sequence[int],
   seeds: np.ndarray,
-  steps: np.ndarray,
+  plan: units.Plan,
   target: float,
 ) -> xr.Dataset:
   """Stacks the widths and names every axis; short spectra end in NaN."""
   import xarray as xr
 
+  steps = plan.record_steps
   diverged = [divergence.steps(row[0], steps) for row in rows]
   record = jax.tree.map(
     lambda *v: np.stack(v), *(divergence.marked(row[0]) for row in rows)
   )
-  reached = metrics.steps_to_accuracy(record.test_accuracy, steps, target)
-  distance = metrics.at_accuracy(
-    record.relative_distance, record.test_accuracy, target
-  )
+  sizes = {
+    'test': plan.num_test,
+    'train': min(plan.num_train_eval or plan.num_train, plan.num_train),
+  }
+  measured = record._asdict()
+  for name, size in sizes.items():
+    measured[f'{name}_accuracy'] = measured.pop(f'{name}_correct') / size
+  accuracy = measured['test_accuracy']
+  reached = metrics.steps_to_accuracy(accuracy, steps, target)
+  distance = metrics.at_accuracy(record.relative_distance, accuracy, target)
   variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
     name: (('width', 'seed', 'step'), values)
-    for name, values in record._asdict().items()
+    for name, values in measured.items()
   }
   for name in rows[0][1]:
     values = [row[1][name] for row in rows]
@@ -244,5 +251,5 @@ def _label(
       'step': steps,
       'rank': np.arange(variables['singular_values_update'][1].shape[-1]) + 1,
     },
-    attrs={'target': target},
+    attrs={'target': target, **{f'num_{n}_eval': s for n, s in sizes.items()}},
   )

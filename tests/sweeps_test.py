@@ -68,12 +68,10 @@ class RunTest(parameterized.TestCase):
           for row, label in zip(f, y, strict=True)
         ]
       )
-      accuracy = np.mean(f.argmax(1) == y)
+      correct = np.sum(f.argmax(1) == y)
       record_of = record._asdict()
       np.testing.assert_allclose(record_of[f'{name}_loss'], loss, rtol=1e-5)
-      np.testing.assert_allclose(
-        record_of[f'{name}_accuracy'], accuracy, rtol=1e-6
-      )
+      self.assertEqual(record_of[f'{name}_correct'], correct)
     x = np.asarray(data.test.x)
     flips = np.mean((x @ w.T >= 0) != (x @ w0.T >= 0))
     self.assertGreater(flips, 0)
@@ -88,6 +86,28 @@ class RunTest(parameterized.TestCase):
       value = last[f'singular_values_{name}']
       expected = np.linalg.svd(np.asarray(matrix, np.float64))[1]
       np.testing.assert_allclose(value, expected, atol=1e-5 * expected[0])
+
+  @parameterized.parameters(
+    ('plain', 1), ('plain', 2), ('blocked', 1), ('gram', 1), ('gram', 2)
+  )
+  def test_accuracies_are_counts(self, engine, seeds_at_once):
+    """Exactly, so that all right is 1 and the target is met where it is."""
+    sizes = {'train': 47, 'test': 41}
+    ds = sweeps.sweep(
+      mixtures.gaussian(num_classes=2, num_components=1, dim=20),
+      **SMALL
+      | {f'num_{name}': size for name, size in sizes.items()}
+      | dict(num_steps=40, target=1.0, num_train_eval=None),
+      engine=engine,
+      seeds_at_once=seeds_at_once,
+    )
+    for name, size in sizes.items():
+      values = ds[f'{name}_accuracy'].values
+      np.testing.assert_array_equal(values, np.rint(values * size) / size)
+      self.assertEqual(values.max(), 1, name)
+      self.assertEqual(ds.attrs[f'num_{name}_eval'], size)
+    first = (ds.test_accuracy == 1).idxmax('step')
+    np.testing.assert_array_equal(ds.steps_to_accuracy, first)
 
   def test_keys(self):
     """Two seeds differ in all streams, and one seed's streams differ."""
