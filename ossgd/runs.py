@@ -3,6 +3,7 @@
 Pure functions that `sweeps` compiles, alone or under `vmap` over seeds.
 """
 
+import numbers
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -47,6 +48,22 @@ class Record(NamedTuple):
   train_correct: jax.Array
   train_loss: jax.Array
   relative_distance: jax.Array
+
+
+def check_seeds(seed: int, num_seeds: int) -> None:
+  """Raises ValueError for seeds that do not exist.
+
+  A seed travels as an int32: 2^32 would be seed 0 under another name, and what
+  a negative one is depends on JAX's 64-bit mode.
+  """
+  for name, value in (('seed', seed), ('num_seeds', num_seeds)):
+    if not isinstance(value, numbers.Integral):
+      raise ValueError(f'{name} is {value!r}; expected an integer')
+  if seed < 0 or seed + num_seeds > 2**31:
+    raise ValueError(
+      f'seed is {seed} and num_seeds {num_seeds}; expected seeds from 0 to '
+      f'{2**31 - 1}'
+    )
 
 
 def seed_keys(seed: ArrayLike) -> SeedKeys:

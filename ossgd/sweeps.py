@@ -13,8 +13,10 @@ from jax.sharding import Mesh
 from ossgd import (
   checkpoints,
   components,
+  cost,
   divergence,
   execution,
+  hosts,
   meshes,
   metrics,
   runs,
@@ -128,6 +130,7 @@ def sweep(
     **supply.of(data, num_train, num_test, transform),
   )
   check(plan, widths, num_seeds, target)
+  check_seeds(plan, widths, seed, num_seeds)
   devices = meshes.make(
     mesh, widths=widths, num_seeds=num_seeds, seeds_at_once=seeds_at_once
   )
@@ -192,6 +195,23 @@ def check(
   if not 0 < target <= 1:
     raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
   sgd.check_order(plan.order, plan.num_train, plan.batch_size, plan.num_steps)
+
+
+def check_seeds(
+  plan: units.Plan, widths: Sequence[int], seed: int, num_seeds: int
+) -> None:
+  """Raises ValueError for seeds that do not exist, or more than fit."""
+  runs.check_seeds(seed, num_seeds)
+  needed = num_seeds * sum(
+    cost.results(width, plan.dim, len(plan.record_steps)) for width in widths
+  )
+  free = hosts.least(cost.host_available())
+  if needed > free:
+    raise ValueError(
+      f'the results of {num_seeds} seeds need about {needed / 1e9:.3g} GB, but '
+      f'{free / 1e9:.3g} GB are free; lower num_seeds, widths or num_steps, or '
+      'raise eval_every'
+    )
 
 
 def _label(

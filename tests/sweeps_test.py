@@ -109,6 +109,16 @@ class RunTest(parameterized.TestCase):
     first = (ds.test_accuracy == 1).idxmax('step')
     np.testing.assert_array_equal(ds.steps_to_accuracy, first)
 
+  def test_last_seed_is_a_seed_of_its_own(self):
+    """Its label is the key that `jax.random.key` makes of it."""
+    last = 2**31 - 1
+    ds = sweeps.sweep(SPEC, **(SMALL | dict(num_seeds=1, seed=last)))
+    self.assertEqual(ds.seed.values.tolist(), [last])
+    np.testing.assert_array_equal(
+      jax.random.key_data(runs.seed_keys(jnp.asarray(last)).data),
+      jax.random.key_data(jax.random.split(jax.random.key(last), 4)[0]),
+    )
+
   def test_keys(self):
     """Two seeds differ in all streams, and one seed's streams differ."""
     bits = [
@@ -295,6 +305,11 @@ class SweepTest(parameterized.TestCase):
     (dict(order='one_pass', num_steps=7), 'at most 6'),
     (dict(num_train_eval=0), 'num_train_eval is 0'),
     (dict(seeds_at_once=-1), 'seeds_at_once is -1'),
+    (dict(seed=-1), 'seed is -1 .*; expected seeds from 0 to 2147483647'),
+    (dict(seed=2**31 - 1, num_seeds=2), 'seed is 2147483647 and num_seeds 2'),
+    (dict(seed=2**32), 'seed is 4294967296'),
+    (dict(seed=0.5), 'seed is 0.5; expected an integer'),
+    (dict(num_seeds=10**9), 'results of 1000000000 seeds .* GB are free'),
   )
   def test_refused(self, change, message):
     """A wrong setting is named before anything is trained."""
