@@ -54,9 +54,7 @@ def free(process: Path = Path('/proc/self')) -> list[int]:
 
 def _groups(process: Path) -> Iterator[tuple[Version, Path]]:
   """The folder of every group the process is in, from its own to the root."""
-  own: dict[
-    str, str
-  ] = {}  # by controllers, of which v2 has none here: '4:memory:/jobs/7'
+  own: dict[str, str] = {}  # by controller; v2 names none: '0::/jobs/7'
   for line in _lines(process / 'cgroup'):
     _, controllers, path = line.split(':', 2)
     own |= dict.fromkeys(controllers.split(','), path)

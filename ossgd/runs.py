@@ -110,6 +110,7 @@ def measure(
   split: Split,
   *,
   num_train_eval: int | None,
+  of_g: bool = False,
   shards: int = 1,
 ) -> Record:
   """What is measured at a recorded step, from the weights.
@@ -120,13 +121,15 @@ def measure(
     split: the data.
     num_train_eval: training loss and accuracy are over the first so many
       training examples; over all if None.
+    of_g: loss and accuracy are those of the pseudo-network g, not of f.
     shards: parts that the units are split into, each on a device of its own.
   """
   params = Params(w, start.params.a)
+  w0 = start.params.w if of_g else None
   some = Dataset(*(rows[:num_train_eval] for rows in split.train))
-  train_correct, train_loss, _ = evaluate(params, some, shards=shards)
+  train_correct, train_loss, _ = evaluate(params, some, w0=w0, shards=shards)
   correct, loss, difference = evaluate(
-    params, split.test, start.pattern, shards=shards
+    params, split.test, start.pattern, w0=w0, shards=shards
   )
   distance = metrics.relative_distance(w, start.params.w)
   return Record(correct, loss, difference, train_correct, train_loss, distance)
@@ -161,6 +164,7 @@ def evaluate(
   data: Dataset,
   pattern: jax.Array | None = None,
   *,
+  w0: jax.Array | None = None,
   shards: int = 1,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
   """Correct answers, loss and pattern difference, in bounded memory.
@@ -169,6 +173,7 @@ def evaluate(
     params: w (m, d), a (k, m).
     data: n examples.
     pattern: the pattern to compare with, (n, m) bool, if any.
+    w0: w(0), (m, d), for the outputs of g, whose pattern is that of w(0).
     shards: parts that the units are split into, each on a device of its own.
 
   Returns:
@@ -179,7 +184,8 @@ def evaluate(
     x, y, p0 = example
     h = network.preactivations(params.w, x[None])
     p = h >= 0
-    f = network.gated_logits(params.a, h, p)
+    gate = p if w0 is None else network.pattern(w0, x[None])
+    f = network.gated_logits(params.a, h, gate)
     difference = None if p0 is None else metrics.pattern_difference(p[0], p0)
     correct = metrics.num_correct(f, y[None])
     return correct, network.loss(f, y[None]), difference

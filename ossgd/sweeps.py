@@ -84,7 +84,9 @@ def sweep(
       'full_batch' (the simplified case).
     optimizer: from step size to transformation, such as `optax.sgd` or
       `functools.partial(optax.sgd, momentum=0.9)`.
-    gradient_fn: `sgd.true_gradient`, `sgd.pseudo_gradient` or the like.
+    gradient_fn: `sgd.true_gradient`, `sgd.pseudo_gradient` or the like. With
+      `sgd.pseudo_network_gradient` loss and accuracy are those of g, which it
+      trains; the attribute `network` says 'f' or 'g'.
     target: the test accuracy of Figures 4 and 5.
     num_train: examples drawn for training, where data is a spec.
     num_test: examples drawn for testing, where data is a spec.
@@ -271,5 +273,9 @@ def _label(
       'step': steps,
       'rank': np.arange(variables['singular_values_update'][1].shape[-1]) + 1,
     },
-    attrs={'target': target, **{f'num_{n}_eval': s for n, s in sizes.items()}},
+    attrs={
+      'target': target,
+      'network': 'g' if sgd.trains_g(plan.gradient_fn) else 'f',
+      **{f'num_{name}_eval': size for name, size in sizes.items()},
+    },
   )

@@ -249,6 +249,61 @@ class SweepTest(parameterized.TestCase):
         abs(other.train_loss - ds.train_loss).max(), 1e-6, change
       )
 
+  @parameterized.parameters(1, 2)
+  def test_what_is_trained_is_measured(self, seeds_at_once):
+    """g, a linear model: float64 descent on the features of w(0), by hand.
+
+    Its softmax is not f's, whose loss is another one after some steps.
+    """
+    data, width, step_size = split(), 40, 20.0 / 40
+    settings = dict(
+      widths=(width,), num_seeds=2, num_steps=6, order='full_batch'
+    )
+    settings |= dict(lr_times_width=20.0, num_train_eval=11, eval_growth=0)
+    ds = sweeps.sweep(
+      data,
+      **settings,
+      gradient_fn=sgd.pseudo_network_gradient,
+      seeds_at_once=seeds_at_once,
+    ).sel(width=width, seed=1)
+    self.assertEqual(ds.attrs['network'], 'g')
+    w0, a = runs.init_params(
+      runs.seed_keys(jnp.asarray(1)).init,
+      width=width,
+      dim=6,
+      num_classes=3,
+      scale=1.0,
+    )
+    w0, a = np.asarray(w0, np.float64), np.asarray(a, np.float64)
+
+    def features(x):  # (n, k, m d), with logits = features @ w
+      active = (x @ w0.T >= 0)[:, None, :, None]
+      every = active * a[None, :, :, None] * x[:, None, None, :]
+      return every.reshape(*every.shape[:2], -1)
+
+    (x, y), (test_x, test_y) = jax.tree.map(np.asarray, data[:2])
+    phi, test_phi, w = features(x), features(test_x), w0.ravel()
+    for step in range(7):
+      for name, some, labels in (
+        ('train', phi[:11], y[:11]),
+        ('test', test_phi, test_y),
+      ):
+        g = some @ w
+        o = np.array([oracles.softmax(row) for row in g])
+        loss = -np.mean(np.log(o[np.arange(len(labels)), labels]))
+        accuracy = np.mean(g.argmax(axis=1) == labels)
+        here = ds.sel(step=step)
+        np.testing.assert_allclose(here[f'{name}_loss'], loss, rtol=1e-4)
+        self.assertEqual(here[f'{name}_accuracy'], accuracy)
+      slopes = np.array([oracles.softmax(row) for row in phi @ w])
+      slopes[np.arange(len(y)), y] -= 1
+      last = w
+      w = w - step_size * np.einsum('nk,nkp->p', slopes, phi) / len(y)
+    f = np.maximum(test_x @ last.reshape(w0.shape).T, 0) @ a.T
+    self.assertGreater(np.abs(f - test_phi @ last).max(), 0.1)
+    other = sweeps.sweep(data, **settings, gradient_fn=sgd.pseudo_gradient)
+    self.assertEqual(other.attrs['network'], 'f')
+
   def test_step_size_falls_with_width(self):
     """eta = lr_times_width / m is what the optimizer is given."""
     given = []
