@@ -61,7 +61,7 @@ def run(
     progress,
     extra=functools.partial(parts.take_apart, ranks=ranks),
   )
-  results = results.rename_dims(cut_accuracy_0='cut', cut_error_0='cut')
+  results = results.rename_dims(cut_correct_0='cut', cut_error_0='cut')
   results = results.assign_coords(cut=list(ranks)).sortby('cut')
   # Own data do not say how many components they have: the flags do.
   count = config.num_classes * config.num_components
@@ -71,11 +71,18 @@ def run(
     stable_rank = squares.sum('rank') / squares.isel(rank=0)
     results[f'energy_{name}'] = energy
     results[f'stable_rank_{name}'] = stable_rank
-  lost = results.test_accuracy.isel(step=-1) - results.cut_accuracy
+  num_test = results.attrs['num_test_eval']
+  # Whole examples, or rounding decides what is within 0.01.
+  final = (results.test_accuracy.isel(step=-1) * num_test).round()
+  lost = (final - results.cut_correct) / num_test
   enough = lost <= 0.01
-  return results.assign(
-    cut_loss=lost, rank_within_1=enough.idxmax('cut').where(enough.any('cut'))
-  ).assign_attrs(num_patterns=count, chance=1 / config.num_classes)
+  return (
+    tables.with_accuracies(results, num_test)
+    .assign(
+      cut_loss=lost, rank_within_1=enough.idxmax('cut').where(enough.any('cut'))
+    )
+    .assign_attrs(num_patterns=count, chance=1 / config.num_classes)
+  )
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:

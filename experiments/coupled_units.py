@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from experiments import cases
 from experiments.options import option
-from ossgd import descent, theory
+from ossgd import descent, metrics, theory
 from ossgd.base import Params
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ def _observe(
   on = one.observed > 0
   tau = theory.reach(a, step_size, view.step)
   firm = (p == p0) & (jnp.abs(view.h) >= tau)
-  at_points = jnp.where(on, jnp.mean(firm, axis=1), 1.0)
+  at_points = jnp.where(on, metrics.share(firm, axis=1), 1.0)
   return {
-    'coupled': jnp.mean(theory.coupled(jnp.where(on[:, None], p, p0), p0)),
+    'coupled': metrics.share(theory.coupled(jnp.where(on[:, None], p, p0), p0)),
     'coupled_at_point': jnp.min(at_points),
-    'within_margin': jnp.mean(margin >= tau),
+    'within_margin': metrics.share(margin >= tau),
     'drift': jnp.max(theory.span_norms(view.coefficients, gram)),
     'gradient_norm': jnp.max(theory.span_norms(view.gradient, gram)),
     'tau': tau,

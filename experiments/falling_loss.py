@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from experiments import cases
 from experiments.options import option
-from ossgd import descent, theory
+from ossgd import descent, metrics, theory
 from ossgd.base import Params, matmul
 
 _DIMS = {
@@ -137,6 +137,6 @@ def _general(
   path = _descend(one, step_size)
   decrease, square = -jnp.diff(path['loss']), path['square'][:-1]
   return {
-    'falling_steps': jnp.mean(decrease > 0),
+    'falling_steps': metrics.share(decrease > 0),
     'decrease_ratio': jnp.mean(decrease) / (step_size * jnp.mean(square)),
   }

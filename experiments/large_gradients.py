@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments import cases
 from experiments.options import option
-from ossgd import adversary, network, theory
+from ossgd import adversary, metrics, network, theory
 from ossgd.base import Params, matmul, unit_norm
 
 KINDS = ('initial', 'random', 'worst possible', 'worst in the box')
@@ -104,10 +104,10 @@ def _measure(
           units, start, threshold, allowed, config.num_steps
         )
       )(starts)
-      above = jax.vmap(lambda v: jnp.mean(norms(v) >= threshold))(found)
+      above = jax.vmap(lambda v: metrics.share(norms(v) >= threshold))(found)
       kinds.append(found[jnp.argmin(above)])
     lengths = jnp.stack([norms(v) for v in kinds])
-    return jnp.mean(lengths >= threshold, axis=1), lengths
+    return metrics.share(lengths >= threshold, axis=1), lengths
 
   norms = functools.partial(adversary.norms, units)
   fractions, lengths = jax.lax.map(candidates, thresholds)
@@ -116,7 +116,7 @@ def _measure(
   sums = adversary.norms(alone, random)
   return {
     'fraction': fractions,
-    'unit_sum': jnp.mean(sums[None] >= thresholds[:, None], axis=1),
+    'unit_sum': metrics.share(sums[None] >= thresholds[:, None], axis=1),
     'norms': jnp.quantile(lengths[0], jnp.float32(QUANTILES), axis=1).T,
   }
 
@@ -142,7 +142,7 @@ def twins(
   only = jnp.zeros((2, config.num_classes), jnp.float32)
   above = jnp.stack(
     [
-      jnp.mean(
+      metrics.share(
         adversary.norms(units, only.at[:, 0].set(jnp.float32([1.0, other])))
         >= config.separation / count
       )

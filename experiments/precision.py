@@ -87,7 +87,7 @@ def run(
     mesh=mesh,
   )
   results = results.sortby('width').transpose('precision', ...)
-  return results.assign_coords(
+  return tables.with_accuracies(results, config.num_test).assign_coords(
     precision=list(STORED_BITS), step=steps, evaluation=list(_EVALUATIONS)
   )
 
@@ -180,7 +180,7 @@ def _evaluate(
   p, f = forward(params, test.x, bits)
   f_train = forward(params, split.train.x, bits)[1]
   return {
-    'test_accuracy': metrics.accuracy(f, test.y),
+    'test_correct': metrics.num_correct(f, test.y),
     'pattern_difference': metrics.pattern_difference(p, p0),
     'train_loss': network.loss(f_train, split.train.y),
   }, p

@@ -80,13 +80,14 @@ def run(
   mesh = section7.devices(config)
   steps = section7.recorded(config, _NUM_RECORDS)
   measure = jax.jit(functools.partial(_train, config, steps))
-  return seeds.over_widths(
+  results = seeds.over_widths(
     config,
     section7.with_data(config, measure, mesh),
     progress,
     dims=lambda name: ('step',),
     mesh=mesh,
   ).assign_coords(step=steps)
+  return tables.with_accuracies(results, config.num_test)
 
 
 def _train(
@@ -136,8 +137,8 @@ def _measure(
     'weight_gap': jnp.linalg.norm(w_f - w_g) / jnp.linalg.norm(w_f - start.w),
     'gap_to_size': jnp.max(gap) / jnp.max(jnp.abs(f)),
     'pattern_difference': metrics.pattern_difference(h >= 0, p0),
-    'accuracy_f': metrics.accuracy(f, test.y),
-    'accuracy_g': metrics.accuracy(g, test.y),
+    'correct_f': metrics.num_correct(f, test.y),
+    'correct_g': metrics.num_correct(g, test.y),
     'loss_f': network.loss(f, test.y),
     'loss_g': network.loss(g, test.y),
   }

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from experiments import command, tables, training
 from experiments.options import option
@@ -105,11 +104,11 @@ def _at_fit(results: xr.Dataset, name: str) -> xr.DataArray:
 
   order = ('corruption', 'seed', 'step')
   value = metrics.at_accuracy(
-    jnp.asarray(results[name].transpose(*order)),
-    jnp.asarray(results.train_accuracy.transpose(*order)),
+    results[name].transpose(*order),
+    results.train_accuracy.transpose(*order),
     1.0,
   )
-  return xr.DataArray(np.asarray(value), dims=order[:2])
+  return xr.DataArray(value, dims=order[:2])
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:

@@ -11,11 +11,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.options import option
-from ossgd import checkpoints, hosts, meshes, runs
+from ossgd import checkpoints, cost, hosts, meshes, runs
 from ossgd.base import Params
 
 if TYPE_CHECKING:
   import xarray as xr
+
+
+_LEAST = 300  # bytes of what one seed has measured: an array in a dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +55,14 @@ def devices(config: Config, widths: Sequence[int]) -> Mesh | None:
       raise ValueError(
         f'{name}: {", ".join(map(str, values))}; expected positive numbers'
       )
+  runs.check_seeds(config.seed, config.num_seeds)
+  least = _LEAST * config.num_seeds * len(config.widths)
+  free = hosts.least(cost.host_available())
+  if least > free:
+    raise ValueError(
+      f'num_seeds {config.num_seeds}: their results need at least '
+      f'{least / 1e9:.3g} GB, but {free / 1e9:.3g} GB are free; lower num_seeds'
+    )
   if not config.widths or len(set(config.widths)) < len(config.widths):
     raise ValueError(
       f'widths are {config.widths}; expected at least one, all different'

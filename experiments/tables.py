@@ -14,6 +14,17 @@ if TYPE_CHECKING:
   import xarray as xr
 
 
+def with_accuracies(results: xr.Dataset, num_examples: int) -> xr.Dataset:
+  """Numbers of correct answers as accuracies: `correct` in a name says so."""
+  found = [name for name in results if 'correct' in str(name)]
+  return results.drop_vars(found).assign(
+    {
+      str(name).replace('correct', 'accuracy'): results[name] / num_examples
+      for name in found
+    }
+  )
+
+
 def sweep_table(
   results: xr.Dataset, by: str = 'width', symbol: str = 'm'
 ) -> str:

@@ -188,7 +188,7 @@ def _steps(
     mesh=config.mesh,
     progress=progress,
   )
-  # Half an example more, or float32 rounding decides at error = epsilon.
+  # Half an example more, or the rounding of 1 - epsilon decides at equality.
   targets = 1 - np.array(config.epsilon) - 0.5 / config.num_test
   accuracy, steps = results.test_accuracy, results.step.values
   return xr.DataArray(

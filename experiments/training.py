@@ -157,6 +157,7 @@ def sweep(
   if isinstance(config, MixtureConfig):
     settings |= {'num_train': config.num_train, 'num_test': config.num_test}
   settings |= others
+  runs.check_seeds(config.seed, config.num_seeds)
   _warn_if_unstable(data, settings['lr_times_width'], config.seed)
   results = sweeps.sweep(data, progress=progress, **settings)
   if not isinstance(data, components.Spec):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ossgd import theory
+from ossgd import metrics, theory
 from ossgd.base import matmul
 
 
@@ -100,7 +100,7 @@ def worst(
   """
 
   def above(errors):
-    return jnp.mean(norms(units, errors) >= threshold)
+    return metrics.share(norms(units, errors) >= threshold)
 
   def objective(errors):
     return jnp.mean(jnp.log(norms(units, errors) ** 2 + threshold**2))

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import psutil
 
-from ossgd import blocks, chunks, runs, tiles
+from ossgd import blocks, cgroups, chunks, runs, tiles
 
 # Two EPYC cores were measured at 180 GFLOP/s and 20 GB/s; accelerators have 10
 # to 25 as well.
@@ -133,13 +133,23 @@ def memory(
   return int(_FLOAT * floats) * (shape.seeds_at_once // seeds)
 
 
+def results(width: int, dim: int, num_records: int) -> int:
+  """Bytes that one seed's results take on the host, in float64 and stacked."""
+  return 3 * (7 * 8 * num_records + 2 * _FLOAT * min(width, dim))
+
+
 def available() -> int:
   """Bytes that a new run can have on each device."""
   stats = jax.local_devices()[0].memory_stats()
   if stats and 'bytes_limit' in stats:
     return stats['bytes_limit'] - stats['bytes_in_use']
   # Devices of a CPU share one memory.
-  return psutil.virtual_memory().available // jax.local_device_count()
+  return host_available() // jax.local_device_count()
+
+
+def host_available() -> int:
+  """Bytes that this process can have, of the machine and of its cgroups."""
+  return min([psutil.virtual_memory().available, *cgroups.free()])
 
 
 def choose(

@@ -171,6 +171,7 @@ def _on_weights(settings: Settings, advance: Callable) -> Engine:
       begin,
       split,
       num_train_eval=settings.num_train_eval,
+      of_g=sgd.trains_g(settings.method.gradient_fn),
       shards=shards,
     )
 

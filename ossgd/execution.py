@@ -94,11 +94,15 @@ def run_block(
 
 
 def _padded(record: runs.Record, number: int) -> runs.Record:
-  """Measurements of a block that stopped early, NaN where there are none."""
+  """Measurements of a block that stopped early, NaN where there are none.
+
+  Counts have no NaN: they are zero there, beside a loss that is NaN.
+  """
 
   def one(values):
     missing = number - values.shape[1]
-    return np.pad(values, ((0, 0), (0, missing)), constant_values=np.nan)
+    none = np.nan if np.issubdtype(values.dtype, np.floating) else 0
+    return np.pad(values, ((0, 0), (0, missing)), constant_values=none)
 
   return jax.tree.map(one, record)
 

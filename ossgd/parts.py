@@ -29,20 +29,20 @@ def take_apart(
     ranks: q, for `cut`.
 
   Returns:
-    What `cut` returns; the singular values of w(0); the accuracy of a network
-    with the update for weights; of both parts under the trained pattern, the
-    accuracy, the root mean square of the output, and its `addition` in all
-    outputs and in the label's own.
+    What `cut` returns; the singular values of w(0); of a network with the
+    update for weights, the number of correct answers; of both parts under the
+    trained pattern, that number, the root mean square of the output, and its
+    `addition` in all outputs and in the label's own.
   """
   x, y = split.test
   update = params.w - initial.w
-  cut_accuracy, cut_error = cut(params, initial, split.test, ranks=ranks)
+  cut_correct, cut_error = cut(params, initial, split.test, ranks=ranks)
   alone = network.logits(params._replace(w=update), x)
   measured = {
-    'cut_accuracy': cut_accuracy,
+    'cut_correct': cut_correct,
     'cut_error': cut_error,
     'singular_values_initial': metrics.spectrum(initial.w),
-    'update_network_accuracy': metrics.accuracy(alone, y),
+    'update_network_correct': metrics.num_correct(alone, y),
   }
   pattern = network.pattern(params.w, x)
   for name, w in (('initial', initial.w), ('update', update)):
@@ -51,7 +51,7 @@ def take_apart(
     added = addition(params.a, h, pattern)
     own = jnp.take_along_axis(added, y[:, None], axis=1)
     measured |= {
-      f'{name}_part_accuracy': metrics.accuracy(f, y),
+      f'{name}_part_correct': metrics.num_correct(f, y),
       f'{name}_part_size': jnp.sqrt(jnp.mean(f**2)),
       f'{name}_addition': jnp.mean(added),
       f'{name}_addition_own': jnp.mean(own),
@@ -74,8 +74,9 @@ def cut(
     ranks: q, (c,).
 
   Returns:
-    Accuracy, and ||f_q - f(w(T))||_F / ||f(w(0)) - f(w(T))||_F, the error of
-    the output as a fraction of its change in training: each (c,).
+    Number of correct answers, and the error of the output as a fraction of
+    its change in training, ||f_q - f(w(T))||_F / ||f(w(0)) - f(w(T))||_F: each
+    (c,).
   """
   x, y = data
   update = params.w - initial.w
@@ -92,7 +93,7 @@ def cut(
     kept = jnp.where(jnp.arange(right.shape[1])[None, :] < q, from_x, 0)
     h = h0 + matmul(kept, from_w.T)
     f = network.gated_logits(params.a, h, h >= 0)
-    return metrics.accuracy(f, y), jnp.linalg.norm(f - trained) / change
+    return metrics.num_correct(f, y), jnp.linalg.norm(f - trained) / change
 
   return jax.lax.map(at_rank, jnp.array(ranks))
 

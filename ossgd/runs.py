@@ -3,6 +3,7 @@
 Pure functions that `sweeps` compiles, alone or under `vmap` over seeds.
 """
 
+import numbers
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -41,12 +42,28 @@ class Start(NamedTuple):
 class Record(NamedTuple):
   """What is measured at a recorded step: scalars."""
 
-  test_accuracy: jax.Array
+  test_correct: jax.Array  # number of examples, int32
   test_loss: jax.Array
   pattern_difference: jax.Array | None
-  train_accuracy: jax.Array
+  train_correct: jax.Array
   train_loss: jax.Array
   relative_distance: jax.Array
+
+
+def check_seeds(seed: int, num_seeds: int) -> None:
+  """Raises ValueError for seeds that do not exist.
+
+  A seed travels as an int32: 2^32 would be seed 0 under another name, and what
+  a negative one is depends on JAX's 64-bit mode.
+  """
+  for name, value in (('seed', seed), ('num_seeds', num_seeds)):
+    if not isinstance(value, numbers.Integral):
+      raise ValueError(f'{name} is {value!r}; expected an integer')
+  if seed < 0 or seed + num_seeds > 2**31:
+    raise ValueError(
+      f'seed is {seed} and num_seeds {num_seeds}; expected seeds from 0 to '
+      f'{2**31 - 1}'
+    )
 
 
 def seed_keys(seed: ArrayLike) -> SeedKeys:
@@ -93,6 +110,7 @@ def measure(
   split: Split,
   *,
   num_train_eval: int | None,
+  of_g: bool = False,
   shards: int = 1,
 ) -> Record:
   """What is measured at a recorded step, from the weights.
@@ -103,18 +121,18 @@ def measure(
     split: the data.
     num_train_eval: training loss and accuracy are over the first so many
       training examples; over all if None.
+    of_g: loss and accuracy are those of the pseudo-network g, not of f.
     shards: parts that the units are split into, each on a device of its own.
   """
   params = Params(w, start.params.a)
+  w0 = start.params.w if of_g else None
   some = Dataset(*(rows[:num_train_eval] for rows in split.train))
-  train_accuracy, train_loss, _ = evaluate(params, some, shards=shards)
-  accuracy, loss, difference = evaluate(
-    params, split.test, start.pattern, shards=shards
+  train_correct, train_loss, _ = evaluate(params, some, w0=w0, shards=shards)
+  correct, loss, difference = evaluate(
+    params, split.test, start.pattern, w0=w0, shards=shards
   )
   distance = metrics.relative_distance(w, start.params.w)
-  return Record(
-    accuracy, loss, difference, train_accuracy, train_loss, distance
-  )
+  return Record(correct, loss, difference, train_correct, train_loss, distance)
 
 
 def measure_logits(
@@ -130,10 +148,10 @@ def measure_logits(
   def one(f):
     f_train, f_test = f[: len(train.y)], f[num_train:]
     return Record(
-      test_accuracy=metrics.accuracy(f_test, split.test.y),
+      test_correct=metrics.num_correct(f_test, split.test.y),
       test_loss=network.loss(f_test, split.test.y),
       pattern_difference=None,
-      train_accuracy=metrics.accuracy(f_train, train.y),
+      train_correct=metrics.num_correct(f_train, train.y),
       train_loss=network.loss(f_train, train.y),
       relative_distance=jnp.zeros(()),
     )
@@ -146,30 +164,37 @@ def evaluate(
   data: Dataset,
   pattern: jax.Array | None = None,
   *,
+  w0: jax.Array | None = None,
   shards: int = 1,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-  """Accuracy, loss and pattern difference over a data set, in bounded memory.
+  """Correct answers, loss and pattern difference, in bounded memory.
 
   Args:
     params: w (m, d), a (k, m).
     data: n examples.
     pattern: the pattern to compare with, (n, m) bool, if any.
+    w0: w(0), (m, d), for the outputs of g, whose pattern is that of w(0).
     shards: parts that the units are split into, each on a device of its own.
 
   Returns:
-    Three scalars; the last is None without a pattern.
+    Three scalars, the first an int32; the last is None without a pattern.
   """
 
   def one(example):
     x, y, p0 = example
     h = network.preactivations(params.w, x[None])
     p = h >= 0
-    f = network.gated_logits(params.a, h, p)
+    gate = p if w0 is None else network.pattern(w0, x[None])
+    f = network.gated_logits(params.a, h, gate)
     difference = None if p0 is None else metrics.pattern_difference(p[0], p0)
-    return metrics.accuracy(f, y[None]), network.loss(f, y[None]), difference
+    correct = metrics.num_correct(f, y[None])
+    return correct, network.loss(f, y[None]), difference
 
-  values = _over_examples(one, (*data, pattern), params.w.shape[0] // shards)
-  return jax.tree.map(jnp.mean, values)
+  correct, *means = _over_examples(
+    one, (*data, pattern), params.w.shape[0] // shards
+  )
+  loss, difference = jax.tree.map(jnp.mean, means)
+  return jnp.sum(correct, dtype=jnp.int32), loss, difference
 
 
 def finish(

@@ -56,7 +56,10 @@ def pseudo_gradient(
 def pseudo_network_gradient(
   params: Params, w0: jax.Array, x: jax.Array, y: jax.Array
 ) -> jax.Array:
-  """The gradient of Section 5.1's g, whose pattern is that of w0: (m, d)."""
+  """The gradient of Section 5.1's g, whose pattern is that of w0: (m, d).
+
+  With it g is what is trained, so loss and accuracy are those of g.
+  """
   p0 = network.pattern(w0, x)
   return gradients.pseudo_network_gradient(params, p0, x, y)
 
@@ -64,6 +67,11 @@ def pseudo_network_gradient(
 def examples_per_step(order: Order, num_examples: int, batch_size: int) -> int:
   """B as it is used: with `full_batch` all examples, whatever was asked."""
   return num_examples if order == 'full_batch' else batch_size
+
+
+def trains_g(gradient_fn: GradientFn) -> bool:
+  """Whether a gradient is that of g; all others train f."""
+  return gradient_fn is pseudo_network_gradient
 
 
 def steps_per_epoch(order: Order, num_examples: int, batch_size: int) -> int:

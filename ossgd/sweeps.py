@@ -13,8 +13,10 @@ from jax.sharding import Mesh
 from ossgd import (
   checkpoints,
   components,
+  cost,
   divergence,
   execution,
+  hosts,
   meshes,
   metrics,
   runs,
@@ -82,7 +84,9 @@ def sweep(
       'full_batch' (the simplified case).
     optimizer: from step size to transformation, such as `optax.sgd` or
       `functools.partial(optax.sgd, momentum=0.9)`.
-    gradient_fn: `sgd.true_gradient`, `sgd.pseudo_gradient` or the like.
+    gradient_fn: `sgd.true_gradient`, `sgd.pseudo_gradient` or the like. With
+      `sgd.pseudo_network_gradient` loss and accuracy are those of g, which it
+      trains; the attribute `network` says 'f' or 'g'.
     target: the test accuracy of Figures 4 and 5.
     num_train: examples drawn for training, where data is a spec.
     num_test: examples drawn for testing, where data is a spec.
@@ -128,6 +132,7 @@ def sweep(
     **supply.of(data, num_train, num_test, transform),
   )
   check(plan, widths, num_seeds, target)
+  check_seeds(plan, widths, seed, num_seeds)
   devices = meshes.make(
     mesh, widths=widths, num_seeds=num_seeds, seeds_at_once=seeds_at_once
   )
@@ -157,7 +162,7 @@ def sweep(
       row.append(execution.run_once(unit, plan, block, part))
       done += work
     rows.append(jax.tree.map(lambda *v: np.concatenate(v), *row))
-  results = _label(rows, widths, seeds, plan.record_steps, target)
+  results = _label(rows, widths, seeds, plan, target)
   return results.assign_coords(engine=('width', chosen)).assign_attrs(
     mesh=meshes.text(devices)
   )
@@ -194,27 +199,51 @@ def check(
   sgd.check_order(plan.order, plan.num_train, plan.batch_size, plan.num_steps)
 
 
+def check_seeds(
+  plan: units.Plan, widths: Sequence[int], seed: int, num_seeds: int
+) -> None:
+  """Raises ValueError for seeds that do not exist, or more than fit."""
+  runs.check_seeds(seed, num_seeds)
+  needed = num_seeds * sum(
+    cost.results(width, plan.dim, len(plan.record_steps)) for width in widths
+  )
+  free = hosts.least(cost.host_available())
+  if needed > free:
+    raise ValueError(
+      f'the results of {num_seeds} seeds need about {needed / 1e9:.3g} GB, but '
+      f'{free / 1e9:.3g} GB are free; lower num_seeds, widths or num_steps, or '
+      'raise eval_every'
+    )
+
+
 def _label(
   rows: list[tuple[runs.Record, dict[str, np.ndarray]]],
   widths: Sequence[int],
   seeds: np.ndarray,
-  steps: np.ndarray,
+  plan: units.Plan,
   target: float,
 ) -> xr.Dataset:
   """Stacks the widths and names every axis; short spectra end in NaN."""
   import xarray as xr
 
+  steps = plan.record_steps
   diverged = [divergence.steps(row[0], steps) for row in rows]
   record = jax.tree.map(
     lambda *v: np.stack(v), *(divergence.marked(row[0]) for row in rows)
   )
-  reached = metrics.steps_to_accuracy(record.test_accuracy, steps, target)
-  distance = metrics.at_accuracy(
-    record.relative_distance, record.test_accuracy, target
-  )
+  sizes = {
+    'test': plan.num_test,
+    'train': min(plan.num_train_eval or plan.num_train, plan.num_train),
+  }
+  measured = record._asdict()
+  for name, size in sizes.items():
+    measured[f'{name}_accuracy'] = measured.pop(f'{name}_correct') / size
+  accuracy = measured['test_accuracy']
+  reached = metrics.steps_to_accuracy(accuracy, steps, target)
+  distance = metrics.at_accuracy(record.relative_distance, accuracy, target)
   variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
     name: (('width', 'seed', 'step'), values)
-    for name, values in record._asdict().items()
+    for name, values in measured.items()
   }
   for name in rows[0][1]:
     values = [row[1][name] for row in rows]
@@ -244,5 +273,9 @@ def _label(
       'step': steps,
       'rank': np.arange(variables['singular_values_update'][1].shape[-1]) + 1,
     },
-    attrs={'target': target},
+    attrs={
+      'target': target,
+      'network': 'g' if sgd.trains_g(plan.gradient_fn) else 'f',
+      **{f'num_{name}_eval': size for name, size in sizes.items()},
+    },
   )

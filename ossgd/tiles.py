@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from ossgd import meshes, network
+from ossgd import meshes, metrics, network
 from ossgd.base import matmul
 
 # At 2000 examples a tile of H has 4 MB: 512 was the fastest of 64 to 1024.
@@ -83,13 +83,16 @@ def pass_over_units(
       part(h), part(a), part(pattern), gram, part(updates), recorded
     )
     h = jax.lax.dynamic_update_slice_in_dim(h, part_h, i * size, 1)
-    return h, logits + f, flips + flipped
+    # A tile's number is exact in float32, that of all tiles need not be.
+    return h, logits + f, flips + flipped.astype(flips.dtype)
 
   pieces = recorded.shape[0]
   zeros = jnp.zeros((pieces, h.shape[0], a.shape[0]), h.dtype)
-  return jax.lax.fori_loop(
-    0, h.shape[1] // size, tile, (h, zeros, jnp.zeros(pieces, h.dtype))
+  none = jnp.zeros(pieces, metrics.counting_type(pattern.size))
+  h, logits, flips = jax.lax.fori_loop(
+    0, h.shape[1] // size, tile, (h, zeros, none)
   )
+  return h, logits, flips.astype(h.dtype)
 
 
 def _pass_one(

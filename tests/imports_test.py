@@ -47,6 +47,7 @@ LIBRARY = (
   'tiles',
   'gram',
   'engines',
+  'cgroups',
   'cost',
   'timing',
   'divergence',

@@ -20,6 +20,48 @@ class MetricsTest(parameterized.TestCase):
     self.assertEqual(metrics.accuracy(negative, jnp.array([1])), 1.0)
     self.assertEqual(metrics.accuracy(negative, jnp.array([0])), 0.0)
 
+  def test_every_answer_right_is_one(self):
+    """Of as many examples as you like, also where n (1/n) is below 1."""
+    sizes = [n for n in range(1, 400) if np.float32(1) / n * n < 1] + [10000]
+    self.assertGreater(len(sizes), 30)  # 1/n is rounded there
+
+    def shares():
+      every = {n: jnp.arange(n) < n - n // 50 for n in sizes}
+      return [
+        (metrics.share(some), metrics.share(some | True))
+        for some in every.values()
+      ]
+
+    for found in (shares(), jax.jit(shares)()):
+      for n, (some, all_of_them) in zip(sizes, found, strict=True):
+        self.assertEqual(all_of_them, 1.0, n)
+        self.assertEqual(some, np.float32((n - n // 50) / n), n)
+
+  def test_constant_divisor_stays_a_divisor(self):
+    """XLA has turned it into a factor before, which no value here shows."""
+    compiled = jax.jit(metrics.share).lower(jnp.ones(41, bool)).compile()
+    self.assertIn('divide', compiled.as_text())
+
+  @parameterized.parameters((41, None), (55, 0.98), (10000, 0.98))
+  def test_counts_meet_a_target_exactly(self, n, target):
+    """9800 of 10000 are 0.98; so is no smaller number."""
+    right = n if target is None else int(np.ceil(n * target - 1e-9))
+    f = jnp.zeros((n, 2)).at[:, 1].set(jnp.where(jnp.arange(n) < right, 1, -1))
+    y = jnp.ones(n, jnp.int32)
+    count = jax.jit(metrics.num_correct)(f, y)
+    self.assertEqual((count, count.dtype), (right, jnp.int32))
+    accuracies = np.array([int(count) - 1, int(count)]) / n
+    np.testing.assert_array_equal(
+      metrics.steps_to_accuracy(accuracies, [3, 4], target or 1.0), 4
+    )
+
+  def test_pattern_difference_of_many_pairs(self):
+    """Past 2^24, where float32 has no number for every count."""
+    p = jnp.arange(2**25 + 6).reshape(2, -1) % 3 == 0
+    expected = np.mean(np.asarray(p), dtype=np.float64)
+    value = jax.jit(metrics.pattern_difference)(p, jnp.zeros_like(p))
+    np.testing.assert_allclose(value, expected, rtol=1e-7)
+
   def test_pattern_difference(self):
     """The fraction of (unit, example) pairs, zero for equal patterns."""
     p = jnp.array([[True, False, True], [True, True, False]])

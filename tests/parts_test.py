@@ -27,8 +27,8 @@ def float64(*arrays):
   return [np.asarray(array, np.float64) for array in arrays]
 
 
-def accuracy(f, y):
-  return np.mean(f.argmax(axis=1) == y)
+def correct(f, y):
+  return np.sum(f.argmax(axis=1) == y)
 
 
 class CutTest(parameterized.TestCase):
@@ -39,7 +39,7 @@ class CutTest(parameterized.TestCase):
     For more and for fewer units than coordinates; ranks in any order.
     """
     params, initial, split = trained(width)
-    accuracies, errors = parts.cut(params, initial, split.test, ranks=RANKS)
+    counts, errors = parts.cut(params, initial, split.test, ranks=RANKS)
     w, w0, a, x = float64(params.w, initial.w, initial.a, split.test.x)
     u, s, v = np.linalg.svd(w - w0, full_matrices=False)
 
@@ -49,7 +49,7 @@ class CutTest(parameterized.TestCase):
     change = np.linalg.norm(logits(w) - logits(w0))
     for i, q in enumerate(RANKS):
       f = logits(w0 + (u[:, :q] * s[:q]) @ v[:q])
-      self.assertAlmostEqual(accuracies[i], accuracy(f, split.test.y), 6)
+      self.assertEqual(counts[i], correct(f, split.test.y))
       error = np.linalg.norm(f - logits(w)) / change
       np.testing.assert_allclose(errors[i], error, rtol=1e-4, atol=1e-5)
     # At rank 0 the network is where it began; at full rank nothing is lost.
@@ -75,7 +75,7 @@ class TakeApartTest(parameterized.TestCase):
       whole += f
       added = np.abs(f) / np.abs(terms).sum(axis=2)
       for quantity, value in (
-        ('part_accuracy', accuracy(f, y)),
+        ('part_correct', correct(f, y)),
         ('part_size', np.sqrt(np.mean(f**2))),
         ('addition', np.mean(added)),
         ('addition_own', added[np.arange(len(y)), y].mean()),
@@ -85,9 +85,7 @@ class TakeApartTest(parameterized.TestCase):
         )
     np.testing.assert_allclose(whole, np.maximum(x @ w.T, 0) @ a.T)
     alone = np.maximum(x @ (w - w0).T, 0) @ a.T
-    self.assertAlmostEqual(
-      found['update_network_accuracy'], accuracy(alone, y), 6
-    )
+    self.assertEqual(found['update_network_correct'], correct(alone, y))
     np.testing.assert_allclose(
       found['singular_values_initial'],
       np.linalg.svd(w0, compute_uv=False),
@@ -99,7 +97,7 @@ class TakeApartTest(parameterized.TestCase):
     params, initial, split = trained(30)
     found = parts.take_apart(params, initial, split, ranks=RANKS)
     expected = parts.cut(params, initial, split.test, ranks=RANKS)
-    for name, value in zip(('accuracy', 'error'), expected, strict=True):
+    for name, value in zip(('correct', 'error'), expected, strict=True):
       np.testing.assert_allclose(found[f'cut_{name}'], value, rtol=1e-5)
 
 

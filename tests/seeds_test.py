@@ -73,6 +73,9 @@ class SettingsTest(parameterized.TestCase):
   @parameterized.parameters(*SEED_BY_SEED)
   def test_bad_setting(self, script):
     self.check(script, 'num_seeds: 0; expected positive', num_seeds=0)
+    self.check(script, 'num_seeds 1000000000.* GB', num_seeds=10**9)
+    self.check(script, 'seed is 4294967296 .*expected seeds', seed=2**32)
+    self.check(script, 'seed is -1 .*expected seeds', seed=-1)
     self.check(script, 'widths: .*-8.*; expected positive', widths=(-8,))
 
   @parameterized.parameters(convergence, coupling)

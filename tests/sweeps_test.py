@@ -68,12 +68,10 @@ class RunTest(parameterized.TestCase):
           for row, label in zip(f, y, strict=True)
         ]
       )
-      accuracy = np.mean(f.argmax(1) == y)
+      correct = np.sum(f.argmax(1) == y)
       record_of = record._asdict()
       np.testing.assert_allclose(record_of[f'{name}_loss'], loss, rtol=1e-5)
-      np.testing.assert_allclose(
-        record_of[f'{name}_accuracy'], accuracy, rtol=1e-6
-      )
+      self.assertEqual(record_of[f'{name}_correct'], correct)
     x = np.asarray(data.test.x)
     flips = np.mean((x @ w.T >= 0) != (x @ w0.T >= 0))
     self.assertGreater(flips, 0)
@@ -88,6 +86,38 @@ class RunTest(parameterized.TestCase):
       value = last[f'singular_values_{name}']
       expected = np.linalg.svd(np.asarray(matrix, np.float64))[1]
       np.testing.assert_allclose(value, expected, atol=1e-5 * expected[0])
+
+  @parameterized.parameters(
+    ('plain', 1), ('plain', 2), ('blocked', 1), ('gram', 1), ('gram', 2)
+  )
+  def test_accuracies_are_counts(self, engine, seeds_at_once):
+    """Exactly, so that all right is 1 and the target is met where it is."""
+    sizes = {'train': 47, 'test': 41}
+    ds = sweeps.sweep(
+      mixtures.gaussian(num_classes=2, num_components=1, dim=20),
+      **SMALL
+      | {f'num_{name}': size for name, size in sizes.items()}
+      | dict(num_steps=40, target=1.0, num_train_eval=None),
+      engine=engine,
+      seeds_at_once=seeds_at_once,
+    )
+    for name, size in sizes.items():
+      values = ds[f'{name}_accuracy'].values
+      np.testing.assert_array_equal(values, np.rint(values * size) / size)
+      self.assertEqual(values.max(), 1, name)
+      self.assertEqual(ds.attrs[f'num_{name}_eval'], size)
+    first = (ds.test_accuracy == 1).idxmax('step')
+    np.testing.assert_array_equal(ds.steps_to_accuracy, first)
+
+  def test_last_seed_is_a_seed_of_its_own(self):
+    """Its label is the key that `jax.random.key` makes of it."""
+    last = 2**31 - 1
+    ds = sweeps.sweep(SPEC, **(SMALL | dict(num_seeds=1, seed=last)))
+    self.assertEqual(ds.seed.values.tolist(), [last])
+    np.testing.assert_array_equal(
+      jax.random.key_data(runs.seed_keys(jnp.asarray(last)).data),
+      jax.random.key_data(jax.random.split(jax.random.key(last), 4)[0]),
+    )
 
   def test_keys(self):
     """Two seeds differ in all streams, and one seed's streams differ."""
@@ -219,6 +249,61 @@ class SweepTest(parameterized.TestCase):
         abs(other.train_loss - ds.train_loss).max(), 1e-6, change
       )
 
+  @parameterized.parameters(1, 2)
+  def test_what_is_trained_is_measured(self, seeds_at_once):
+    """g, a linear model: float64 descent on the features of w(0), by hand.
+
+    Its softmax is not f's, whose loss is another one after some steps.
+    """
+    data, width, step_size = split(), 40, 20.0 / 40
+    settings = dict(
+      widths=(width,), num_seeds=2, num_steps=6, order='full_batch'
+    )
+    settings |= dict(lr_times_width=20.0, num_train_eval=11, eval_growth=0)
+    ds = sweeps.sweep(
+      data,
+      **settings,
+      gradient_fn=sgd.pseudo_network_gradient,
+      seeds_at_once=seeds_at_once,
+    ).sel(width=width, seed=1)
+    self.assertEqual(ds.attrs['network'], 'g')
+    w0, a = runs.init_params(
+      runs.seed_keys(jnp.asarray(1)).init,
+      width=width,
+      dim=6,
+      num_classes=3,
+      scale=1.0,
+    )
+    w0, a = np.asarray(w0, np.float64), np.asarray(a, np.float64)
+
+    def features(x):  # (n, k, m d), with logits = features @ w
+      active = (x @ w0.T >= 0)[:, None, :, None]
+      every = active * a[None, :, :, None] * x[:, None, None, :]
+      return every.reshape(*every.shape[:2], -1)
+
+    (x, y), (test_x, test_y) = jax.tree.map(np.asarray, data[:2])
+    phi, test_phi, w = features(x), features(test_x), w0.ravel()
+    for step in range(7):
+      for name, some, labels in (
+        ('train', phi[:11], y[:11]),
+        ('test', test_phi, test_y),
+      ):
+        g = some @ w
+        o = np.array([oracles.softmax(row) for row in g])
+        loss = -np.mean(np.log(o[np.arange(len(labels)), labels]))
+        accuracy = np.mean(g.argmax(axis=1) == labels)
+        here = ds.sel(step=step)
+        np.testing.assert_allclose(here[f'{name}_loss'], loss, rtol=1e-4)
+        self.assertEqual(here[f'{name}_accuracy'], accuracy)
+      slopes = np.array([oracles.softmax(row) for row in phi @ w])
+      slopes[np.arange(len(y)), y] -= 1
+      last = w
+      w = w - step_size * np.einsum('nk,nkp->p', slopes, phi) / len(y)
+    f = np.maximum(test_x @ last.reshape(w0.shape).T, 0) @ a.T
+    self.assertGreater(np.abs(f - test_phi @ last).max(), 0.1)
+    other = sweeps.sweep(data, **settings, gradient_fn=sgd.pseudo_gradient)
+    self.assertEqual(other.attrs['network'], 'f')
+
   def test_step_size_falls_with_width(self):
     """eta = lr_times_width / m is what the optimizer is given."""
     given = []
@@ -275,6 +360,11 @@ class SweepTest(parameterized.TestCase):
     (dict(order='one_pass', num_steps=7), 'at most 6'),
     (dict(num_train_eval=0), 'num_train_eval is 0'),
     (dict(seeds_at_once=-1), 'seeds_at_once is -1'),
+    (dict(seed=-1), 'seed is -1 .*; expected seeds from 0 to 2147483647'),
+    (dict(seed=2**31 - 1, num_seeds=2), 'seed is 2147483647 and num_seeds 2'),
+    (dict(seed=2**32), 'seed is 4294967296'),
+    (dict(seed=0.5), 'seed is 0.5; expected an integer'),
+    (dict(num_seeds=10**9), 'results of 1000000000 seeds .* GB are free'),
   )
   def test_refused(self, change, message):
     """A wrong setting is named before anything is trained."""

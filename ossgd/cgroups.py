@@ -1,0 +1,104 @@
+"""Memory that control groups of Linux leave a process, both versions of them.
+
+A container or a batch job may have less than its machine: the kernel kills a
+process whose group goes past its limit, however much is free outside of it. A
+process is in a group, which is in another, and so on up to the root; each may
+have a limit.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Version(NamedTuple):
+  """The files of a group, as a version of cgroups names them."""
+
+  filesystem: str
+  limits: tuple[str, ...]  # past the second of v2 a process is slowed to a halt
+  used: str
+  # Of `memory.stat`: files that were read, given up before anything is killed.
+  reclaimable: str
+
+
+_VERSIONS = (
+  Version(
+    'cgroup',
+    ('memory.limit_in_bytes',),
+    'memory.usage_in_bytes',
+    'total_inactive_file',
+  ),
+  Version(
+    'cgroup2', ('memory.max', 'memory.high'), 'memory.current', 'inactive_file'
+  ),
+)
+
+
+def free(process: Path = Path('/proc/self')) -> list[int]:
+  """Bytes until each limit that a process is under; empty without a limit.
+
+  Args:
+    process: its folder in /proc, with the files `cgroup` and `mountinfo`.
+  """
+  found = []
+  for version, folder in _groups(process):
+    limits = [_number(folder / name) for name in version.limits]
+    known = [limit for limit in limits if limit is not None]
+    used = _number(folder / version.used)
+    if known and used is not None:
+      spare = _statistic(folder / 'memory.stat', version.reclaimable)
+      found.append(max(0, min(known) - max(0, used - spare)))
+  return found
+
+
+def _groups(process: Path) -> Iterator[tuple[Version, Path]]:
+  """The folder of every group the process is in, from its own to the root."""
+  own: dict[str, str] = {}  # by controller; v2 names none: '0::/jobs/7'
+  for line in _lines(process / 'cgroup'):
+    _, controllers, path = line.split(':', 2)
+    own |= dict.fromkeys(controllers.split(','), path)
+  for version, controller in zip(_VERSIONS, ('memory', ''), strict=True):
+    for root, mount in _mounts(process, version.filesystem, controller):
+      if controller in own:
+        # A container may be shown its own group as the root, or other paths.
+        below = os.path.relpath(own[controller], root)
+        folder = mount if below.startswith('..') else mount / below
+        for parent in (folder, *folder.parents):
+          if parent.is_relative_to(mount):
+            yield version, parent
+
+
+def _mounts(
+  process: Path, filesystem: str, controller: str
+) -> Iterator[tuple[str, Path]]:
+  """Where a hierarchy is mounted: which group is its root, and the folder."""
+  for line in _lines(process / 'mountinfo'):
+    mount, _, source = line.partition(' - ')
+    kind, _, options = source.split(' ', 2)
+    if kind == filesystem and (not controller or controller in options):
+      root, folder = mount.split(' ')[3:5]
+      yield root, Path(folder)
+
+
+def _lines(path: Path) -> list[str]:
+  """Of a file; none if it is not there or not to be read."""
+  try:
+    return path.read_text().splitlines()
+  except OSError:
+    return []
+
+
+def _number(path: Path) -> int | None:
+  """What a file says; None if there is none in it, as where it says 'max'."""
+  text = ''.join(_lines(path)).strip()
+  return int(text) if text.isdecimal() else None
+
+
+def _statistic(path: Path, name: str) -> int:
+  """A line of a file of names and numbers; zero if it is not there."""
+  for line in _lines(path):
+    key, _, value = line.partition(' ')
+    if key == name and value.isdecimal():
+      return int(value)
+  return 0
