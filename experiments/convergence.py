@@ -22,13 +22,7 @@ import numpy as np
 
 from experiments import command, falling_loss, seeds, tables
 from experiments.falling_loss import Config
-from ossgd import (
-  claims,
-  panels,
-  paper_claims,
-  sweeps,
-  theory,
-)
+from ossgd import claims, panels, statistics, sweeps, theory
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
@@ -96,7 +90,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       f'slope of log mean of v(t)^2 in log m, {over}',
       -0.55,
       -0.45,
-      lambda ds: paper_claims.log_slope(ds.mean_square),
+      lambda ds: statistics.log_slope(ds.mean_square),
     ),
     Claim(
       'Lemma A.4',
@@ -130,7 +124,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       f'slope of log largest eta m in log m, {over}',
       -0.1,
       0.1,
-      lambda ds: paper_claims.log_slope(ds.largest_step_size),
+      lambda ds: statistics.log_slope(ds.largest_step_size),
     ),
     Claim(
       'Lemma B.4',
@@ -147,9 +141,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       f'fraction at B = {most}, that at the smallest B subtracted',
       0.0,
       INF,
-      lambda ds: paper_claims.rise(
-        ds.falling_steps.mean('width'), 'batch_size'
-      ),
+      lambda ds: statistics.rise(ds.falling_steps.mean('width'), 'batch_size'),
     ),
   ]
 

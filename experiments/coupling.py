@@ -23,12 +23,7 @@ import numpy as np
 
 from experiments import command, coupled_units, seeds, tables
 from experiments.coupled_units import CASES, Config
-from ossgd import (
-  checkpoints,
-  paper_claims,
-  sweeps,
-  theory,
-)
+from ossgd import checkpoints, statistics, sweeps, theory
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
@@ -88,7 +83,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
 
   def uncoupled(ds):
     last = ds.coupled.sel(S).sel(lr_times_width=fast).isel(step=-1)
-    return paper_claims.log_slope(1 - last)
+    return statistics.log_slope(1 - last)
 
   return [
     Claim(

@@ -25,7 +25,7 @@ import numpy as np
 from experiments import command, gradient_lines, large_gradients, seeds, tables
 from experiments.gradient_lines import EXPONENTS, VARIED, Config, along, share
 from experiments.large_gradients import KINDS
-from ossgd import checkpoints, claims, panels, paper_claims, sweeps
+from ossgd import checkpoints, claims, panels, statistics, sweeps
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _slope_claim(results: xr.Dataset, name: str) -> Claim:
     f'{symbol} {values.min():g} to {values.max():g}',
     low,
     high,
-    lambda ds: paper_claims.log_slope(along(ds, name), name),
+    lambda ds: statistics.log_slope(along(ds, name), name),
   )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments import command, tables, training
 from experiments.options import option
-from ossgd import panels, paper_claims, plots, sweeps
+from ossgd import panels, plots, statistics, sweeps
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
     return lambda ds: at(scale, values)(ds) - at(ours, values)(ds)
 
   def slope(values):
-    return lambda ds: paper_claims.log_slope(values(ds), 'init_scale')
+    return lambda ds: statistics.log_slope(values(ds), 'init_scale')
 
   def claim(words, quantity, low, high, measure):
     return Claim('Section 6', words, quantity, low, high, measure)

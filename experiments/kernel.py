@@ -29,9 +29,9 @@ from ossgd import (
   metrics,
   network,
   panels,
-  paper_claims,
   runs,
   sgd,
+  statistics,
   sweeps,
   tangent,
   timing,
@@ -189,14 +189,14 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       f'slope of log ||Theta_0 / m - limit|| / ||limit|| {against}',
       -0.55,
       -0.45,
-      lambda ds: paper_claims.log_slope(ds.limit_distance),
+      lambda ds: statistics.log_slope(ds.limit_distance),
     ),
     claim(
       'beyond the paper: training moves the kernel of a wider network less',
       f'slope of log ||Theta_T - Theta_0|| / ||Theta_0|| {against}',
       -INF,
       0.0,
-      lambda ds: paper_claims.log_slope(ds.drift.isel(step=-1)),
+      lambda ds: statistics.log_slope(ds.drift.isel(step=-1)),
     ),
     claim(
       'the step size is in the stable range of descent on the training loss',
@@ -210,7 +210,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       f'slope of log 2 m / lambda_max at w(0) {against}',
       -0.1,
       0.1,
-      lambda ds: paper_claims.log_slope(ds.stable_lr_times_width.isel(step=0)),
+      lambda ds: statistics.log_slope(ds.stable_lr_times_width.isel(step=0)),
     ),
   ]
 

@@ -30,9 +30,9 @@ from ossgd import (
   metrics,
   network,
   panels,
-  paper_claims,
   runs,
   sgd,
+  statistics,
   sweeps,
 )
 from ossgd.base import Params, Split, matmul
@@ -221,7 +221,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
 
   def share(ds, precision):
     last = ds.pattern_difference.isel(step=-1).sel(evaluation='exact')
-    return paper_claims.log_slope((flips(ds) / last).sel(precision=precision))
+    return statistics.log_slope((flips(ds) / last).sel(precision=precision))
 
   def at(measure):
     return lambda ds, precision: measure(ds).sel(precision=precision)

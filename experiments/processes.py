@@ -31,15 +31,7 @@ import optax
 
 from experiments import command, section7, seeds, tables
 from experiments.options import option
-from ossgd import (
-  metrics,
-  network,
-  panels,
-  paper_claims,
-  runs,
-  sgd,
-  sweeps,
-)
+from ossgd import metrics, network, panels, runs, sgd, statistics, sweeps
 from ossgd.base import Dataset, Params, Split
 from ossgd.claims import INF, Claim
 
@@ -156,7 +148,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       f'slope of log {_GAPS[name]} {fitted}',
       low,
       high,
-      lambda ds: paper_claims.log_slope(ds[name].isel(step=-1)),
+      lambda ds: statistics.log_slope(ds[name].isel(step=-1)),
     )
 
   def learns(name, words):

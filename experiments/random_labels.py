@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments import command, tables, training
 from experiments.options import option
-from ossgd import metrics, panels, paper_claims, plots, sweeps
+from ossgd import metrics, panels, plots, statistics, sweeps
 from ossgd.base import Dataset, Split
 from ossgd.claims import INF, Claim
 
@@ -117,7 +117,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   k = results.attrs['num_classes']
 
   def rise(name):
-    return lambda ds: paper_claims.rise(ds[name], 'corruption')
+    return lambda ds: statistics.rise(ds[name], 'corruption')
 
   def last(name, corruption):
     return lambda ds: ds[name].isel(step=-1).sel(corruption=corruption)

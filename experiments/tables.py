@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ossgd import claims, paper_claims
+from ossgd import claims, statistics
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -80,9 +80,12 @@ def slopes_table(
 
 def slope_text(values: xr.DataArray, dim: str) -> str:
   """The slope of log values in log `dim`, its 95 % interval and its range."""
-  slopes = paper_claims.log_slope(values, dim)
+  slopes = statistics.log_slope(values, dim)
   known = slopes[np.isfinite(slopes)]
-  low, high = claims.interval(known)
-  mean = np.mean(known) if known.size else np.nan
+  low, high = statistics.mean_interval(known)
+  mean = f'{np.mean(known):.3f} ' if known.size else ''
+  between = f'({low:.3f} to {high:.3f}) ' if np.isfinite(low) else ''
   ends = f'{values[dim].values.min():g} to {values[dim].values.max():g}'
-  return f'{mean:.3f} ({low:.3f} to {high:.3f}) for {dim} {ends}'
+  missing = slopes.size - known.size
+  note = f' ({missing} of {slopes.size} without)' if missing else ''
+  return f'{mean}{between}for {dim} {ends}{note}'

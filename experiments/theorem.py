@@ -33,7 +33,7 @@ from ossgd import (
   metrics,
   mixtures,
   panels,
-  paper_claims,
+  statistics,
   sweeps,
 )
 from ossgd.claims import INF, Claim
@@ -236,7 +236,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       f'{values.min():g} to {values.max():g}',
       -INF if exponent > 0 else exponent or -0.1,
       INF if exponent < 0 else exponent or 0.1,
-      lambda ds: paper_claims.log_slope(_fitted(ds, name), name),
+      lambda ds: statistics.log_slope(_fitted(ds, name), name),
     )
 
   return [claim(name, *varied) for name, varied in _VARIED.items()]
@@ -251,7 +251,7 @@ def _table(results: xr.Dataset) -> str:
   rows = []
   for name, note, values in fits:
     symbol, exponent = _VARIED[name]
-    slopes = paper_claims.log_slope(values, name)
+    slopes = statistics.log_slope(values, name)
     known = slopes[np.isfinite(slopes)]
     measured = np.mean(known) if known.size else np.nan
     rows.append(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from experiments import command, tables, training
 from experiments.options import option
-from ossgd import paper_claims, plots, sweeps
+from ossgd import plots, statistics, sweeps
 from ossgd.claims import INF, Claim
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'final test accuracy at the largest sigma - at the smallest',
       -INF,
       0.0,
-      lambda ds: paper_claims.rise(
-        ds.test_accuracy.isel(step=-1), 'noise_scale'
-      ),
+      lambda ds: statistics.rise(ds.test_accuracy.isel(step=-1), 'noise_scale'),
     ),
     Claim(
       where,
@@ -63,7 +61,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'mean test error over the first 50 steps, largest sigma - smallest',
       0.0,
       INF,
-      lambda ds: paper_claims.rise(training.early_error(ds), 'noise_scale'),
+      lambda ds: statistics.rise(training.early_error(ds), 'noise_scale'),
     ),
     Claim(
       where,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -159,7 +159,7 @@ def sweep(
     rows.append(jax.tree.map(lambda *v: np.concatenate(v), *row))
   results = _label(rows, widths, seeds, plan.record_steps, target)
   return results.assign_coords(engine=('width', chosen)).assign_attrs(
-    mesh=meshes.text(devices)
+    mesh=meshes.text(devices), **_settings(plan, data)
   )
 
 
@@ -192,6 +192,39 @@ def check(
   if not 0 < target <= 1:
     raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
   sgd.check_order(plan.order, plan.num_train, plan.batch_size, plan.num_steps)
+
+
+def _settings(plan: units.Plan, data: Any) -> dict[str, Any]:
+  """What the numbers are of, as attributes; see `paper_claims.FIGURE_1`."""
+  told = {
+    name: getattr(plan, name)
+    for name in (
+      'num_steps',
+      'batch_size',
+      'lr_times_width',
+      'init_scale',
+      'order',
+      'num_classes',
+      'dim',
+      'num_train',
+      'num_test',
+    )
+  }
+  told['num_train_eval'] = plan.num_train_eval or plan.num_train
+  for name in ('optimizer', 'gradient_fn'):
+    function = getattr(plan, name)
+    told[name] = getattr(function, '__name__', type(function).__name__)
+  if not isinstance(data, components.Spec):
+    return told | {'dataset': 'arrays'}
+  told['num_components'] = data.num_components
+  if not isinstance(data, components.Gaussian):
+    return told | {'dataset': type(data).__name__}
+  return told | {
+    'dataset': 'synthetic',
+    'center_scale': data.center_scale,
+    'noise_scale': data.noise_scale,
+    'normalize': int(data.normalize),  # netCDF has no booleans
+  }
 
 
 def _label(

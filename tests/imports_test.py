@@ -63,6 +63,8 @@ LIBRARY = (
   'folders',
   'plots',
   'panels',
+  'statistics',
+  'judging',
   'claims',
   'paper_claims',
 )
