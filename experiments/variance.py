@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from experiments import command, tables, training
 from experiments.options import option
-from ossgd import plots, statistics, sweeps
-from ossgd.claims import INF, Claim
+from ossgd import paper_claims, plots, statistics, sweeps
+from ossgd.claims import INF, Claim, about
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -46,7 +46,7 @@ def run(
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What D.2 says of Figure 6."""
   where = 'D.2, Figure 6'
-  return [
+  found = [
     Claim(
       where,
       'the test accuracy falls with sigma',
@@ -92,6 +92,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       lambda ds: ds.cliff.sel(noise_scale=ds.noise_scale.max()),
     ),
   ]
+  return about(paper_claims.but('noise_scale'), found)
 
 
 EXPERIMENT = command.Experiment(

@@ -149,7 +149,8 @@ def _by_interval(
   claim: Claim, evidence: xr.DataArray | np.ndarray | Cells | Proportion
 ) -> Finding:
   """Inside of (low, high), outside, or across an end."""
-  trials = evidence.trials if isinstance(evidence, Proportion) else 0
+  proportion = isinstance(evidence, Proportion)
+  trials = int(evidence.trials or 0) if isinstance(evidence, Proportion) else 0
   values = _rows(evidence)
   known = np.isfinite(values).all(axis=0)
   missing = int(np.sum(~known))
@@ -164,12 +165,14 @@ def _by_interval(
     verdict='undecided',
     reason=_without(missing, known.size),
     p=NAN,
-    kind='proportion' if trials else 'mean',
+    kind='proportion' if proportion else 'mean',
     trials=trials,
   )
   if values.shape[1] < 2:
     few = f'too few seeds: {known.size}'
     return finding._replace(reason=finding.reason or few)
+  if proportion and not trials:
+    return finding._replace(reason='how many trials there were is not known')
   if trials:
     counts = np.rint(values * trials).astype(int)
     estimates = statistics.of_proportions(counts, trials)

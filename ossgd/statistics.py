@@ -29,7 +29,7 @@ class Proportion(NamedTuple):
   """Fractions of so many trials; other dims are cases that must all do."""
 
   fraction: xr.DataArray  # (seed,) or (seed, ...)
-  trials: int  # behind each fraction
+  trials: int | None  # behind each fraction; None: not known
 
 
 class Every(NamedTuple):

@@ -375,7 +375,7 @@ class FlatTest(parameterized.TestCase):
       {'steps_to_accuracy': ('seed', [4.0, 8.0, NAN, 0.0])},
       {'step': [0, 1, 4, 8, 16]},
     )
-    low, high = paper_claims.step_cells(ds)
+    low, high = paper_claims.step_cells(ds.steps_to_accuracy, ds.step.values)
     np.testing.assert_array_equal(low, [2, 5, NAN, 1])
     np.testing.assert_array_equal(high, ds.steps_to_accuracy)
 
@@ -460,6 +460,7 @@ class FamilyTest(parameterized.TestCase):
       ['holds', 'measured', 'holds in all'],
     )
     self.assertEqual(claims.family_wise([]), [])
+    self.assertEqual(claims.report([]), '')
     self.assertIn('Holm over the 1 claims', claims.report([holds, *others]))
     text = claims.summary([holds, judge([1, 1], 0)])
     self.assertIn('family-wise undecided', text.splitlines()[0])
