@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from experiments import command, tables, training
 from experiments.options import option
-from ossgd import paper_claims, plots, sweeps
-from ossgd.claims import INF, Claim
+from ossgd import paper_claims, plots, statistics, sweeps
+from ossgd.claims import INF, Claim, about
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -50,7 +50,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
 
   def claim(words, quantity, values, low=-INF, high=0.0):
     def measure(ds):
-      return paper_claims.rise(values(ds), 'num_components')
+      return statistics.rise(values(ds), 'num_components')
 
     quantity = f'{quantity}, largest l - smallest'
     return Claim(where, words, quantity, low, high, measure)
@@ -85,7 +85,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
         at('relative_distance', step),
       ),
     ]
-  return found
+  return about(paper_claims.but('num_components'), found)
 
 
 EXPERIMENT = command.Experiment(

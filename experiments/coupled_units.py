@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments import cases
 from experiments.options import option
@@ -121,11 +122,16 @@ def with_bounds(results: xr.Dataset) -> xr.Dataset:
   steps_to_half = halved.idxmax('step').where(halved.any('step'))
   reach_of_step = ds.tau.sel(step=1) * num_points * math.e
   run = ['step', 'lr_times_width']
+
+  def fewer(fraction, bound):
+    """Counted in units: a float32 mean of as many ones may be below one."""
+    return np.rint(fraction * ds.width) < bound * ds.width
+
   return ds.assign(
     bound=bound,
     bound_at_point=at_point,
-    below=(ds.coupled < bound).sum(run),
-    below_at_point=(ds.coupled_at_point < at_point).sum(run),
+    below=fewer(ds.coupled, bound).sum(run),
+    below_at_point=fewer(ds.coupled_at_point, at_point).sum(run),
     drift_ratio=(later.drift / (ds.tau / 2)).max(run),
     gradient_ratio=ds.gradient_norm.max(run) / ds.largest_output_weight,
     constant_needed=needed.max(run),

@@ -25,8 +25,10 @@ import numpy as np
 from experiments import command, gradient_lines, large_gradients, seeds, tables
 from experiments.gradient_lines import EXPONENTS, VARIED, Config, along, share
 from experiments.large_gradients import KINDS
-from ossgd import checkpoints, claims, panels, paper_claims, sweeps
+from ossgd import checkpoints, claims, panels, statistics, sweeps
 from ossgd.claims import INF, Claim
+from ossgd.paper_claims import FLAT
+from ossgd.statistics import Every
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -109,7 +111,9 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   )
 
   def large(where, words, measure, scope=''):
-    return Claim(where, words, above + scope, 1.0, INF, measure)
+    return Claim(
+      where, words, above + scope, 1.0, INF, lambda ds: Every(measure(ds))
+    )
 
   def relative(ds):
     return (ds.fraction / share(ds, '')).isel(constant=0)
@@ -166,7 +170,7 @@ def _slope_claim(results: xr.Dataset, name: str) -> Claim:
   """The worst fraction falls no faster than delta / (k l), Lemma A.3."""
   symbol, exponent = VARIED[name][1], EXPONENTS.get(name, 0)
   values, last = results[name].values, results.constant.values[-1]
-  low, high = {1: (-INF, 1.0), -1: (-1.0, INF), 0: (-0.05, 0.05)}[exponent]
+  low, high = {1: (-INF, 1.0), -1: (-1.0, INF), 0: (-FLAT, FLAT)}[exponent]
   words = (
     f'the fraction falls no faster than {symbol}^{exponent}'
     if exponent
@@ -179,7 +183,7 @@ def _slope_claim(results: xr.Dataset, name: str) -> Claim:
     f'{symbol} {values.min():g} to {values.max():g}',
     low,
     high,
-    lambda ds: paper_claims.log_slope(along(ds, name), name),
+    lambda ds: statistics.log_slope(along(ds, name), name),
   )
 
 
@@ -189,7 +193,10 @@ def _table(results: xr.Dataset) -> str:
     (
       VARIED[name][1],
       EXPONENTS.get(name, 0),
-      *(tables.slope_text(along(results, name, kind), name) for kind in KINDS),
+      *(
+        tables.slope_text(along(results, name, kind), dim=name)
+        for kind in KINDS
+      ),
     )
     for name in VARIED
   ]

@@ -17,8 +17,8 @@ import numpy as np
 
 from experiments import command, tables, training
 from experiments.options import option
-from ossgd import panels, paper_claims, plots, sweeps
-from ossgd.claims import INF, Claim
+from ossgd import panels, paper_claims, plots, statistics, sweeps
+from ossgd.claims import INF, Claim, about
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -73,7 +73,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
     return lambda ds: at(scale, values)(ds) - at(ours, values)(ds)
 
   def slope(values):
-    return lambda ds: paper_claims.log_slope(values(ds), 'init_scale')
+    return lambda ds: statistics.log_slope(values(ds), 'init_scale')
 
   def claim(words, quantity, low, high, measure):
     return Claim('Section 6', words, quantity, low, high, measure)
@@ -81,13 +81,13 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   accuracy, patterns = last('test_accuracy'), last('pattern_difference')
   early = 'mean test error over the first 50 steps'
   less = f'final test accuracy at scale {{:g}}, that at {ours:g} subtracted'
-  return [
+  found = [
     claim(
       'with a proper scale (the paper has 1) the network learns',
       f'final test accuracy at scale {ours:g}',
       0.99,
       INF,
-      at(ours, accuracy),
+      lambda ds: paper_claims.right(ds, at(ours, accuracy)(ds)),
     ),
     claim(
       'with a proper scale (the paper has 1) the patterns couple',
@@ -139,6 +139,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       more(least, accuracy),
     ),
   ]
+  return about(paper_claims.but('init_scale'), found)
 
 
 def _final_figure(results: xr.Dataset) -> Figure:

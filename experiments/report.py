@@ -11,7 +11,6 @@ import dataclasses
 import logging
 import os
 import re
-import typing
 import urllib.parse
 
 import jinja2
@@ -45,11 +44,9 @@ def markdown_report(gathered: Gathered, runs: str) -> str:
     gathered: what to report.
     runs: the folder of the run folders, as seen from where the report will be.
   """
-  rows = [
-    (_plain(run.folder), *cells, f'**{verdict}**')
-    for run in gathered.runs
-    for *cells, verdict in map(claims.row, run.findings)
-  ]
+  folders = [_plain(run.folder) for run in gathered.runs for _ in run.findings]
+  marked = claims.marked(claims.rows(_findings(gathered)))
+  rows = [(run, *row) for run, row in zip(folders, marked, strict=True)]
   table = claims.markdown_table(('run', *claims.HEADER), rows)
   return _render(
     'report.md.jinja', gathered, autoescape=False, table=table, path=runs
@@ -69,18 +66,27 @@ def _render(
   )
   environment.filters |= {
     'blocks': _blocks,
+    'next': next,
     'plain': _plain,
-    'row': claims.row,
     'url': _url,
   }
-  verdicts = [f.verdict for run in gathered.runs for f in run.findings]
-  counts = {v: verdicts.count(v) for v in typing.get_args(claims.Verdict)}
+  findings = _findings(gathered)
+  verdicts = [finding.verdict for finding in findings]
+  together = claims.family_wise(findings)
   return environment.get_template(template).render(
     **gathered._asdict(),
-    counts=counts,
+    counts={v: verdicts.count(v) for v in claims.VERDICTS},
+    counts_together={v: together.count(v) for v in claims.VERDICTS},
     header=claims.HEADER,
+    rows=iter(claims.rows(findings)),
+    note=claims.note(findings),
     **others,
   )
+
+
+def _findings(gathered: Gathered) -> list[claims.Finding]:
+  """Of all runs: one family."""
+  return [finding for run in gathered.runs for finding in run.findings]
 
 
 def _blocks(text: str) -> list[str | list[list[str]]]:

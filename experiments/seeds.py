@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.options import option
-from ossgd import checkpoints, cost, hosts, meshes, runs
+from ossgd import checkpoints, cost, hosts, meshes, paper_claims, runs
 from ossgd.base import Params
 
 if TYPE_CHECKING:
@@ -149,5 +149,5 @@ def over_widths(
       'width': list(config.widths),
       'seed': config.seed + np.arange(config.num_seeds),
     },
-    {'mesh': meshes.text(mesh)},
+    paper_claims.told(config) | {'mesh': meshes.text(mesh)},
   )

@@ -29,9 +29,18 @@ import numpy as np
 
 from experiments import command, tables, training
 from experiments.options import option
-from ossgd import checkpoints, claims, mixtures, runs, sweeps
+from ossgd import (
+  checkpoints,
+  claims,
+  judging,
+  mixtures,
+  paper_claims,
+  runs,
+  sweeps,
+)
 from ossgd.base import Split, unit_norm
 from ossgd.claims import INF, Claim
+from ossgd.statistics import Every
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -161,6 +170,7 @@ def _measure(
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What Section 3 and Appendix C say of Figure 3."""
   where = 'Section 3, Appendix C, Figure 3'
+  num_train = judging.settings(results)['num_train']
   return [
     Claim(
       where,
@@ -168,7 +178,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'lambda = diameter / delta, to be at most 1/(8 l)',
       -INF,
       1 / 16,
-      lambda ds: ds.ratio.sel(view='plane', labelling=2),
+      lambda ds: Every(ds.ratio.sel(view='plane', labelling=2)),
     ),
     Claim(
       where,
@@ -176,16 +186,18 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'lambda = diameter / delta, to be more than 1/(8 l)',
       1 / 8,
       INF,
-      lambda ds: ds.ratio.sel(view='plane', labelling=1),
+      lambda ds: Every(ds.ratio.sel(view='plane', labelling=1)),
     ),
     Claim(
       where,
       'the data are not linearly separable',
       'training accuracy of logistic regression, higher of plane and centred',
       -INF,
-      1.0,
-      lambda ds: ds.linear_train_accuracy.sel(view=['plane', 'centred']).max(
-        ['view', 'intercept'], skipna=False
+      1 - 0.5 / num_train,  # at least one of them is wrong
+      lambda ds: Every(
+        ds.linear_train_accuracy.sel(view=['plane', 'centred']).max(
+          ['view', 'intercept'], skipna=False
+        )
       ),
     ),
     Claim(
@@ -194,20 +206,20 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'lambda = diameter / delta, to be at most 1/(8 l)',
       -INF,
       1 / 16,
-      lambda ds: ds.ratio.sel(view='centred', labelling=2).where(
-        ds.unit_norm.sel(view='centred')
+      lambda ds: Every(
+        ds.ratio.sel(view='centred', labelling=2).where(
+          ds.unit_norm.sel(view='centred')
+        )
       ),
     ),
     Claim(
       'Theorem 4.1 and Section 3',
       'but the network learns them',
-      'final test accuracy, lower of lifted and centred',
+      'final test accuracy, lifted and centred',
       0.99,
       INF,
-      lambda ds: (
-        ds.test_accuracy.isel(step=-1)
-        .sel(view=['lifted', 'centred'])
-        .min('view', skipna=False)
+      lambda ds: paper_claims.right(
+        ds, ds.test_accuracy.isel(step=-1).sel(view=['lifted', 'centred'])
       ),
     ),
   ]

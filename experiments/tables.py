@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ossgd import claims, paper_claims
+from ossgd import claims, statistics
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -85,15 +85,29 @@ def slopes_table(
   header: Sequence[str], quantities: Mapping[str, xr.DataArray]
 ) -> str:
   """The slope of every log quantity in log m, a row each: (width, seed)."""
-  rows = [(name, slope_text(v, 'width')) for name, v in quantities.items()]
+  rows = [(name, slope_text(v, dim='width')) for name, v in quantities.items()]
   return claims.markdown_table(header, rows)
 
 
-def slope_text(values: xr.DataArray, dim: str) -> str:
-  """The slope of log values in log `dim`, its 95 % interval and its range."""
-  slopes = paper_claims.log_slope(values, dim)
-  known = slopes[np.isfinite(slopes)]
-  low, high = claims.interval(known)
-  mean = np.mean(known) if known.size else np.nan
+def slope_text(
+  values: xr.DataArray, high: xr.DataArray | None = None, *, dim: str
+) -> str:
+  """The slope of log values in log `dim`, its 95 % interval and its range.
+
+  Args:
+    values: (dim, seed).
+    high: if given, what is known is that a value is between these two.
+    dim: the coordinate.
+  """
+  cells = statistics.cell_slopes(values, values if high is None else high, dim)
+  slopes = np.stack(cells)
+  known = slopes[:, np.isfinite(slopes).all(axis=0)]
+  lower, upper = (statistics.mean_interval(side) for side in known)
+  mean = f'{np.mean(known):.3f} ' if known.size else ''
+  between = f'({lower[0]:.3f} to {upper[1]:.3f}) '
+  if np.isnan([*lower, *upper]).any():
+    between = ''
   ends = f'{values[dim].values.min():g} to {values[dim].values.max():g}'
-  return f'{mean:.3f} ({low:.3f} to {high:.3f}) for {dim} {ends}'
+  missing = slopes.shape[1] - known.shape[1]
+  note = f' ({missing} of {slopes.shape[1]} without)' if missing else ''
+  return f'{mean}{between}for {dim} {ends}{note}'

@@ -34,10 +34,12 @@ from ossgd import (
   mixtures,
   panels,
   paper_claims,
+  statistics,
   sweeps,
 )
 from ossgd.claims import INF, Claim
 from ossgd.components import Bounded
+from ossgd.paper_claims import FLAT
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -139,17 +141,23 @@ def run(
     (f'{name} {getattr(spec, name, "")}', len(widths))
     for name, spec, widths in jobs
   )
-  found: dict[str, list[xr.DataArray]] = {name: [] for name in _VARIED}
+  found: dict[str, list[xr.Dataset]] = {name: [] for name in _VARIED}
   for (name, spec, widths), part in zip(jobs, parts, strict=True):
     found[name].append(_steps(config, spec, widths, part))
-  (steps,) = found['width']
-  variables = {'steps_width': steps}
-  variables['steps_epsilon'] = steps.isel(width=0, drop=True)
+  (base,) = found['width']
+  varied = {'width': base, 'epsilon': base.isel(width=0, drop=True)}
   for name in _MIXTURE:
-    at_base = [part.isel(width=0, drop=True) for part in [steps, *found[name]]]
+    at_base = [part.isel(width=0, drop=True) for part in [base, *found[name]]]
     values = xr.Variable(name, list(getattr(config, name)))
-    variables[f'steps_{name}'] = xr.concat(at_base, values)
-  return xr.Dataset(variables, attrs={'batch_size': config.batch_size})
+    varied[name] = xr.concat(at_base, values)
+  return xr.Dataset(
+    {
+      f'{kind}_{name}': ds[kind]
+      for name, ds in varied.items()
+      for kind in ('steps', 'least')
+    },
+    attrs={'batch_size': config.batch_size},
+  )
 
 
 def _spec(config: Config, **changed: Any) -> Bounded:
@@ -164,8 +172,12 @@ def _steps(
   spec: Bounded,
   widths: tuple[int, ...],
   progress: sweeps.Progress,
-) -> xr.DataArray:
-  """Steps to each epsilon in one pass: (width, seed, epsilon), NaN if never."""
+) -> xr.Dataset:
+  """Steps to each epsilon in one pass: (width, seed, epsilon), NaN if never.
+
+  `steps` are those of the first record that is good enough, `least` what they
+  can have been at least, after the record before.
+  """
   import xarray as xr
 
   base = _spec(config)
@@ -191,7 +203,7 @@ def _steps(
   # Half an example more, or the rounding of 1 - epsilon decides at equality.
   targets = 1 - np.array(config.epsilon) - 0.5 / config.num_test
   accuracy, steps = results.test_accuracy, results.step.values
-  return xr.DataArray(
+  reached = xr.DataArray(
     np.stack(
       [
         metrics.steps_to_accuracy(accuracy.values, steps, target)
@@ -203,40 +215,57 @@ def _steps(
     | {'epsilon': list(config.epsilon)},
     ('width', 'seed', 'epsilon'),
   )
+  least, _ = paper_claims.step_cells(reached, steps)
+  return xr.Dataset({'steps': reached, 'least': least})
 
 
-def _fitted(results: xr.Dataset, name: str) -> xr.DataArray:
+_Between = tuple['xr.DataArray', 'xr.DataArray']  # at least and at most
+
+
+def _between(results: xr.Dataset, name: str) -> _Between:
+  """What the steps were: (`name`, seed, epsilon)."""
+  steps = results[f'steps_{name}']
+  # Results of an earlier version have the recorded steps only.
+  return results.get(f'least_{name}', steps), steps
+
+
+def _fitted(results: xr.Dataset, name: str) -> _Between:
   """The steps that an exponent is fitted to: (`name`, seed)."""
+  low, high = _between(results, name)
   if name == 'epsilon':
-    return results.steps_epsilon
-  steps = results[f'steps_{name}'].isel(epsilon=0)
+    return low, high
+  low, high = low.isel(epsilon=0), high.isel(epsilon=0)
   if name == 'width':  # the theorem has m >= M
-    return steps.where(steps.width >= steps.width[0], drop=True)
-  return steps
+    kept = high.width >= high.width[0]
+    return low.where(kept, drop=True), high.where(kept, drop=True)
+  return low, high
 
 
-def _reached(results: xr.Dataset) -> xr.DataArray:
-  """The steps at the widths where every seed reached the error."""
-  steps = results.steps_width.isel(epsilon=0)
-  return steps.where(steps.notnull().all('seed'), drop=True)
+def _reached(results: xr.Dataset) -> _Between:
+  """The same at the widths where every seed reached the error."""
+  low, high = (v.isel(epsilon=0) for v in _between(results, 'width'))
+  kept = high.notnull().all('seed')
+  return low.where(kept, drop=True), high.where(kept, drop=True)
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What Section 4 and the proof say of T, made measurable."""
 
   def claim(name, symbol, exponent):
-    values = _fitted(results, name)[name].values
+    values = _fitted(results, name)[1][name].values
     error = 'epsilon' if name == 'epsilon' else f'{results.epsilon.values[0]:g}'
+    words, low, high = f'the steps do not depend on {symbol}', -FLAT, FLAT
+    if exponent:  # which no steps that can be run would leave
+      words, low, high = f'how the steps grow with {symbol}', -INF, INF
     return Claim(
       'Theorem 4.1',
-      f'the steps grow no faster than {symbol}^{exponent}'
-      if exponent
-      else f'the steps do not depend on {symbol}',
+      words,
       f'slope of log steps to error {error} in log {symbol}, {symbol} = '
       f'{values.min():g} to {values.max():g}',
-      -INF if exponent > 0 else exponent or -0.1,
-      INF if exponent < 0 else exponent or 0.1,
-      lambda ds: paper_claims.log_slope(_fitted(ds, name), name),
+      low,
+      high,
+      lambda ds: statistics.cell_slopes(*_fitted(ds, name), name),
+      beside=f'proof: {exponent}' if exponent else '',
     )
 
   return [claim(name, *varied) for name, varied in _VARIED.items()]
@@ -246,20 +275,20 @@ def _table(results: xr.Dataset) -> str:
   """Exponents beside the proof's, the width it asks for, and all steps."""
   fits = [(name, '', _fitted(results, name)) for name in _VARIED]
   every = _reached(results)
-  if every.width.size:
+  if every[1].width.size:
     fits.insert(1, ('width', ', all that reached it', every))
   rows = []
   for name, note, values in fits:
     symbol, exponent = _VARIED[name]
-    slopes = paper_claims.log_slope(values, name)
-    known = slopes[np.isfinite(slopes)]
-    measured = np.mean(known) if known.size else np.nan
+    slopes = np.stack(statistics.cell_slopes(*values, name))
+    known = slopes[:, np.isfinite(slopes).all(axis=0)]
+    rest = f'{np.mean(known) - exponent:.2f}' if known.size else ''
     rows.append(
       (
         symbol + note,
-        tables.slope_text(values, name),
+        tables.slope_text(*values, dim=name),
         exponent,
-        f'{measured - exponent:.2f}',
+        rest,
         exponent // 2,
         2 * exponent,
       )
@@ -278,7 +307,8 @@ def _table(results: xr.Dataset) -> str:
     for name in ('num_classes', 'num_components', 'separation', 'epsilon')
   )
   asked = np.log10([k * per_class, delta, epsilon]) @ [20, -12, -24]
-  least = f'm = {every.width.values.min()}' if every.width.size else 'none'
+  reached = every[1].width
+  least = f'm = {reached.values.min()}' if reached.size else 'none'
   return f"""{claims.markdown_table(header, rows)}
 Samples are {results.attrs['batch_size']} x steps: their slopes are the same.
 

@@ -20,6 +20,7 @@ from ossgd import (
   paper_claims,
   plots,
   runs,
+  statistics,
   sweeps,
   tangent,
 )
@@ -160,6 +161,9 @@ def sweep(
   runs.check_seeds(config.seed, config.num_seeds)
   _warn_if_unstable(data, settings['lr_times_width'], config.seed)
   results = sweeps.sweep(data, progress=progress, **settings)
+  attrs = paper_claims.told(config) | results.attrs
+  attrs['dataset'] = getattr(config, 'dataset', attrs['dataset'])
+  results = results.assign_attrs(attrs)
   if not isinstance(data, components.Spec):
     return results
   num_patterns = data.num_classes * data.num_components
@@ -220,13 +224,14 @@ def over(
     results = sweep(one, data(one), part, **others(one))
     found.append(results.squeeze('width', drop=True))
   results = xr.concat(found, xr.Variable(name, list(values)))
+  results.attrs.pop(name, None)  # the first one's is not that of all
   return results.assign_attrs(width=config.widths[0])
 
 
 def early_error(results: xr.Dataset) -> xr.DataArray:
   """Mean test error over the first 50 steps, where learning happens."""
   accuracy = results.test_accuracy.sel(step=slice(0, 50))
-  return 1 - accuracy.integrate('step') / accuracy.step[-1]
+  return 1 - statistics.mean_over_steps(accuracy)
 
 
 def figures(

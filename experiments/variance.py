@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from experiments import command, tables, training
 from experiments.options import option
-from ossgd import paper_claims, plots, sweeps
-from ossgd.claims import INF, Claim
+from ossgd import paper_claims, plots, statistics, sweeps
+from ossgd.claims import INF, Claim, about
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -46,16 +46,14 @@ def run(
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What D.2 says of Figure 6."""
   where = 'D.2, Figure 6'
-  return [
+  found = [
     Claim(
       where,
       'the test accuracy falls with sigma',
       'final test accuracy at the largest sigma - at the smallest',
       -INF,
       0.0,
-      lambda ds: paper_claims.rise(
-        ds.test_accuracy.isel(step=-1), 'noise_scale'
-      ),
+      lambda ds: statistics.rise(ds.test_accuracy.isel(step=-1), 'noise_scale'),
     ),
     Claim(
       where,
@@ -63,7 +61,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'mean test error over the first 50 steps, largest sigma - smallest',
       0.0,
       INF,
-      lambda ds: paper_claims.rise(training.early_error(ds), 'noise_scale'),
+      lambda ds: statistics.rise(training.early_error(ds), 'noise_scale'),
     ),
     Claim(
       where,
@@ -94,6 +92,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       lambda ds: ds.cliff.sel(noise_scale=ds.noise_scale.max()),
     ),
   ]
+  return about(paper_claims.but('noise_scale'), found)
 
 
 EXPERIMENT = command.Experiment(

@@ -1,94 +1,70 @@
-"""The paper's claims as data, and verdicts computed from measurements.
+"""Claims of the paper and their verdicts as tables: what holds, how surely.
 
-A claim is a quantity, one value a seed, and the range its mean must lie in.
-The verdict follows from the 95 % interval of the mean (Student's t over the
-seeds): inside the range it holds, outside it fails, across an end of the
-range it is undecided at this sample size.
+`Claim`, `Finding` and `judge` are those of `judging`. A table is a family: each
+verdict stands beside the one that is left if all are to be right together.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
-if TYPE_CHECKING:
-  import xarray as xr
+from ossgd import statistics
+from ossgd.judging import (
+  ALPHA,
+  INF,
+  VERDICTS,
+  Claim,
+  Finding,
+  Verdict,
+  about,
+  judge,
+)
 
-INF = float('inf')
+__all__ = [
+  'HEADER',
+  'INF',
+  'VERDICTS',
+  'Claim',
+  'Finding',
+  'Verdict',
+  'about',
+  'family_wise',
+  'interval',
+  'judge',
+  'markdown_table',
+  'marked',
+  'measured',
+  'note',
+  'report',
+  'rows',
+  'summary',
+  'table_cells',
+]
 
 
-Verdict = Literal['holds', 'fails', 'undecided']
+def family_wise(findings: Sequence[Finding]) -> list[Verdict]:
+  """The verdicts that stand when all claims are to be right together.
 
-
-class Claim(NamedTuple):
-  """One statement of the paper, made measurable."""
-
-  where: str  # in the paper
-  words: str  # what it says, in ours
-  quantity: str  # what is measured, one value a seed
-  low: float  # the claim holds if the mean is in (low, high)
-  high: float
-  measure: Callable[[xr.Dataset], xr.DataArray | np.ndarray]  # -> (seed,)
-
-
-class Finding(NamedTuple):
-  """A claim beside what was measured."""
-
-  claim: Claim
-  mean: float  # over the seeds where the quantity exists; NaN if nowhere
-  std: float  # NaN with fewer than two
-  interval: tuple[float, float]  # 95 %, of the mean
-  num_seeds: int
-  num_missing: int  # seeds where the quantity does not exist
-  verdict: Verdict
-
-
-def judge(claim: Claim, results: xr.Dataset) -> Finding:
-  """Measures a claim and decides it.
-
-  Where the quantity does not exist for a seed (a target never reached), the
-  rest cannot make the claim hold. Fewer than two seeds decide nothing.
-
-  Args:
-    claim: the claim.
-    results: what `claim.measure` reads, with a dim 'seed'.
+  The family is every claim that an interval judges; one without a p-value
+  counts as p = 1. Holm's procedure keeps the probability of a single wrong
+  verdict among them below 5 %. What has no p-value stays as it is.
   """
-  values = np.asarray(claim.measure(results), np.float64)
-  known = values[np.isfinite(values)]
-  missing = values.size - known.size
-  mean = float(np.mean(known)) if known.size else np.nan
-  if known.size < 2:
-    return Finding(
-      claim, mean, np.nan, (np.nan, np.nan), values.size, missing, 'undecided'
-    )
-  std = float(np.std(known, ddof=1))
-  low, high = interval(known)
-  verdict: Verdict
-  if high <= claim.low or low >= claim.high:
-    verdict = 'fails'
-  elif claim.low < low and high < claim.high and not missing:
-    verdict = 'holds'
-  else:
-    verdict = 'undecided'
-  return Finding(claim, mean, std, (low, high), values.size, missing, verdict)
-
-
-def interval(values: np.ndarray) -> tuple[float, float]:
-  """The 95 % interval of the mean, Student's t: (n,), finite -> low, high.
-
-  NaN with fewer than two values.
-  """
-  if values.size < 2:
-    return np.nan, np.nan
-  import scipy.special  # half a second that --help need not wait
-
-  std = np.std(values, ddof=1)
-  half = scipy.special.stdtrit(values.size - 1, 0.975) * std / values.size**0.5
-  mean = np.mean(values)
-  return float(mean - half), float(mean + half)
+  members = [
+    i
+    for i, finding in enumerate(findings)
+    if finding.kind != 'every' and finding.verdict != 'measured'
+  ]
+  adjusted = statistics.holm(
+    [float(np.nan_to_num(findings[i].p, nan=1.0)) for i in members]
+  )
+  verdicts = [finding.verdict for finding in findings]
+  for i, p in zip(members, adjusted, strict=True):
+    if p > ALPHA:
+      verdicts[i] = 'undecided'
+  return verdicts
 
 
 HEADER = (
@@ -96,41 +72,98 @@ HEADER = (
   'paper',
   'quantity',
   'holds if',
-  'mean ± std',
+  'measured',
   '95 % interval',
   'seeds',
+  'p',
   'verdict',
+  'family-wise',
+  'why',
+)
+NOTE = (
+  'Verdicts are by the 95 % interval of a mean over seeds (Student) or of a '
+  'proportion (Clopper-Pearson, joined with Student over seeds); p is the '
+  'least alpha at which the interval decides. Family-wise: by Holm over the {} '
+  'claims of this table that an interval judges. A bound said of every '
+  'initialisation has no p: one draw breaks it, and P(broken) is how often '
+  'that may happen. Measured: not judged.'
 )
 
 
-def row(finding: Finding) -> tuple[str, ...]:
-  """A finding under HEADER."""
-  claim, missing = finding.claim, finding.num_missing
-  return (
-    claim.words,
-    claim.where,
-    claim.quantity,
-    _range(claim.low, claim.high),
-    f'{finding.mean:.3g} ± {finding.std:.2g}',
-    f'{finding.interval[0]:.3g} to {finding.interval[1]:.3g}',
-    f'{finding.num_seeds}' + f' ({missing} without)' * (missing > 0),
-    finding.verdict,
-  )
+def rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+  """Findings under HEADER; together they are the family."""
+  return [
+    (
+      finding.claim.words,
+      finding.claim.where,
+      finding.claim.quantity,
+      _range(finding),
+      measured(finding),
+      interval(finding),
+      f'{finding.num_seeds}'
+      + f' x {finding.trials}' * (finding.trials > 0)
+      + f' ({finding.num_missing} without)' * (finding.num_missing > 0),
+      '' if np.isnan(finding.p) else f'{finding.p:.2g}',
+      _named(finding, finding.verdict),
+      _named(finding, verdict),
+      finding.reason,
+    )
+    for finding, verdict in zip(findings, family_wise(findings), strict=True)
+  ]
+
+
+def measured(finding: Finding) -> str:
+  """The mean and the standard deviation over seeds, if there is one."""
+  if np.isnan(finding.mean):
+    return ''
+  spread = '' if np.isnan(finding.std) else f' ± {finding.std:.2g}'
+  return f'{finding.mean:.3g}{spread}'
+
+
+def interval(finding: Finding) -> str:
+  """What decided, as text; empty where there is none."""
+  low, high = finding.interval
+  if np.isnan(low) or np.isnan(high):
+    return ''
+  of = 'P(broken) ' if finding.kind == 'every' else ''
+  return f'{of}{low:.3g} to {high:.3g}'
 
 
 def report(findings: Sequence[Finding]) -> str:
-  """The findings as a Markdown table."""
-  rows = [(*cells, f'**{verdict}**') for *cells, verdict in map(row, findings)]
-  return markdown_table(HEADER, rows)
+  """The findings as a Markdown table, and what its words mean."""
+  if not findings:
+    return ''
+  return f'{markdown_table(HEADER, marked(rows(findings)))}\n{note(findings)}\n'
+
+
+def marked(cells: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+  """Rows with their verdicts in bold."""
+  at = HEADER.index('verdict')
+  return [(*row[:at], f'**{row[at]}**', *row[at + 1 :]) for row in cells]
+
+
+def note(findings: Sequence[Finding]) -> str:
+  """What the words of a table of these findings mean, in a paragraph."""
+  judged = (f.kind != 'every' and f.verdict != 'measured' for f in findings)
+  return NOTE.format(sum(judged))
 
 
 def summary(findings: Sequence[Finding]) -> str:
   """One line a finding, for a terminal."""
-  return '\n'.join(
-    f'{f.verdict:>9}: {f.claim.words} ({f.mean:.3g} ± {f.std:.2g}; '
-    f'{_range(f.claim.low, f.claim.high)})'
-    for f in findings
-  )
+  lines = []
+  for finding, together in zip(findings, family_wise(findings), strict=True):
+    parts = (
+      measured(finding),
+      interval(finding),
+      _range(finding),
+      finding.reason,
+      'family-wise undecided' if together != finding.verdict else '',
+    )
+    lines.append(
+      f'{_named(finding, finding.verdict):>9}: {finding.claim.words} '
+      f'({"; ".join(filter(None, parts))})'
+    )
+  return '\n'.join(lines)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence]) -> str:
@@ -159,7 +192,19 @@ def table_cells(table: str) -> list[list[str]]:
   return [rows[0], *rows[2:]]
 
 
-def _range(low: float, high: float) -> str:
+def _named(finding: Finding, verdict: Verdict) -> str:
+  """A verdict, with the number of draws that none of broke a bound."""
+  if verdict == 'holds in all':
+    return f'{verdict} {finding.num_seeds}'
+  return verdict
+
+
+def _range(finding: Finding) -> str:
+  """Where the claim holds, as text; empty where it is only measured."""
+  low, high = finding.claim.low, finding.claim.high
+  below, above = ('≤', '≥') if finding.kind == 'every' else ('<', '>')
+  if (low, high) == (-INF, INF):
+    return ''
   if low == -INF:
-    return f'< {high:.3g}'
-  return f'> {low:.3g}' if high == INF else f'{low:.3g} to {high:.3g}'
+    return f'{below} {high:.3g}'
+  return f'{above} {low:.3g}' if high == INF else f'{low:.3g} to {high:.3g}'

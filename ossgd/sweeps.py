@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -164,7 +164,7 @@ def sweep(
     rows.append(jax.tree.map(lambda *v: np.concatenate(v), *row))
   results = _label(rows, widths, seeds, plan, target)
   return results.assign_coords(engine=('width', chosen)).assign_attrs(
-    mesh=meshes.text(devices)
+    mesh=meshes.text(devices), **_settings(plan, data)
   )
 
 
@@ -216,6 +216,44 @@ def check_seeds(
     )
 
 
+def _settings(plan: units.Plan, data: Any) -> dict[str, Any]:
+  """What the numbers are of, as attributes; see `paper_claims.FIGURE_1`."""
+  told = {
+    name: getattr(plan, name)
+    for name in (
+      'num_steps',
+      'batch_size',
+      'lr_times_width',
+      'init_scale',
+      'order',
+      'num_classes',
+      'dim',
+      'num_train',
+      'num_test',
+    )
+  }
+  told['num_train_eval'] = _num_train_eval(plan)
+  for name in ('optimizer', 'gradient_fn'):
+    function = getattr(plan, name)
+    told[name] = getattr(function, '__name__', type(function).__name__)
+  if not isinstance(data, components.Spec):
+    return told | {'dataset': 'arrays'}
+  told['num_components'] = data.num_components
+  if not isinstance(data, components.Gaussian):
+    return told | {'dataset': type(data).__name__}
+  return told | {
+    'dataset': 'synthetic',
+    'center_scale': data.center_scale,
+    'noise_scale': data.noise_scale,
+    'normalize': int(data.normalize),  # netCDF has no booleans
+  }
+
+
+def _num_train_eval(plan: units.Plan) -> int:
+  """The training examples that loss and accuracy are measured on."""
+  return min(plan.num_train_eval or plan.num_train, plan.num_train)
+
+
 def _label(
   rows: list[tuple[runs.Record, dict[str, np.ndarray]]],
   widths: Sequence[int],
@@ -233,7 +271,7 @@ def _label(
   )
   sizes = {
     'test': plan.num_test,
-    'train': min(plan.num_train_eval or plan.num_train, plan.num_train),
+    'train': _num_train_eval(plan),
   }
   measured = record._asdict()
   for name, size in sizes.items():
@@ -276,6 +314,5 @@ def _label(
     attrs={
       'target': target,
       'network': 'g' if sgd.trains_g(plan.gradient_fn) else 'f',
-      **{f'num_{name}_eval': size for name, size in sizes.items()},
     },
   )

@@ -64,6 +64,8 @@ LIBRARY = (
   'folders',
   'plots',
   'panels',
+  'statistics',
+  'judging',
   'claims',
   'paper_claims',
 )

@@ -22,12 +22,12 @@ from absl.testing import absltest, parameterized
 from matplotlib.figure import Figure
 
 from experiments import gathering, report, synthetic
-from ossgd import claims, records
+from ossgd import claims, records, statistics
 
 WIDTHS = np.array([250, 1000, 4000])
 HOSTILE = '<img src=x onerror=alert(1)>"\'&`|](http:x)[*{{ 7 * 191 }}'
 ABSL = ('flagfile', 'undefok')  # in every FlagValues
-VERDICTS = ('holds', 'fails', 'undecided')
+VERDICTS = ('holds', 'holds in all', 'fails', 'undecided', 'measured')
 
 
 def make_results() -> xr.Dataset:
@@ -50,6 +50,7 @@ def make_results() -> xr.Dataset:
     {'width': WIDTHS, 'seed': range(3), 'step': [0, 5, 10]},
     {
       'target': 0.98,
+      'num_test': 1000,
       'command': 'python -m experiments.synthetic --widths=250,1000,4000',
       'seconds': 61.4,
     },
@@ -88,18 +89,38 @@ def write(folder: pathlib.Path, results=None, config=None) -> pathlib.Path:
 
 
 def expected_verdicts(results: xr.Dataset) -> list[str]:
-  """Of SciPy's interval for the mean, in place of ours."""
+  """Of intervals by quantiles, in place of ours."""
   found = []
   for claim in synthetic.EXPERIMENT.claims(results):
-    values = np.asarray(claim.measure(results))
-    interval = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    if claim.low < interval.low and interval.high < claim.high:
+    evidence = claim.measure(results)
+    if isinstance(evidence, statistics.Proportion):
+      # All widths are far from the end: the worst of them will do.
+      worst = np.asarray(evidence.fraction.min('width'))
+      ends = [t_interval(worst), exact_interval(worst, evidence.trials)]
+    else:
+      cells = isinstance(evidence, statistics.Cells)
+      ends = [t_interval(v) for v in (evidence if cells else [evidence])]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    if claim.low < low and high < claim.high:
       found.append('holds')
-    elif interval.high < claim.low or claim.high < interval.low:
+    elif high < claim.low or claim.high < low:
       found.append('fails')
     else:
       found.append('undecided')
   return found
+
+
+def t_interval(values) -> tuple[float, float]:
+  values = np.asarray(values)
+  half = scipy.stats.t.ppf(0.975, values.size - 1) * scipy.stats.sem(values)
+  return values.mean() - half, values.mean() + half
+
+
+def exact_interval(fractions, trials) -> tuple[float, float]:
+  n = fractions.size * trials
+  k = np.rint(fractions * trials).sum()
+  beta = scipy.stats.beta
+  return beta.ppf(0.025, k, n - k + 1), beta.ppf(0.975, k + 1, n - k)
 
 
 class Page(html.parser.HTMLParser):
@@ -150,10 +171,13 @@ class PagesTest(_Case):
   def test_verdicts(self):
     """Both pages tell what the results give, whatever is typed elsewhere."""
     expected = expected_verdicts(make_results())
-    self.assertEqual(set(expected), set(VERDICTS), 'the data must tell')
-    cells = claims.table_cells(self.markdown().split('\n\n')[2])
     self.assertEqual(
-      [row[-1] for row in cells[1:]], [f'**{v}**' for v in expected]
+      set(expected), {'holds', 'fails', 'undecided'}, 'the data must tell'
+    )
+    cells = claims.table_cells(self.markdown().split('\n\n')[3])
+    at = cells[0].index('verdict')
+    self.assertEqual(
+      [row[at] for row in cells[1:]], [f'**{v}**' for v in expected]
     )
     counts = [f'{expected.count(v)} {v}' for v in VERDICTS]
     self.assertIn(f'Claims: {", ".join(counts)}.', self.markdown())
@@ -163,9 +187,11 @@ class PagesTest(_Case):
     by_class = [c for c in page.classes if c in VERDICTS]
     self.assertEqual(by_class, [*VERDICTS, *expected])
     lines = page.text.splitlines()
-    start = lines.index('verdict')
+    start = lines.index('p')  # the last of the header
     words = [line for line in lines[start + 1 :] if line in VERDICTS]
-    self.assertEqual(words, expected)
+    together = claims.family_wise(gathering.gather(self.runs).runs[0].findings)
+    pairs = zip(expected, together, strict=True)
+    self.assertEqual(words, [word for pair in pairs for word in pair])
     self.assertContainsSubset(counts, lines[:start])
 
   def test_verdicts_follow_the_results(self):
@@ -343,7 +369,7 @@ class UnfitTest(_Case):
       self.assertNotIn('ossgd 0', text)
     self.assertLen(
       [c for c in page.classes if c in VERDICTS],
-      3 + len(expected_verdicts(make_results())),
+      len(VERDICTS) + len(expected_verdicts(make_results())),
     )
 
   def test_other_settings(self):
@@ -405,7 +431,8 @@ class UnfitTest(_Case):
     """A report of left-out folders only is a report."""
     (self.folder / 'config.json').unlink()
     self.assertIn('first\n: partial', self.page().text)
-    self.assertIn('Claims: 0 holds, 0 fails, 0 undecided.', self.markdown())
+    counts = ', '.join(f'0 {verdict}' for verdict in VERDICTS)
+    self.assertIn(f'Claims: {counts}.', self.markdown())
 
 
 def run_report(*args: str) -> tuple[int, str, str]:
