@@ -76,6 +76,7 @@ SHARED_BY_SCRIPTS = (
   'stopping',
   'telling',
   'command',
+  'fits',
   'gathering',
   'rivals',
   'limits',
