@@ -56,11 +56,11 @@ PRESETS = {
     'constant': 8.0,
     'target': 0.95,
     'widths': (500, 1000, 2000),
-    'num_steps': 500,
+    'num_steps': 937,
     'batch_size': 64,
     'lr_times_width': 400.0,
-    'eval_every': 2,
-    'seen_every': (2, 10, 20, 50, 100),
+    'eval_every': 5,
+    'seen_every': (5, 10, 20, 50, 100),
   },
 }
 

@@ -36,7 +36,7 @@ class ReadingsTest(parameterized.TestCase):
     results = readings.run(config)
     table, found = finish(readings.EXPERIMENT, results)
     self.assertLen(found, 4 * 3 * 5)
-    self.assertIn('Nearest to the constant 0.667', table)
+    self.assertIn("Away from the paper's set-up", table)
     loss = results.train_loss.isel(step=-1)
     ours = loss.sel(reading='paper')
     for reading in ('raw_inputs', 'variance', 'one_pass'):
@@ -137,8 +137,9 @@ class ConclusionTest(parameterized.TestCase):
     text = fits.conclusion(found, 2 / 3)
     self.assertIn('All 2 numbers hold with: ours, seen every 20 steps.', text)
     self.assertIn(
-      'constant 0.667: ours, seen every 20 steps: 0.66 (0.658 to 0.662), off '
-      'by 1 %; the next is off by 11 %, ours, seen every 1 steps by 33 %.',
+      'constant 0.667: ours, seen every 20 steps: 0.66 ± 0.001 (0.658 to '
+      '0.662) holds, off by 1 %; the next is off by 11 %, ours, seen every 1 '
+      'steps by 33 %.',
       text,
     )
     self.assertIn('one number: ours, seen every 1 steps.', text)
@@ -154,6 +155,11 @@ class ConclusionTest(parameterized.TestCase):
     self.assertNotIn('Nearest', text)
     self.assertIn('ours, seen every 1, 5 steps', text)
     self.assertIn('Each is ruled out', text)
+
+  def test_away_from_the_paper(self):
+    """Where nothing can be judged nothing is said to fit."""
+    text = fits.conclusion([fit('ours', 1, 0.6, ('measured',) * 2)], 2 / 3)
+    self.assertEqual(text, "Away from the paper's set-up: nothing is judged.\n")
 
 
 if __name__ == '__main__':
