@@ -10,11 +10,11 @@ there; TensorFlow is never needed. Also for the like of MNIST, and own files.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from experiments import command, tables, training
 from experiments.options import option
-from ossgd import images, paper_claims, sweeps
+from ossgd import arrays, paper_claims, sweeps
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -39,6 +39,9 @@ class Config(training.Config):
     'y_train, x_test, y_test).',
   )
   data_dir: str = option('', 'The TFDS directory; empty: the default one.')
+  preprocess: str | None = option(
+    None, training.PREPROCESS, get_args(arrays.Preprocess)
+  )
   num_train_eval: int = option(
     5000, 'Training loss and accuracy are over the first so many examples.'
   )
@@ -59,13 +62,11 @@ def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
 ) -> xr.Dataset:
   """Trains every width with every seed on the same images."""
-  split = images.load(
-    config.dataset,
-    data_dir=config.data_dir or None,
-    normalize=config.normalize,
-  )
   return training.sweep(
-    config, split, progress, num_train_eval=config.num_train_eval
+    config,
+    training.files(config),
+    progress,
+    num_train_eval=config.num_train_eval,
   )
 
 

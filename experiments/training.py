@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import jax
 import jax.numpy as jnp
 
 from experiments.options import option
 from ossgd import (
+  arrays,
   checkpoints,
   components,
   images,
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
 
+PREPROCESS = (
+  'How the inputs of a file or a known set are prepared; unit_norm is the '
+  'default, and raw with --nonormalize. standardised_unit_norm: the mean of '
+  'all training inputs is taken away, a number (MNIST 0.1307), then unit norm. '
+  'centred_unit_norm: the mean training example is taken away, then unit norm. '
+  'raw: pixels in [0, 1], and other numbers as they are.'
+)
 _SAMPLE = 200  # examples that show how large a step is stable
 
 
@@ -120,6 +128,7 @@ class DataConfig(MixtureConfig):
     '(x_train, y_train, x_test, y_test), the same for every seed.',
   )
   data_dir: str = option('', 'The TFDS directory; empty: the default one.')
+  preprocess: str | None = option(None, PREPROCESS, get_args(arrays.Preprocess))
 
 
 def mixture(config: MixtureConfig) -> components.Spec:
@@ -135,13 +144,30 @@ def mixture(config: MixtureConfig) -> components.Spec:
 
 
 def data(config: MixtureConfig) -> components.Spec | Split:
-  """What a Config says to train on."""
-  if not isinstance(config, DataConfig) or config.dataset == 'synthetic':
+  """What a Config says to train on.
+
+  Raises:
+    ValueError: `preprocess` is asked of a mixture, or as `images.load`.
+  """
+  if not isinstance(config, DataConfig):
     return mixture(config)
+  if config.dataset != 'synthetic':
+    return files(config)
+  if config.preprocess is not None:
+    raise ValueError(
+      f'--preprocess={config.preprocess} is for data from files; the mixture '
+      'has unit norm, or is left as it is drawn with --nonormalize'
+    )
+  return mixture(config)
+
+
+def files(config: Any) -> Split:
+  """The known set or the files that a Config names."""
   return images.load(
     config.dataset,
     data_dir=config.data_dir or None,
     normalize=config.normalize,
+    preprocess=config.preprocess,
   )
 
 

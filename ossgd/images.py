@@ -19,6 +19,7 @@ def load(
   *,
   data_dir: str | os.PathLike[str] | None = None,
   normalize: bool = True,
+  preprocess: arrays.Preprocess | None = None,
 ) -> Split:
   """A set of images, or of anything else in files, of unit norm (A2).
 
@@ -34,8 +35,10 @@ def load(
       x_train, y_train, x_test and y_test.
     data_dir: TFDS's folder; if None, the environment variable TFDS_DATA_DIR
       or else ~/tensorflow_datasets.
-    normalize: x / ||x||_2 for every example. Without it bytes are divided by
-      255 and other numbers stay as they are.
+    normalize: False asks for 'raw'.
+    preprocess: 'unit_norm' (by default), 'standardised_unit_norm',
+      'centred_unit_norm' or 'raw', of bytes divided by 255 and of other
+      numbers as they are; see `arrays.to_split`.
 
   Returns:
     Split of x (n, d) float32 and y (n,) int32; d = 784 for the known sets.
@@ -43,7 +46,8 @@ def load(
   Raises:
     FileNotFoundError: no source of the set, or no such file.
     ValueError: an unknown name, a file that is damaged or not the one it
-      should be, or values that cannot be trained on (`arrays.to_split`).
+      should be, or values that cannot be trained on or prepared like this
+      (`arrays.to_split`).
   """
   kind, _, path = name.partition(':')
   # os.path's leaves ~stranger as it is, where Path's raises a RuntimeError.
@@ -65,6 +69,7 @@ def load(
     _pixels(read.x_test),
     read.y_test,
     normalize=normalize,
+    preprocess=preprocess,
   )
 
 

@@ -110,6 +110,69 @@ class ToSplitTest(parameterized.TestCase):
     split = arrays.to_split(**good, normalize=False)
     np.testing.assert_array_equal(split.train.x[1], np.zeros(6))
 
+  @parameterized.parameters('standardised_unit_norm', 'centred_unit_norm')
+  def test_what_is_taken_away_first(self, preprocess):
+    """The training mean, in float64: one number, or one example's worth.
+
+    Division by the standard deviation is the oracle's alone.
+    """
+    good = _good()
+    x = {name: good[name].reshape(-1, 6) + 0.5 for name in good if 'x' in name}
+    split = arrays.to_split(**(good | x), preprocess=preprocess)
+    center, scale = x['x_train'].mean(0), 1.0
+    if preprocess == 'standardised_unit_norm':
+      center, scale = x['x_train'].mean(), x['x_train'].std()
+    for raw, got in zip(x.values(), (split.train.x, split.test.x), strict=True):
+      expected = (raw - center) / scale
+      expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+      np.testing.assert_allclose(got, expected, atol=3e-7)
+      self.assertEqual(got.dtype, np.float32)
+
+  @parameterized.parameters('standardised_unit_norm', 'centred_unit_norm')
+  def test_test_set_has_no_say(self, preprocess):
+    """The training set is the same beside any test set."""
+    good = _good()
+    split = arrays.to_split(**good, preprocess=preprocess)
+    good['x_test'] = 100 + good['x_test']
+    other = arrays.to_split(**good, preprocess=preprocess)
+    np.testing.assert_array_equal(other.train.x, split.train.x)
+
+  @parameterized.parameters('standardised_unit_norm', 'centred_unit_norm')
+  def test_difference_of_the_largest(self, preprocess):
+    """x - c of two that float32 just holds is beyond it; its direction not."""
+    x = np.full((6, 2), 3e38)
+    x[::2] = -3e38, -2e38
+    good = _good() | {'x_train': x, 'x_test': x[:4]}
+    split = arrays.to_split(**good, preprocess=preprocess)
+    norms = np.linalg.norm(np.asarray(split.train.x, np.float64), axis=1)
+    np.testing.assert_allclose(norms, 1, rtol=1e-6)
+
+  @parameterized.named_parameters(
+    ('centred', 'centred_unit_norm', np.ones((6, 6))),
+    ('standardised', 'standardised_unit_norm', np.full((6, 6), 0.1)),
+  )
+  def test_zero_after_the_mean_is_gone(self, preprocess, x):
+    """An example that is the mean is refused like one that is zero."""
+    good = _good() | {'x_train': x}
+    message = rf'train x, {preprocess}, is zero in row 0 \(6 rows'
+    with self.assertRaisesRegex(ValueError, message):
+      arrays.to_split(**good, preprocess=preprocess)
+
+  def test_two_ways_to_say_raw(self):
+    """normalize=False is preprocess='raw', and no other."""
+    good = _good()
+    raw = arrays.to_split(**good, normalize=False)
+    for normalize in (True, False):
+      same = arrays.to_split(**good, normalize=normalize, preprocess='raw')
+      np.testing.assert_array_equal(same.train.x, raw.train.x)
+    unit = arrays.to_split(**good, preprocess='unit_norm')
+    np.testing.assert_array_equal(unit.train.x, arrays.to_split(**good).train.x)
+    for other in ('unit_norm', 'standardised_unit_norm', 'centred_unit_norm'):
+      with self.assertRaisesRegex(ValueError, f"'raw', but it is '{other}'"):
+        arrays.to_split(**good, normalize=False, preprocess=other)
+    with self.assertRaisesRegex(ValueError, "'whiten'; expected one of unit_n"):
+      arrays.to_split(**good, preprocess='whiten')
+
   def test_classes_may_be_absent_from_the_test_set(self):
     """y_test of `_good` lacks class 1: nothing forbids that."""
     self.assertNotIn(1, _good()['y_test'])

@@ -9,7 +9,17 @@ import numpy as np
 import optax
 from absl.testing import parameterized
 
-from ossgd import blocks, chunks, engines, gram, mixtures, sgd, sweeps, tiles
+from ossgd import (
+  arrays,
+  blocks,
+  chunks,
+  engines,
+  gram,
+  mixtures,
+  sgd,
+  sweeps,
+  tiles,
+)
 from ossgd.base import Dataset, Params, Split
 from tests import oracles
 
@@ -271,6 +281,25 @@ class SameNumbersTest(parameterized.TestCase):
       np.testing.assert_allclose(fast[name], plain[name], rtol=2e-5)
     for name in ('singular_values_update', 'singular_values_weights'):
       np.testing.assert_allclose(fast[name], plain[name], atol=1e-6)
+
+  @parameterized.parameters('blocked', 'gram')
+  def test_standardised_zeros_are_numbers(self, engine):
+    """Pixels that are never lit train weights once the mean is gone."""
+    _, split = problem(n=60)
+    train, test = split.train, split.test
+    dark = [
+      jnp.insert(jnp.abs(v.x), jnp.array([0, 4]), 0.0, 1) for v in (train, test)
+    ]
+    standardised = arrays.to_split(
+      dark[0], train.y, dark[1], test.y, preprocess='standardised_unit_norm'
+    )
+    settings = dict(widths=(30,), num_seeds=1, num_steps=9, batch_size=5)
+    plain = sweeps.sweep(standardised, engine='plain', **settings)
+    with mock.patch.object(engines, 'skipping_zeros') as used:
+      fast = sweeps.sweep(standardised, engine=engine, **settings)
+    used.assert_not_called()
+    for name in ('test_loss', 'train_loss', 'relative_distance'):
+      np.testing.assert_allclose(fast[name], plain[name], rtol=2e-5)
 
 
 class ChoiceTest(parameterized.TestCase):

@@ -42,6 +42,18 @@ class OwnFilesTest(_Case):
       np.testing.assert_array_equal(split.train.y, self.files.y_train)
       np.testing.assert_array_equal(split.test.y, self.files.y_test)
 
+  def test_preprocess(self):
+    """Of pixels in [0, 1], in float64: each image less the mean image."""
+    idx_files.write(self.folder, self.files)
+    split = images.load(f'idx:{self.folder}', preprocess='centred_unit_norm')
+    train, test = (
+      x.reshape(len(x), 784) / 255.0
+      for x in (self.files.x_train, self.files.x_test)
+    )
+    expected = test - train.mean(axis=0)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(split.test.x, expected, atol=1e-6)
+
   def test_npz_file(self):
     """Bytes are pixels; numbers of any other type are what they are."""
     path = self.folder / 'data.npz'
@@ -258,6 +270,17 @@ class MnistTest(parameterized.TestCase):
     for x in (self.unit.train.x, self.unit.test.x):
       norms = np.linalg.norm(np.asarray(x, np.float64), axis=1)
       np.testing.assert_allclose(norms, 1, atol=1e-6)
+
+  def test_usual_standardisation(self):
+    """(x - 0.1307) / 0.3081, as everybody writes it, then unit norm.
+
+    0.1307 is off by 4e-5, and no image is nearer to it than 1.
+    """
+    split = images.load('mnist', preprocess='standardised_unit_norm')
+    usual = (np.asarray(self.raw.test.x, np.float64) - 0.1307) / 0.3081
+    usual /= np.linalg.norm(usual, axis=1, keepdims=True)
+    np.testing.assert_allclose(split.test.x, usual, atol=4e-5)
+    self.assertTrue(np.any(np.asarray(split.train.x), axis=0).all())
 
   def test_no_pixel_is_lost_on_the_way(self):
     """Sorted, the images are the files': a digest that no order changes."""

@@ -77,6 +77,7 @@ SHARED_BY_SCRIPTS = (
   'stopping',
   'telling',
   'command',
+  'fits',
   'gathering',
   'rivals',
   'limits',

@@ -11,7 +11,6 @@ from experiments import (
   init_scale,
   mnist,
   random_labels,
-  readings,
   synthetic,
   variance,
 )
@@ -59,23 +58,6 @@ class ScriptsTest(parameterized.TestCase):
     cliff = values.sel(rank=32) / values.sel(rank=33)
     np.testing.assert_allclose(
       results.cliff.sel(num_components=8), cliff, rtol=1e-6
-    )
-
-  def test_readings(self):
-    """Each reading differs from ours in what it is named for."""
-    config = readings.Config(**SMALL, widths=(64,), num_steps=30)
-    results = readings.run(config)
-    table, found = finish(readings.EXPERIMENT, results)
-    self.assertLen(found, 20)
-    self.assertIn('Nearest to the constant 0.667', table)
-    loss = results.train_loss.isel(step=-1)
-    ours = loss.sel(reading='paper')
-    for reading in readings.READINGS[1:]:
-      self.assertTrue((loss.sel(reading=reading) != ours).all(), reading)
-    # A larger start makes the same path relatively shorter.
-    distance = results.relative_distance.isel(step=-1).mean('seed')
-    self.assertTrue(
-      (distance.sel(reading='variance') < distance.sel(reading='paper')).all()
     )
 
   @parameterized.parameters(

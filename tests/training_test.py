@@ -93,12 +93,20 @@ class SweepTest(parameterized.TestCase):
     config = module.Config(dataset='npz:x', data_dir='there', normalize=False)
     results = module.run(config)
     self.load.assert_called_once_with(
-      'npz:x', data_dir='there', normalize=False
+      'npz:x', data_dir='there', normalize=False, preprocess=None
     )
     self.assertEqual(self.sweep.call_args.args, ('split',))
     self.assertNotIn('num_patterns', results.attrs)
-    module.run(module.Config(dataset='npz:x'))
-    self.load.assert_called_with('npz:x', data_dir=None, normalize=True)
+    module.run(module.Config(dataset='npz:x', preprocess='raw'))
+    self.load.assert_called_with(
+      'npz:x', data_dir=None, normalize=True, preprocess='raw'
+    )
+
+  def test_mixture_has_no_pixels(self):
+    """--preprocess is refused where nothing would heed it."""
+    with self.assertRaisesRegex(ValueError, '=raw is for data from files'):
+      synthetic.run(synthetic.Config(preprocess='raw'))
+    self.sweep.assert_not_called()
 
   def test_over(self):
     """One sweep a value, along a new dim; progress is of the whole."""
