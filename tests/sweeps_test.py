@@ -105,7 +105,8 @@ class RunTest(parameterized.TestCase):
       values = ds[f'{name}_accuracy'].values
       np.testing.assert_array_equal(values, np.rint(values * size) / size)
       self.assertEqual(values.max(), 1, name)
-      self.assertEqual(ds.attrs[f'num_{name}_eval'], size)
+      told = 'num_train_eval' if name == 'train' else 'num_test'
+      self.assertEqual(ds.attrs[told], size)
     first = (ds.test_accuracy == 1).idxmax('step')
     np.testing.assert_array_equal(ds.steps_to_accuracy, first)
 
