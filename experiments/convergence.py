@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from experiments import command, falling_loss, seeds, tables
-from experiments.falling_loss import Config
+from experiments.falling_loss import PATHS, Config
 from ossgd import claims, judging, panels, statistics, sweeps, theory
 from ossgd.claims import INF, Claim
 from ossgd.paper_claims import FLAT
@@ -61,14 +61,19 @@ def run(
     batch_size=list(config.batch_sizes),
   )
   results = results.sortby('step_size')
+  horizon = results.width.copy(
+    data=[falling_loss.horizon(config, m) for m in config.widths]
+  )
+  taken = results[list(PATHS)].where(results.step <= horizon)
   falls = results.least_decrease > 0
   # The largest step size below the first that fails.
   unbroken = falls.cumprod('step_size').astype(bool)
   largest = results.step_size.where(unbroken).max('step_size')
   num_points = config.num_classes * config.num_components
   return results.assign(
+    taken.transpose('width', 'seed', 'step'),
     largest_step_size=largest,
-    horizon=('width', [falling_loss.horizon(config, m) for m in config.widths]),
+    horizon=horizon,
     mean_square_bound=theory.error_sum_bound(
       results.width, config.separation, num_points
     ),

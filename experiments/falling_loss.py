@@ -12,9 +12,9 @@ from experiments.options import option
 from ossgd import descent, metrics, theory
 from ossgd.base import Params, matmul
 
+PATHS = ('largest_error', 'loss')  # by step, up to a width's own T
 _DIMS = {
-  'largest_error': ('step',),
-  'loss': ('step',),
+  **dict.fromkeys(PATHS, ('step',)),
   'least_decrease': ('step_size',),
   'falling_steps': ('batch_size',),
   'decrease_ratio': ('batch_size',),
@@ -54,11 +54,11 @@ def horizon(config: Config, width: int) -> int:
 def measure(
   config: Config, seed: jax.Array, params: Params
 ) -> dict[str, jax.Array]:
-  """One seed at one width; NaN after its T, to the longest of all widths."""
+  """One seed at one width; after its T, to the longest, a path stands still."""
   longest = horizon(config, max(config.widths))
 
   def padded(path):
-    return jnp.pad(path, (0, longest + 1 - len(path)), constant_values=jnp.nan)
+    return jnp.pad(path, (0, longest + 1 - len(path)), mode='edge')
 
   found = _simplified(config, seed, params)
   by_batch = [
@@ -67,7 +67,7 @@ def measure(
   ]
   return (
     found
-    | {name: padded(found[name]) for name in ('largest_error', 'loss')}
+    | {name: padded(found[name]) for name in PATHS}
     | jax.tree.map(lambda *v: jnp.stack(v), *by_batch)
   )
 

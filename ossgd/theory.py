@@ -36,8 +36,8 @@ def component_means(
     num_components: k l.
 
   Returns:
-    The mean and its standard error, (k l, q) each; NaN where a component has
-    no example, or fewer than two for the standard error.
+    The mean and its standard error, (k l, q) each; of a component without an
+    example NaN, and infinite error of one with fewer than two.
   """
   chex.assert_rank([values, component], [2, 1])
   member = component[:, None] == jnp.arange(num_components)[None, :]
@@ -45,10 +45,9 @@ def component_means(
   count = jnp.sum(weights, axis=0)[:, None]
   mean = matmul(weights.T, values) / count
   centred = values - jnp.where(count > 0, mean, 0)[component]
-  variance = matmul(weights.T, centred**2) / jnp.where(
-    count > 1, count - 1, jnp.nan
-  )
-  return mean, jnp.sqrt(variance / count)
+  squares = matmul(weights.T, centred**2)
+  variance = squares / jnp.maximum(1, count * (count - 1))
+  return mean, jnp.where(count > 1, jnp.sqrt(variance), jnp.inf)
 
 
 def largest_error(errors: jax.Array, weights: jax.Array) -> jax.Array:
