@@ -31,6 +31,14 @@ def finish(experiment, results):
   return table, found
 
 
+def verdicts(experiment, results) -> dict[str, str]:
+  """By the words of the claims, as if the paper had the test's set-up."""
+  return {
+    claim.words: claims.judge(claim._replace(setup={}), results).verdict
+    for claim in experiment.claims(results)
+  }
+
+
 class ScriptsTest(parameterized.TestCase):
   def test_variance(self):
     """D.2: a larger sigma is less accurate and takes longer."""
