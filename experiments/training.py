@@ -189,6 +189,8 @@ def sweep(
   results = sweeps.sweep(data, progress=progress, **settings)
   attrs = paper_claims.told(config) | results.attrs
   attrs['dataset'] = getattr(config, 'dataset', attrs['dataset'])
+  if getattr(config, 'preprocess', None) == 'raw':
+    attrs['normalize'] = 0
   results = results.assign_attrs(attrs)
   if not isinstance(data, components.Spec):
     return results

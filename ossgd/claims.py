@@ -84,9 +84,9 @@ NOTE = (
   'Verdicts are by the 95 % interval of a mean over seeds (Student) or of a '
   'proportion (Clopper-Pearson, joined with Student over seeds); p is the '
   'least alpha at which the interval decides. Family-wise: by Holm over the {} '
-  'claims of this table that an interval judges. A bound said of every '
-  'initialisation has no p: one draw breaks it, and P(broken) is how often '
-  'that may happen. Measured: not judged.'
+  'claims of this table that an interval judges. Of a bound said of every '
+  'initialisation the worst draw is shown. It has no p: one draw breaks it, '
+  'and P(broken) is how often that may happen. Measured: not judged.'
 )
 
 

@@ -380,6 +380,29 @@ class FlatTest(parameterized.TestCase):
     np.testing.assert_array_equal(high, ds.steps_to_accuracy)
 
 
+class MeanOverStepsTest(parameterized.TestCase):
+  def test_recorded_steps_do_not_matter(self):
+    """The slope of "wider networks get there sooner" is that of the curve.
+
+    A mean over records counts early steps more, as gaps widen with the step.
+    """
+    slopes, old = [], []
+    for factor in (1.0, 1.05, 1.3):
+      steps = [0]
+      while steps[-1] < 400:
+        steps.append(min(400, max(steps[-1] + 1, int(steps[-1] * factor))))
+      step = xr.DataArray(steps, {'step': steps}, 'step')
+      ds = lawful()
+      time = 8 * (ds.width / 250) ** -0.2 * (1 + ds.seed / 50)
+      accuracy = 1 - 0.9 * np.exp(-step / time)
+      ds = ds.drop_dims('step').assign(test_accuracy=accuracy)
+      slopes.append(np.mean(training_claims()[1].measure(ds)))
+      old.append(statistics.log_slope(1 - accuracy.mean('step')).mean())
+    # By hand: the area is 0.9 x time, so its slope is -0.2.
+    np.testing.assert_allclose(slopes, -0.2, atol=0.01)
+    self.assertGreater(max(old) - min(old), 0.01, 'what it was')
+
+
 class SetUpTest(parameterized.TestCase):
   @parameterized.parameters(
     ({'lr_times_width': 50.0}, 'lr_times_width 50, paper 10'),

@@ -7,7 +7,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from experiments import compression, options
-from ossgd import claims, execution
+from ossgd import execution
+from tests import scripts_test
 
 TINY = compression.Config(
   widths=(128, 512),
@@ -31,10 +32,7 @@ SIGNAL = (
 
 
 def verdicts(results) -> dict[str, str]:
-  return {
-    claim.words: claims.judge(claim, results).verdict
-    for claim in compression.EXPERIMENT.claims(results)
-  }
+  return scripts_test.verdicts(compression.EXPERIMENT, results)
 
 
 class CompressionTest(parameterized.TestCase):

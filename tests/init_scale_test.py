@@ -7,7 +7,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from experiments import init_scale, options
-from ossgd import claims, execution
+from ossgd import execution
+from tests import scripts_test
 
 TINY = init_scale.Config(
   widths=(256,),
@@ -24,10 +25,7 @@ TINY = init_scale.Config(
 
 
 def verdicts(results) -> dict[str, str]:
-  return {
-    claim.words: claims.judge(claim, results).verdict
-    for claim in init_scale.EXPERIMENT.claims(results)
-  }
+  return scripts_test.verdicts(init_scale.EXPERIMENT, results)
 
 
 class InitScaleTest(parameterized.TestCase):

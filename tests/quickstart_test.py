@@ -67,7 +67,8 @@ class QuickstartTest(absltest.TestCase):
     self.assertContainsSubset(
       {'mean', 'std'}, of("'std': std")['text/plain'].split()
     )
-    self.assertIn('**holds**', of('claims.judge')['text/markdown'])
+    self.assertIn('**measured**', of('claims.judge')['text/markdown'])
+    self.assertIn('dim ', of('claims.judge')['text/markdown'])
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 import tempfile
 
 import numpy as np
+import xarray as xr
 from absl.testing import parameterized
 
 from experiments import (
@@ -31,7 +32,29 @@ def finish(experiment, results):
   return table, found
 
 
+def verdicts(experiment, results) -> dict[str, str]:
+  """By the words of the claims, as if the paper had the test's set-up."""
+  return {
+    claim.words: claims.judge(claim._replace(setup={}), results).verdict
+    for claim in experiment.claims(results)
+  }
+
+
 class ScriptsTest(parameterized.TestCase):
+  def test_ceiling(self):
+    """All right at every sigma: nothing is known of how accuracy depends."""
+    noise = [1.0, 7.0]
+    accuracy = xr.DataArray(
+      np.ones((2, 5, 2)),
+      {'noise_scale': noise, 'seed': range(5), 'step': [0, 400]},
+    )
+    claim = variance.EXPERIMENT.claims(xr.Dataset())[0]
+    ds = xr.Dataset({'test_accuracy': accuracy})
+    finding = claims.judge(claim, ds)
+    self.assertEqual(finding.claim.words, 'the test accuracy falls with sigma')
+    self.assertEqual(finding.verdict, 'undecided')
+    self.assertEqual(finding.reason, 'no spread: all values are 0')
+
   def test_variance(self):
     """D.2: a larger sigma is less accurate and takes longer."""
     config = variance.Config(
@@ -43,6 +66,10 @@ class ScriptsTest(parameterized.TestCase):
     self.assertGreater(low, high + 0.1)
     table, found = finish(variance.EXPERIMENT, results)
     self.assertIn('12.0', table)
+    for finding in found:  # smaller than in the paper, so not judged
+      self.assertEqual(finding.verdict, 'measured')
+      self.assertIn('dim 60, paper 1000', finding.reason)
+      self.assertNotIn('noise_scale', finding.reason)
     self.assertLess(found[0].mean, -0.1)  # accuracy falls
     self.assertGreater(found[1].mean, 0.1)  # learning takes longer
 
@@ -92,4 +119,13 @@ class ScriptsTest(parameterized.TestCase):
           extra['init_scale'] = (1.0,)
         results = script.run(script.Config(**common, **extra))
         self.assertGreater(results.test_accuracy.isel(step=-1).min(), 0.6)
-        finish(script.EXPERIMENT, results)
+        _, found = finish(script.EXPERIMENT, results)
+        # What the paper says of its data is measured on others, not judged.
+        self.assertEqual({f.verdict for f in found}, {'measured'})
+        for finding in found:
+          self.assertIn(f'dataset {name}, paper ', finding.reason)
+        if script is compression:  # three classes, whatever the flag says
+          (chance,) = (f for f in found if 'chance' in f.claim.words)
+          self.assertAlmostEqual(chance.claim.high, 2 / 3)
+          self.assertEqual(results.attrs['num_patterns'], 3 * 2)
+          self.assertEqual(chance.trials, 20)

@@ -24,6 +24,7 @@ TINY = theorem.Config(
   batch_size=8,
   num_test=60,
 )
+EXPECTED = ['holds', 'holds', *['measured'] * 4]
 NAMES = ('width', 'dim', 'num_classes', 'num_components', 'separation')
 
 
@@ -49,8 +50,9 @@ def constructed(**exponents: float) -> xr.Dataset:
   variables = {'steps_epsilon': (('seed', 'epsilon'), at_base)}
   for name, values in lists.items():
     powers = (np.array(values) / values[0]) ** exponents.get(name, 0)
+    luck = 1 + 0.001 * np.cos(np.arange(4.0 * len(values))).reshape(-1, 4, 1)
     dims = (name, 'seed', 'epsilon')
-    variables[f'steps_{name}'] = dims, powers[:, None, None] * at_base
+    variables[f'steps_{name}'] = dims, luck * powers[:, None, None] * at_base
   coords = lists | {'seed': range(4), 'epsilon': epsilon}
   return xr.Dataset(variables, coords, {'batch_size': 16})
 
@@ -192,7 +194,7 @@ class ClaimsTest(parameterized.TestCase):
     results = constructed(
       num_classes=1, num_components=1, separation=-2, epsilon=-0.1
     )
-    self.assertEqual(verdicts(results), ['holds'] * 6)
+    self.assertEqual(verdicts(results), EXPECTED)
     table = claims.table_cells(
       theorem.EXPERIMENT.table(results).partition('\n\n')[0]
     )
@@ -220,17 +222,38 @@ class ClaimsTest(parameterized.TestCase):
     ('width', 0.3),
     ('width', -0.3),
     ('dim', 0.2),
-    ('num_classes', 11),
-    ('num_components', 10.5),
-    ('separation', -7),
-    ('epsilon', -13),
   )
   def test_steeper_than_the_proof(self, name, exponent):
     """Its own claim fails and no other."""
     place = (*NAMES, 'epsilon').index(name)
-    expected = ['holds'] * 6
-    expected[place] = 'fails'
+    expected = [*EXPECTED[:place], 'fails', *EXPECTED[place + 1 :]]
     self.assertEqual(verdicts(constructed(**{name: exponent})), expected)
+
+  def test_exponents_are_measured(self):
+    """No steps that can be run would leave k^10: no verdict, an interval."""
+    results = constructed(num_classes=1.5, epsilon=-0.1)
+    claim = theorem.EXPERIMENT.claims(results)[2]
+    finding = claims.judge(claim, results)
+    self.assertEqual(
+      (finding.verdict, finding.reason), ('measured', 'proof: 10')
+    )
+    self.assertBetween(1.5, *finding.interval)
+
+  def test_recorded_steps(self):
+    """What lies between two records is part of the interval."""
+    results = constructed()
+    wide = results.assign(least_width=0.5 * results.steps_width)
+    claim = theorem.EXPERIMENT.claims(results)[0]
+    narrow, between = (claims.judge(claim, ds) for ds in (results, wide))
+    self.assertEqual(narrow.verdict, 'holds')
+    self.assertEqual(between.verdict, 'undecided')
+    # Three widths from the base on: log 2 / log 16 to either side.
+    np.testing.assert_allclose(
+      np.array(between.interval),
+      np.add(narrow.interval, [-0.25, 0.25]),
+      atol=1e-3,
+    )
+    self.assertRegex(theorem.EXPERIMENT.table(wide), r'-0\.25\d to 0\.25\d')
 
   def test_width_from_the_base_on(self):
     """A narrow network may take longer: the theorem has m >= M."""

@@ -8,7 +8,7 @@ import xarray as xr
 from absl.testing import absltest, parameterized
 
 from experiments import mnist, synthetic, tables, training
-from ossgd import components, images, paper_claims, sweeps
+from ossgd import components, images, sweeps
 
 
 def other(field: dataclasses.Field):
@@ -202,13 +202,6 @@ class TableTest(parameterized.TestCase):
 
 
 class MeasureTest(parameterized.TestCase):
-  def test_rise(self):
-    """Largest coordinate less smallest, whatever their order: (seed,)."""
-    values = xr.DataArray(
-      [[1.0, 2], [10, 30], [5, 5]], {'l': [3, 7, 1]}, ('l', 'seed')
-    )
-    np.testing.assert_array_equal(paper_claims.rise(values, 'l'), [5, 25])
-
   def test_early_error(self):
     """The integral over steps, however they are spaced, up to step 50."""
     step = np.array([0, 1, 2, 10, 30, 50, 400])
