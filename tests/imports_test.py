@@ -61,6 +61,7 @@ LIBRARY = (
   'netcdf',
   'records',
   'folders',
+  'drawing',
   'plots',
   'panels',
   'claims',
@@ -93,7 +94,7 @@ SCRIPTS = tuple(
   for path in sorted((ROOT / 'experiments').glob('*.py'))
   if path.stem not in ('__init__', *SHARED_BY_SCRIPTS)
 )
-DRAWING = ('records', 'plots', 'panels')
+DRAWING = ('records', 'drawing', 'plots', 'panels')
 
 SOURCES = {
   f'{path.parent.name}.{path.stem}': path.read_text()
