@@ -32,7 +32,7 @@ class Progress:
   def __call__(self, fraction: float, label: str) -> None:
     """Shows that this fraction of the work is done."""
     now = time.monotonic()
-    if not self.started and sys.stderr.isatty():
+    if not self.started and sys.stderr is not None and sys.stderr.isatty():
       self._bar = tqdm.tqdm(
         total=1.0,
         bar_format='{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left'

@@ -7,7 +7,6 @@ import itertools
 import os
 import subprocess
 import sys
-from unittest import mock
 
 import hypothesis
 import numpy as np
@@ -95,7 +94,6 @@ def notes(figure) -> list[str]:
   return [t.get_text() for ax in figure.axes for t in ax.texts]
 
 
-@mock.patch('warnings.warn', new=lambda *args, **kwargs: None)
 class FiguresTest(parameterized.TestCase):
   @parameterized.parameters(*SCRIPTS)
   def test_nothing(self, name):

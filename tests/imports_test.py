@@ -69,6 +69,7 @@ LIBRARY = (
 )
 # The same for experiments; every other file there is a script.
 SHARED_BY_SCRIPTS = (
+  'printing',
   'options',
   'tables',
   'training',
