@@ -56,8 +56,8 @@ def _cache_compilations() -> None:
   """Keeps compiled programs for the next process, if no one else has chosen."""
   config: Any = jax.config  # its options are attributes made at run time
   if config.jax_compilation_cache_dir is None:
-    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    jax.config.update('jax_compilation_cache_dir', str(Path(home) / 'ossgd'))
+    home = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+    jax.config.update('jax_compilation_cache_dir', str(home / 'ossgd'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
