@@ -18,7 +18,7 @@ from absl import app, logging
 
 import experiments
 import ossgd
-from experiments import options, stopping, telling
+from experiments import options, printing, stopping, telling
 from ossgd import checkpoints, claims, folders, hosts, records, timing
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def _cache_compilations() -> None:
   """Keeps compiled programs for the next process, if no one else has chosen."""
   config: Any = jax.config  # its options are attributes made at run time
   if config.jax_compilation_cache_dir is None:
-    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    jax.config.update('jax_compilation_cache_dir', str(Path(home) / 'ossgd'))
+    home = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+    jax.config.update('jax_compilation_cache_dir', str(home / 'ossgd'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
@@ -78,7 +78,7 @@ def _at_precision(experiment: Experiment, call: options.Call) -> None:
       else:
         _assist(experiment, call, config)
   except checkpoints.Stopped as stopped:
-    print(f'stopped by {stopped}; to go on: {call.command}', file=sys.stderr)
+    printing.warn(f'stopped by {stopped}; to go on: {call.command}')
     sys.exit(128 + signal.Signals[str(stopped)])
 
 
@@ -212,7 +212,7 @@ def _fill(
     claims.judge(claim, results) for claim in experiment.claims(results)
   ]
   report = f'# {experiment.name}\n\n{table}\n{claims.report(findings)}'
-  print(f'\n{table}\n{claims.summary(findings)}')
+  printing.say(f'\n{table}\n{claims.summary(findings)}')
   if not done:
     with timing.part('plot'):
       records.write_figures(call.out, experiment.figures(results))
@@ -221,4 +221,4 @@ def _fill(
     records.write_report(call.out, config, report=report, seconds=seconds)
     parts = ', '.join(f'{part} {value:.1f}' for part, value in seconds.items())
     logging.info('%.1f s: %s', total, parts)
-  print(f'see {call.out}')
+  printing.say(f'see {call.out}')

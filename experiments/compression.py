@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments import command, tables, training
 from experiments.options import option
-from ossgd import claims, judging, panels, paper_claims, parts, sweeps
+from ossgd import claims, drawing, judging, panels, paper_claims, parts, sweeps
 from ossgd.claims import INF, Claim, about
 
 if TYPE_CHECKING:
@@ -291,7 +291,10 @@ def _figures(results: xr.Dataset) -> dict[str, Figure]:
   for ax in alone.axes:
     ax.set_ylim(bottom=0)
     panels.mark(ax, results.width.values)
-  return {'compression': cut, 'parts': alone}
+  return {
+    name: drawing.explain_empty(fig, results)
+    for name, fig in (('compression', cut), ('parts', alone))
+  }
 
 
 EXPERIMENT = command.Experiment(

@@ -22,7 +22,15 @@ import numpy as np
 
 from experiments import command, falling_loss, seeds, tables
 from experiments.falling_loss import PATHS, Config
-from ossgd import claims, judging, panels, statistics, sweeps, theory
+from ossgd import (
+  claims,
+  drawing,
+  judging,
+  panels,
+  statistics,
+  sweeps,
+  theory,
+)
 from ossgd.claims import INF, Claim
 from ossgd.paper_claims import FLAT
 from ossgd.statistics import Every, Proportion
@@ -217,13 +225,10 @@ def _table(results: xr.Dataset) -> str:
 
 def _figure(results: xr.Dataset) -> Figure:
   """v(t), the mean of its square, the least decrease, SGD's falling steps."""
-  import matplotlib
-  from matplotlib.figure import Figure
 
-  fig = Figure(figsize=(14, 3.5), layout='constrained')
+  fig = drawing.new_figure(14, 3.5)
   path, mean, sizes, batches = fig.subplots(1, 4)
-  shades = np.linspace(0, 0.85, results.sizes['width'])
-  colors = matplotlib.colormaps['viridis'](shades)
+  colors = drawing.shades(results.sizes['width'], 0.85)
   for color, m in zip(colors, results.width.values, strict=True):
     one = results.sel(width=m)
     path.plot(results.step[1:], one.largest_error.mean('seed')[1:], color=color)
@@ -248,7 +253,7 @@ def _figure(results: xr.Dataset) -> Figure:
     ax.set_xticks(values.values, labels=values.values)
     ax.tick_params('x', which='minor', length=0, labelbottom=False)
   batches.legend(title='m', frameon=False, fontsize='small')
-  return fig
+  return drawing.explain_empty(fig, results)
 
 
 EXPERIMENT = command.Experiment(

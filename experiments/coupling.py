@@ -23,7 +23,13 @@ import numpy as np
 
 from experiments import command, coupled_units, seeds, tables
 from experiments.coupled_units import CASES, Config
-from ossgd import checkpoints, statistics, sweeps, theory
+from ossgd import (
+  checkpoints,
+  drawing,
+  statistics,
+  sweeps,
+  theory,
+)
 from ossgd.claims import INF, Claim
 from ossgd.statistics import Every, Proportion
 
@@ -206,8 +212,6 @@ def _table(results: xr.Dataset) -> str:
 
 def _figure(results: xr.Dataset) -> Figure:
   """Measured fractions and the lemmas' bounds against the step."""
-  import matplotlib
-  from matplotlib.figure import Figure
 
   slow = float(results.lr_times_width.min())
   fast = float(results.lr_times_width.max())
@@ -222,10 +226,8 @@ def _figure(results: xr.Dataset) -> Figure:
     ),
     (results.coupled, None, 'S', fast, 'case (S)'),
   )
-  fig = Figure(figsize=(11, 3.6), layout='constrained')
-  colors = matplotlib.colormaps['viridis'](
-    np.linspace(0, 0.85, results.sizes['width'])
-  )
+  fig = drawing.new_figure(11, 3.6)
+  colors = drawing.shades(results.sizes['width'], 0.85)
   for ax, (values, bound, case, lr, title) in zip(
     fig.subplots(1, 3), shown, strict=True
   ):
@@ -237,13 +239,14 @@ def _figure(results: xr.Dataset) -> Figure:
       edges = (mean - spread).values, (mean + spread).values
       ax.fill_between(results.step, *edges, color=color, alpha=0.2)
       if bound is not None:
-        ax.plot(results.step, bound.sel(here).mean('seed'), '--', color=color)
+        line = {'color': color, 'gid': drawing.REFERENCE}
+        ax.plot(results.step, bound.sel(here).mean('seed'), '--', **line)
     if bound is not None:
       ax.set_ylim(0, 1.05)
     ax.set(xlabel='Step', ylabel='Fraction of units coupled')
     ax.set_title(f'{title}, $\\eta m$ = {lr:g}', size='medium')
   ax.legend(title='m (dashed: the bound)', frameon=False, fontsize='small')
-  return fig
+  return drawing.explain_empty(fig, results)
 
 
 EXPERIMENT = command.Experiment(

@@ -25,7 +25,14 @@ import numpy as np
 from experiments import command, gradient_lines, large_gradients, seeds, tables
 from experiments.gradient_lines import EXPONENTS, VARIED, Config, along, share
 from experiments.large_gradients import KINDS
-from ossgd import checkpoints, claims, panels, statistics, sweeps
+from ossgd import (
+  checkpoints,
+  claims,
+  drawing,
+  panels,
+  statistics,
+  sweeps,
+)
 from ossgd.claims import INF, Claim
 from ossgd.paper_claims import FLAT
 from ossgd.statistics import Every
@@ -244,9 +251,8 @@ def _fractions_table(results: xr.Dataset) -> str:
 
 def _figure(results: xr.Dataset) -> Figure:
   """Distribution of norms, and fractions along each setting."""
-  from matplotlib.figure import Figure
 
-  fig = Figure(figsize=(15, 3.4), layout='constrained')
+  fig = drawing.new_figure(15, 3.4)
   axes = fig.subplots(1, 1 + len(VARIED))
   norms = results.norms.sel(case='S').mean('seed')
   styles = ('o-', 's--', '^:', 'v-.')
@@ -264,7 +270,8 @@ def _figure(results: xr.Dataset) -> Figure:
     for kind, style in zip(KINDS, styles, strict=True):
       panels.draw(ax, along(results, name, kind), fmt=style)
     bound = np.broadcast_to(share(results, name), results[name].shape)
-    ax.plot(results[name].values, bound, color='0.4', linewidth=0.8)
+    line = {'color': '0.4', 'linewidth': 0.8, 'gid': drawing.REFERENCE}
+    ax.plot(results[name].values, bound, **line)
     ax.set(xscale='log', yscale='log', xlabel=VARIED[name][1])
     panels.mark(ax, results[name].values)
     ax.yaxis.minorticks_off()
@@ -272,7 +279,7 @@ def _figure(results: xr.Dataset) -> Figure:
     f'Fraction above {results.constant.values[-1]:g} v delta / (k l)\n'
     '(grey: delta / (k l))'
   )
-  return fig
+  return drawing.explain_empty(fig, results)
 
 
 EXPERIMENT = command.Experiment(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from experiments import telling
-from ossgd import mixtures, sweeps
+from ossgd import drawing, mixtures, sweeps
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -74,7 +74,6 @@ def _measure(
 
 def figures(results: xr.Dataset) -> dict[str, Figure]:
   """Time per unit and memory against width."""
-  from matplotlib.figure import Figure
 
   per_width = results.drop_duplicates('growth').sortby('growth_width')
   wide = per_width.where(
@@ -83,7 +82,7 @@ def figures(results: xr.Dataset) -> dict[str, Figure]:
     ),
     drop=True,
   )
-  figure = Figure(figsize=(7, 3), layout='constrained')
+  figure = drawing.new_figure(7, 3)
   left, right = figure.subplots(1, 2)
   microseconds = 1e6 * wide.growth_seconds / wide.growth_width
   left.plot(wide.growth_width, microseconds, 'o-', color='black')
@@ -92,4 +91,4 @@ def figures(results: xr.Dataset) -> dict[str, Figure]:
   right.set(
     xscale='log', yscale='log', xlabel='width m', ylabel='peak memory (GB)'
   )
-  return {'growth': figure}
+  return {'growth': drawing.explain_empty(figure, results)}

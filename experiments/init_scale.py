@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments import command, tables, training
 from experiments.options import option
-from ossgd import panels, paper_claims, plots, statistics, sweeps
+from ossgd import drawing, panels, paper_claims, plots, statistics, sweeps
 from ossgd.claims import INF, Claim, about
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _final_figure(results: xr.Dataset) -> Figure:
   for ax in others:
     ax.set_yscale('log')
     ax.set_xlim(accuracy.get_xlim())  # also where the target is not reached
-  return fig
+  return drawing.explain_empty(fig, results)
 
 
 EXPERIMENT = command.Experiment(

@@ -25,6 +25,7 @@ import threadpoolctl
 from experiments import command, section7, seeds, tables
 from experiments.options import option
 from ossgd import (
+  drawing,
   hosts,
   metrics,
   network,
@@ -274,17 +275,16 @@ def _figures(results: xr.Dataset) -> dict[str, Figure]:
   by_step.axes[1].axhline(1, color='0.6')
   by_step.axes[1].set_yscale('log')
   return {
-    'kernel_limit': limit,
-    'kernel_steps': by_step,
+    'kernel_limit': drawing.explain_empty(limit, results),
+    'kernel_steps': drawing.explain_empty(by_step, results),
     'kernel_eigenvalues': _eigenvalues_figure(results),
   }
 
 
 def _eigenvalues_figure(results: xr.Dataset) -> Figure:
   """Means over seeds, of the narrowest and the widest network."""
-  from matplotlib.figure import Figure
 
-  fig = Figure(figsize=(7.6, 3.6), layout='constrained')
+  fig = drawing.new_figure(7.6, 3.6)
   ends = results.width.values.min(), results.width.values.max()
   for ax, m in zip(fig.subplots(1, 2, sharey=True), ends, strict=True):
     for name, style, label in (
@@ -297,7 +297,7 @@ def _eigenvalues_figure(results: xr.Dataset) -> Figure:
     ax.set(title=f'$m$ = {m}', xlabel='Rank of the eigenvalue', xscale='log')
     ax.set(ylabel='Eigenvalue', yscale='log')
     ax.legend(frameon=False)
-  return fig
+  return drawing.explain_empty(fig, results)
 
 
 EXPERIMENT = command.Experiment(

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from absl import flags
 
+from experiments import printing
+
 _DEFINE: dict[type, Any] = {
   bool: flags.DEFINE_bool,
   int: flags.DEFINE_integer,
@@ -132,7 +134,7 @@ def folder(flag: str) -> Path:
 
 def fail(message: str) -> NoReturn:
   """Ends the script as a wrong command line does."""
-  print(f'error: {message}', file=sys.stderr)
+  printing.warn(f'error: {message}')
   sys.exit(2)
 
 
@@ -153,7 +155,7 @@ def _parsed(
       raise flags.Error(f'{rest[0]!r} is not a flag; one looks like --seed=1')
     if values.help:
       doc = doc or sys.modules[config.__module__].__doc__
-      print(f'{doc}\nFlags:\n{values.get_help()}')
+      printing.say(f'{doc}\nFlags:\n{values.get_help()}')
       sys.exit(0)
     settings = dict(presets.get(values.preset, {})) if presets else {}
     for field in dataclasses.fields(config):

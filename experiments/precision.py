@@ -26,6 +26,7 @@ import optax
 
 from experiments import command, section7, seeds, tables
 from ossgd import (
+  drawing,
   gradients,
   metrics,
   network,
@@ -346,7 +347,13 @@ def _figures(results: xr.Dataset) -> dict[str, Figure]:
   by_width.axes[0].set_ylim(bottom=0)
   for ax in by_width.axes:
     panels.mark(ax, results.width.values)
-  return {'precision_steps': by_step, 'precision_widths': by_width}
+  return {
+    name: drawing.explain_empty(fig, results)
+    for name, fig in (
+      ('precision_steps', by_step),
+      ('precision_widths', by_width),
+    )
+  }
 
 
 EXPERIMENT = command.Experiment(

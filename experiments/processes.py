@@ -32,6 +32,7 @@ import optax
 from experiments import command, section7, seeds, tables
 from experiments.options import option
 from ossgd import (
+  drawing,
   metrics,
   network,
   panels,
@@ -233,7 +234,7 @@ def _figure(results: xr.Dataset, by: str, label: str) -> Figure:
     ax.set_yscale('log')
     if by == 'width':
       panels.mark(ax, results.width.values, rotation=45)
-  return fig
+  return drawing.explain_empty(fig, results)
 
 
 EXPERIMENT = command.Experiment(

@@ -19,7 +19,15 @@ import jax.numpy as jnp
 
 from experiments import command, tables, training
 from experiments.options import option
-from ossgd import metrics, panels, paper_claims, plots, statistics, sweeps
+from ossgd import (
+  drawing,
+  metrics,
+  panels,
+  paper_claims,
+  plots,
+  statistics,
+  sweeps,
+)
 from ossgd.base import Dataset, Split
 from ossgd.claims import INF, Claim, about
 from ossgd.statistics import Every
@@ -210,7 +218,8 @@ def _figure(results: xr.Dataset) -> Figure:
       'test': results.test_accuracy.isel(step=-1),
     },
   }
-  return panels.panels_figure(shown, 'corruption', 'Corrupted labels $p$')
+  fig = panels.panels_figure(shown, 'corruption', 'Corrupted labels $p$')
+  return drawing.explain_empty(fig, results)
 
 
 EXPERIMENT = command.Experiment(

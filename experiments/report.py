@@ -16,7 +16,7 @@ import urllib.parse
 import jinja2
 from absl import app
 
-from experiments import gathering, options
+from experiments import gathering, options, printing
 from experiments.gathering import Gathered
 from experiments.options import option
 from ossgd import claims, records
@@ -132,7 +132,7 @@ def _write(config: Config) -> None:
         path.write_text(text, encoding='utf-8', errors='backslashreplace')
   except (ValueError, OSError) as error:
     options.fail(str(error))
-  print(
+  printing.say(
     f'runs: {len(gathered.runs)}, folders left out: {len(gathered.left_out)}; '
     f'see {out / "report.html"}'
   )

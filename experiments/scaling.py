@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments import command, machines, virtual
 from experiments.options import option
-from ossgd import claims, cost, sweeps
+from ossgd import claims, cost, drawing, sweeps
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -300,9 +300,8 @@ def figures(results: xr.Dataset) -> dict[str, Figure]:
 
   Dotted: the work alone, whether it fits or not.
   """
-  from matplotlib.figure import Figure
 
-  figure = Figure(figsize=(8, 3.2), layout='constrained')
+  figure = drawing.new_figure(8, 3.2)
   axes = figure.subplots(1, len(MACHINES), sharey=True)
   for axis, machine in zip(axes, MACHINES.values(), strict=True):
     units = [1 << i for i in range(machine.devices.bit_length())]
@@ -322,7 +321,7 @@ def figures(results: xr.Dataset) -> dict[str, Figure]:
   axes[0].set(ylabel='seconds a step')
   handles, labels = axes[0].get_legend_handles_labels()
   figure.legend(handles, labels, loc='outside right center')
-  return {'scaling': figure}
+  return {'scaling': drawing.explain_empty(figure, results)}
 
 
 EXPERIMENT = command.Experiment(

@@ -32,6 +32,7 @@ from experiments.options import option
 from ossgd import (
   checkpoints,
   claims,
+  drawing,
   judging,
   mixtures,
   paper_claims,
@@ -253,16 +254,13 @@ def _table(results: xr.Dataset) -> str:
 
 def _figure(results: xr.Dataset) -> Figure:
   """Figure 3: + and - as in the paper, a shade a component."""
-  import matplotlib
-  from matplotlib.figure import Figure
 
-  fig = Figure(figsize=(9, 4.6), layout='constrained')
+  fig = drawing.new_figure(9, 4.6)
   x, y = results.x.values, results.y.values
   axes = fig.subplots(1, 2)
   for ax, parts in zip(axes, results.labelling.values, strict=True):
     group = y * parts + results.component.values * (parts - 1)
-    shades = matplotlib.colormaps['viridis'](np.linspace(0, 0.65, 2 * parts))
-    for i, shade in enumerate(shades):
+    for i, shade in enumerate(drawing.shades(2 * parts, 0.65)):
       label = f'class {"+-"[i // parts]}, component {i % parts + 1}'
       ax.scatter(
         *x[group == i].T, marker='+_'[i // parts], color=shade, label=label
@@ -276,7 +274,7 @@ def _figure(results: xr.Dataset) -> Figure:
       aspect='equal',
     )
     ax.legend(loc='center')
-  return fig
+  return drawing.explain_empty(fig, results)
 
 
 EXPERIMENT = command.Experiment(

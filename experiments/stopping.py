@@ -2,10 +2,10 @@
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from experiments import printing
 from ossgd import checkpoints
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -31,7 +31,7 @@ def at_next_chunk(store: checkpoints.Store) -> Iterator[None]:
     del frame
     store.stopping = signal.Signals(number).name
     again.enter_context(at_once())
-    print('stopping at the next chunk; again: at once', file=sys.stderr)
+    printing.warn('stopping at the next chunk; again: at once')
 
   with _handled(ask), again:
     yield

@@ -1,5 +1,6 @@
 """What a script tells while it works, and where the time went."""
 
+import collections
 import sys
 import time
 from typing import Any
@@ -11,6 +12,7 @@ from absl import logging
 from ossgd import timing
 
 _SECONDS_BETWEEN_LOG_LINES = 15
+_RECENT = 60  # seconds of work that say how fast it goes on
 _COMPILING = (
   '/jax/core/compile/jaxpr_to_mlir_module_duration',
   '/jax/core/compile/backend_compile_duration',
@@ -28,26 +30,45 @@ class Progress:
     self.started = False
     self._begin = self._logged = time.monotonic()
     self._bar = None
+    self._compiled = 0.0
+    self._recent: collections.deque[tuple[float, float]] = collections.deque()
+    jax.monitoring.register_event_duration_secs_listener(self._hear)
 
   def __call__(self, fraction: float, label: str) -> None:
     """Shows that this fraction of the work is done."""
     now = time.monotonic()
-    if not self.started and sys.stderr.isatty():
+    if not self.started and sys.stderr is not None and sys.stderr.isatty():
       self._bar = tqdm.tqdm(
         total=1.0,
-        bar_format='{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left'
-        '{postfix}',
+        bar_format='{percentage:3.0f}% |{bar}| {elapsed}{postfix}',
       )
     self.started = True
+    left = self._left(now, fraction)
     if self._bar is not None:
-      self._bar.set_postfix_str(label, refresh=False)
+      told = '?' if left is None else tqdm.tqdm.format_interval(left)
+      self._bar.set_postfix_str(f'{told} left, {label}', refresh=False)
       self._bar.update(fraction - self._bar.n)
-    elif fraction > 0 and now - self._logged > _SECONDS_BETWEEN_LOG_LINES:
+    elif left is not None and now - self._logged > _SECONDS_BETWEEN_LOG_LINES:
       self._logged = now
-      left = (now - self._begin) * (1 / fraction - 1)
       logging.info(
         '%3.0f %% done, %.0f s left (%s)', 100 * fraction, left, label
       )
+
+  def _left(self, now: float, fraction: float) -> float | None:
+    """Seconds at the recent pace, compilation and work done before apart."""
+    worked = now - self._compiled
+    recent = self._recent
+    recent.append((worked, fraction))
+    while len(recent) > 2 and worked - recent[1][0] > _RECENT:
+      recent.popleft()
+    begin, before = recent[0]
+    if fraction <= before:
+      return None
+    return (1 - fraction) * (worked - begin) / (fraction - before)
+
+  def _hear(self, event: str, duration_secs: float, **details: Any) -> None:
+    if event in _COMPILING:
+      self._compiled += duration_secs
 
   def seconds(self) -> float:
     """Since it was made."""

@@ -30,6 +30,7 @@ from experiments.options import option
 from ossgd import (
   checkpoints,
   claims,
+  drawing,
   metrics,
   mixtures,
   panels,
@@ -356,7 +357,7 @@ def _figure(results: xr.Dataset, name: str) -> Figure:
   ax.set_xticks(values, [f'{v:g}' for v in values], rotation=45)
   ax.xaxis.minorticks_off()
   fig.set_size_inches(5, 4.2)
-  return fig
+  return drawing.explain_empty(fig, results)
 
 
 EXPERIMENT = command.Experiment(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ossgd import drawing
+
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.axes import Axes
@@ -36,21 +38,19 @@ def panels_figure(
   Returns:
     A figure of one row.
   """
-  import matplotlib
-  from matplotlib.figure import Figure
+  fig = drawing.new_figure(3.8 * len(panels), 3.6)
 
-  fig = Figure(figsize=(3.8 * len(panels), 3.6), layout='constrained')
   axes = fig.subplots(1, len(panels), squeeze=False)[0]
   for ax, (quantity, curves) in zip(axes, panels.items(), strict=True):
-    shades = matplotlib.colormaps['viridis'](np.linspace(0, 0.6, len(curves)))
+    shades = drawing.shades(len(curves), 0.6)
     for i, (name, values) in enumerate(curves.items()):
       style = _STYLES[i % len(_STYLES)]
       values = values.transpose(by, 'seed').sortby(by)
       draw(ax, values, fmt=style, color=shades[i], label=name)
-      known = values.notnull().sum('seed')
+      known = np.isfinite(values).sum('seed')
       for place, count in zip(values[by].values, known.values, strict=True):
         if 0 < count < values.sizes['seed']:
-          height = values.sel({by: place}).mean('seed').item()
+          height = drawing.finite(values).sel({by: place}).mean('seed').item()
           note = f' {count} of {values.sizes["seed"]} seeds'
           ax.annotate(note, (place, height), size='small')
     ax.set(xlabel=label, ylabel=quantity, xscale=scale)
@@ -68,6 +68,7 @@ def draw(ax: Axes, values: xr.DataArray, **style: Any) -> None:
     **style: of `Axes.errorbar`.
   """
   (by,) = set(values.dims) - {'seed'}
+  values = drawing.finite(values)
   mean, spread = values.mean('seed'), values.std('seed', ddof=1).fillna(0)
   ax.errorbar(values[by].values, mean.values, spread.values, capsize=3, **style)
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ossgd import drawing
+
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.axes import Axes
@@ -65,9 +67,7 @@ def training_figure(ds: xr.Dataset, by: str = 'width') -> Figure:
   Raises:
     ValueError: a variable is missing or has other dimensions.
   """
-  from matplotlib.figure import Figure
-
-  fig = Figure(figsize=(10, 6), layout='constrained')
+  fig = drawing.new_figure(10, 6)
   *axes, legend_axes = fig.subplots(2, 3).flat
   for ax, (name, label) in zip(axes[:3], _STEP_PANELS.items(), strict=True):
     values = _variable(ds, name, (by, 'seed', 'step'))
@@ -97,7 +97,7 @@ def training_figure(ds: xr.Dataset, by: str = 'width') -> Figure:
     handlelength=4,
     loc='center',
   )
-  return fig
+  return drawing.explain_empty(fig, ds)
 
 
 def steps_figure(ds: xr.Dataset) -> Figure:
@@ -191,16 +191,13 @@ def _draw_curves(
   ax: Axes, values: xr.DataArray, floor: float = -np.inf
 ) -> None:
   """Draws the mean and the band of each curve of (curve, seed, x) values."""
-  import matplotlib
-
   by, _, axis = values.dims
   x, banded = values[axis].values, values.sizes['seed'] > 1
-  curves = values.where(np.isfinite(values)).values
+  curves = drawing.finite(values).values
   mean = curves.mean(axis=1)
   std = curves.std(axis=1, ddof=1) if banded else np.zeros_like(mean)
   low, high = mean - std, mean + std
-  shades = np.linspace(0, _LIGHTEST, len(values))
-  for i, color in enumerate(matplotlib.colormaps['viridis'](shades)):
+  for i, color in enumerate(drawing.shades(len(values), _LIGHTEST)):
     value = values[by][i].item()
     ax.plot(
       x,
@@ -221,11 +218,9 @@ def _draw_curves(
 
 def _draw_against_width(ds: xr.Dataset, name: str) -> tuple[Figure, Axes]:
   """Error bars over the seeds that reached the target, a count of the rest."""
-  from matplotlib.figure import Figure
-
   values = _variable(ds, name, ('width', 'seed'))
   m = values['width'].values
-  fig = Figure(figsize=(5.5, 4.6), layout='constrained')
+  fig = drawing.new_figure(5.5, 4.6)
   ax = fig.subplots()
   ax.errorbar(
     m,

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from unittest import mock
 
+import jax
 import numpy as np
 import xarray as xr
 from absl import flags
@@ -342,6 +343,7 @@ class ProgressTest(parameterized.TestCase):
       time.monotonic.return_value = 1000
       progress = telling.Progress()
       for now, fraction in (
+        (0, 0.0),
         (10, 0.125),  # too early
         (16, 0.25),
         (20, 0.3),  # too early after the last
@@ -361,6 +363,37 @@ class ProgressTest(parameterized.TestCase):
       ],
     )
     self.assertEmpty(err.getvalue())
+
+  def test_compilation_is_over(self):
+    """A minute of it, then 1 % a second: 90 s are left, not 700."""
+    with (
+      mock.patch.object(telling, 'time') as time,
+      contextlib.redirect_stderr(io.StringIO()),
+      self.assertLogs('absl', 'INFO') as logs,
+    ):
+      time.monotonic.return_value = 0
+      progress = telling.Progress()
+      progress(0.0, '')
+      jax.monitoring.record_event_duration_secs(
+        '/jax/core/compile/backend_compile_duration', 60.0
+      )
+      time.monotonic.return_value = 70
+      progress(0.1, '')
+    self.assertEqual(logs.records[0].getMessage(), ' 10 % done, 90 s left ()')
+
+  def test_taken_up_again(self):
+    """Half was done by another process: the pace is that of this one."""
+    with (
+      mock.patch.object(telling, 'time') as time,
+      contextlib.redirect_stderr(Terminal()) as err,
+    ):
+      time.monotonic.return_value = 0
+      progress = telling.Progress()
+      for now in range(101):
+        time.monotonic.return_value = now
+        progress(0.5 + now / 1000 if now else 0.0, '')
+      progress.close()
+    self.assertIn('06:40 left', err.getvalue().split('\r')[-1])
 
   def test_nothing_done_yet(self):
     """After long compilation no rate is known: no line, no division by 0."""

@@ -62,6 +62,7 @@ LIBRARY = (
   'netcdf',
   'records',
   'folders',
+  'drawing',
   'plots',
   'panels',
   'statistics',
@@ -71,6 +72,7 @@ LIBRARY = (
 )
 # The same for experiments; every other file there is a script.
 SHARED_BY_SCRIPTS = (
+  'printing',
   'options',
   'tables',
   'training',
@@ -97,7 +99,7 @@ SCRIPTS = tuple(
   for path in sorted((ROOT / 'experiments').glob('*.py'))
   if path.stem not in ('__init__', *SHARED_BY_SCRIPTS)
 )
-DRAWING = ('records', 'plots', 'panels')
+DRAWING = ('records', 'drawing', 'plots', 'panels')
 
 SOURCES = {
   f'{path.parent.name}.{path.stem}': path.read_text()

@@ -1,0 +1,37 @@
+"""Lines for whoever reads them, if anyone does."""
+
+import os
+import sys
+from typing import TextIO
+
+
+def say(text: str) -> None:
+  """Prints to stdout; a reader who has left or knows only ASCII is no fault."""
+  _write(sys.stdout, text)
+
+
+def warn(text: str) -> None:
+  """The same to stderr."""
+  _write(sys.stderr, text)
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+  if stream is None or stream.closed:  # closed before this process began
+    return
+  encoding = getattr(stream, 'encoding', None) or 'utf-8'
+  try:
+    print(text.encode(encoding, 'replace').decode(encoding), file=stream)
+    stream.flush()
+  except BrokenPipeError:  # of `| head -1`: what comes next has no reader
+    _leave(stream)
+  except OSError as error:
+    _leave(stream)
+    if stream is not sys.stderr:
+      warn(f'cannot print: {error.strerror}')
+
+
+def _leave(stream: TextIO) -> None:
+  """Else Python would try again when it ends, and complain."""
+  nowhere = os.open(os.devnull, os.O_WRONLY)
+  os.dup2(nowhere, stream.fileno())
+  os.close(nowhere)

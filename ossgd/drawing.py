@@ -1,0 +1,110 @@
+"""Figures that need no screen, and panels that say so when there is nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
+
+_BACKEND = 'MPLBACKEND'
+REFERENCE = 'reference'  # the gid of curves that are not measured
+
+
+def new_figure(width: float, height: float) -> Figure:
+  """An empty figure of so many inches, drawn by Agg.
+
+  What MPLBACKEND says, a notebook's parent process perhaps, is for pyplot.
+  """
+  try:
+    import matplotlib
+  except ValueError:  # MPLBACKEND names what is not installed here
+    unknown = os.environ.pop(_BACKEND)
+    try:
+      import matplotlib  # noqa: F401
+    finally:
+      os.environ[_BACKEND] = unknown
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(width, height), layout='constrained')
+  FigureCanvasAgg(figure)
+  return figure
+
+
+def shades(number: int, lightest: float) -> np.ndarray:
+  """So many colours from dark to light, (number, 4)."""
+  import matplotlib
+
+  return matplotlib.colormaps['viridis'](np.linspace(0, lightest, number))
+
+
+def finite(values: xr.DataArray) -> xr.DataArray:
+  """In float64, where means of float32 fit, and NaN for what is infinite."""
+  return values.where(np.isfinite(values)).astype(np.float64)
+
+
+def explain_empty(figure: Figure, results: xr.Dataset) -> Figure:
+  """Panels with nothing that can be drawn say why; call it last.
+
+  A curve whose gid is REFERENCE is one to compare with, no measurement.
+
+  Args:
+    figure: whose curves and scales are as they will be.
+    results: what it shows; where all runs have a `diverged_at`, it is given.
+
+  Returns:
+    The same figure.
+  """
+  axes = [ax for ax in figure.axes if ax.axison]
+  empty = [ax for ax in axes if not any(_drawn(ax, True))]
+  blank = [ax for ax in empty if not any(_drawn(ax, False))]
+  for ax in empty:
+    logarithmic = 'log' in (ax.get_xscale(), ax.get_yscale())
+    words = 'no finite values' + ' above 0' * logarithmic + _reason(results)
+    ax.annotate(
+      words,
+      (0.5, 0.5),
+      ha='center',
+      va='center',
+      size='small',
+      xycoords='axes fraction',
+    )
+  for ax in blank:
+    # A logarithmic axis has no ticks without a number above 0.
+    if set(ax.get_shared_x_axes().get_siblings(ax)) <= set(blank):
+      ax.set(xscale='linear', xlim=(0, 1), xticks=[])
+    if set(ax.get_shared_y_axes().get_siblings(ax)) <= set(blank):
+      ax.set(yscale='linear', ylim=(0, 1), yticks=[])
+  return figure
+
+
+def _drawn(ax: Axes, only_measured: bool) -> Iterator[np.bool]:
+  """For every point in the panel's own coordinates: can it be seen?"""
+  curves = [line for line in ax.lines if line.get_transform() == ax.transData]
+  for artist in (*curves, *ax.collections):
+    if only_measured and artist.get_gid() == REFERENCE:
+      continue
+    is_curve = artist in curves
+    points = artist.get_xydata() if is_curve else artist.get_offsets()
+    least = [
+      0 if scale == 'log' else -np.inf
+      for scale in (ax.get_xscale(), ax.get_yscale())
+    ]
+    points = np.ma.filled(points, np.nan)
+    yield (np.isfinite(points) & (points > least)).all(axis=1).any()
+
+
+def _reason(results: xr.Dataset) -> str:
+  """When the runs diverged, if all of them did."""
+  if 'diverged_at' not in results or results.diverged_at.isnull().any():
+    return ''
+  first, last = results.diverged_at.min(), results.diverged_at.max()
+  to = f' to {last:.0f}' if last > first else ''
+  return f':\nevery run diverged at step {first:.0f}{to}'
