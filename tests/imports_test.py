@@ -79,6 +79,8 @@ SHARED_BY_SCRIPTS = (
   'command',
   'fits',
   'gathering',
+  'summaries',
+  'pages',
   'rivals',
   'limits',
   'growth',
