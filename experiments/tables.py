@@ -111,3 +111,11 @@ def slope_text(
   missing = slopes.shape[1] - known.shape[1]
   note = f' ({missing} of {slopes.shape[1]} without)' if missing else ''
   return f'{mean}{between}for {dim} {ends}{note}'
+
+
+def blocks(text: str) -> list[str | list[list[str]]]:
+  """A script's paragraphs as they are, and its tables as cells."""
+  return [
+    claims.table_cells(block) if block.startswith('|') else block
+    for block in text.strip().split('\n\n')
+  ]

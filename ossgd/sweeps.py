@@ -1,4 +1,28 @@
-"""Widths by a loop, seeds side by side: from data to a labelled Dataset."""
+"""Widths by a loop, seeds side by side: from data to a labelled Dataset.
+
+Its dims are width, seed, step and rank, with their real values as coordinates;
+its variables:
+
+test_accuracy, train_accuracy (width, seed, step)
+  Fraction with f_y > f_j for all j != y.
+test_loss, train_loss (width, seed, step)
+  Mean cross entropy, nats.
+pattern_difference (width, seed, step)
+  Fraction of (unit, test example) pairs whose pattern is not the initial one.
+relative_distance (width, seed, step)
+  ||w(t) - w(0)||_F / ||w(0)||_F.
+singular_values_update, singular_values_weights (width, seed, rank)
+  Of w(T) - w(0) and of w(T), descending; NaN beyond min(m, d).
+steps_to_accuracy, distance_at_accuracy (width, seed)
+  First recorded step at the accuracy in the attribute `target`, and the
+  distance there; NaN if never.
+diverged_at (width, seed)
+  First recorded step where a loss or a weight is not finite, from which on all
+  is NaN; NaN if never.
+
+The coordinate `engine` says how each width was trained, the attribute `mesh` on
+which devices.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +133,7 @@ def sweep(
       `checkpoints.Watch` with a store keeps what is done on disk as well.
 
   Returns:
-    Dataset with dims width, seed, step and rank, as the README lists it; the
+    Dataset with dims width, seed, step and rank, as listed above; the
     arrays of `extra` have dims width, seed and NAME_0, NAME_1, ...
 
   Raises:

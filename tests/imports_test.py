@@ -81,6 +81,8 @@ SHARED_BY_SCRIPTS = (
   'command',
   'fits',
   'gathering',
+  'summaries',
+  'pages',
   'rivals',
   'limits',
   'growth',
