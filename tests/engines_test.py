@@ -21,7 +21,7 @@ from ossgd import (
   tiles,
 )
 from ossgd.base import Dataset, Params, Split
-from tests import oracles
+from tests import oracles, rounding
 
 SPEC = mixtures.gaussian(num_classes=3, num_components=2, dim=20)
 STEP_SIZE = 0.1
@@ -144,6 +144,50 @@ class RecursionTest(parameterized.TestCase):
     expected = np.mean((h >= 0) != (h[0] >= 0), axis=(1, 2))
     np.testing.assert_allclose(differences, expected[record_steps], rtol=1e-5)
     self.assertGreater(expected[-1], 0)
+
+
+class DistanceTest(parameterized.TestCase):
+  @parameterized.parameters(2.5e-7, 3e-6, 3e-5, 3e-3)
+  def test_gram_over_many_small_steps(self, step_size):
+    """To a few units of float32 at w(0), however small the steps."""
+    params, split = problem()
+    state, begin = gram.start(
+      jax.random.key(3),
+      params,
+      split,
+      num_steps=3000,
+      order='epochs',
+      batch_size=8,
+    )
+    record_steps = np.arange(0, 3001, 100)
+    train = jax.jit(functools.partial(gram.train, step_size=step_size))
+    measure = jax.jit(functools.partial(gram.measure, num_train_eval=None))
+    found = []
+    for steps, recorded, _ in chunks.plan(record_steps, 16):
+      state, trained = train(state, begin, split, steps)
+      state, record = measure(state, trained, begin, split, recorded)
+      found.extend(np.asarray(record.relative_distance)[recorded])
+    w, a, x_train, x_test = (
+      np.asarray(v, np.float64) for v in (*params, split.train.x, split.test.x)
+    )
+    run = rounding.Problem(
+      w,
+      a,
+      np.concatenate([x_train, x_test]),
+      np.concatenate([split.train.y, split.test.y]),
+      np.asarray(begin.rows),
+      len(x_train),
+      len(x_train),
+      step_size,
+    )
+    expected = rounding.expected(run, record_steps).values
+    np.testing.assert_allclose(
+      found, expected['relative_distance'], rtol=1e-5, atol=4 * 2.0**-23
+    )
+    # The update keeps its digits: C begins at zero.
+    c = np.asarray(state.c, np.float64)
+    moved = expected['w'] - w
+    self.assertLess(oracles.relative_error(c.T @ x_train, moved), 1e-5)
 
 
 class ChunksTest(parameterized.TestCase):

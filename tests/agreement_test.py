@@ -1,0 +1,134 @@
+"""The engines agree at random; `python -m tests.agreement` asks more often."""
+
+import random
+from unittest import mock
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import numpy as np
+from absl.testing import parameterized
+
+from ossgd import blocks, chunks, divergence, gram
+from tests import agreement
+
+# Blocks of 16 steps, of five with a tile to spare, and of all examples.
+SMALL = agreement.Shape(
+  *(20, 9, 7, 3, 24, 3, 'epochs', 8.0, 20, -1, 1, 'seed:1,unit:1')
+)
+WIDE = SMALL._replace(width=521, batch_size=12, zero_columns=2, seeds_at_once=2)
+SHAPES = {
+  'small': (SMALL, 80),
+  'wide': (WIDE, 30),
+  'full': (SMALL._replace(order='full_batch', zero_columns=0), 40),
+  'pass': (SMALL._replace(order='one_pass', num_train_eval=7), 6),
+}
+# Gaps longer than a chunk, several pieces in one, and a last gap of one.
+FIXED = agreement.Configuration(SMALL, 80, 20, 0.0, 5)
+
+
+class AgreementTest(parameterized.TestCase):
+  @parameterized.named_parameters(
+    *((name, *settings, False) for name, settings in SHAPES.items()),
+    ('x64', SMALL, 80, True),
+  )
+  def test_random_schedules(self, shape, num_steps, x64):
+    """Four of each, twenty together, seeds and gaps drawn."""
+
+    @hypothesis.settings(
+      max_examples=4,
+      deadline=None,
+      database=None,
+      derandomize=True,
+      phases=[hypothesis.Phase.generate],
+    )
+    @hypothesis.given(st.randoms(use_true_random=True))
+    def check(rng):
+      configuration = agreement.random_configuration(rng, shape, (num_steps,))
+      wrong, _ = agreement.disagreements(configuration)
+      self.assertEmpty(wrong, configuration)
+
+    with jax.enable_x64(x64):
+      check()
+
+  def test_printed_configuration_is_the_same_again(self):
+    rng = random.Random(0)
+    for mode in agreement.MODES:
+      shape = agreement.random_shape(rng, mode)
+      drawn = agreement.random_configuration(rng, shape, (7,))
+      self.assertEqual(agreement.parsed(agreement.printed(drawn)), drawn)
+
+
+class FaultTest(parameterized.TestCase):
+  """What the comparison is for: a fault of each kind is found."""
+
+  def wrong(self, configuration=FIXED):
+    """What disagrees, in programs that are compiled anew."""
+    agreement.forget()
+    self.addCleanup(agreement.forget)
+    return ' '.join(agreement.disagreements(configuration)[0])
+
+  def test_none(self):
+    self.assertEmpty(self.wrong())
+
+  def test_an_early_end(self):
+    """A chunk where nothing was measured, taken for a divergence."""
+    real = divergence.everywhere
+
+    def fault(record):
+      return not divergence.finite(record)[:, -1:].any() or real(record)
+
+    with mock.patch.object(divergence, 'everywhere', fault):
+      self.assertIn('gram', self.wrong())
+
+  def test_a_step_left_out(self):
+    """Of a piece that two chunks share."""
+
+    def fault(*arguments):
+      for chunk in self.plan(*arguments):
+        chunk.steps.active[-1] = False
+        yield chunk
+
+    self.plan = chunks.plan
+    with mock.patch.object(chunks, 'plan', fault):
+      self.assertIn('gram', self.wrong())
+
+  def test_rows_of_another_step(self):
+    """The last step of a chunk takes its labels from the one before."""
+    real = blocks.updates
+
+    def fault(a, h, gram, y, active, step_size):
+      return real(a, h, gram, y.at[-1].set(y[-2]), active, step_size)
+
+    with mock.patch.object(blocks, 'updates', fault):
+      wrong = self.wrong()
+      self.assertIn('gram', wrong)
+      self.assertIn('blocked', wrong)
+
+  def test_a_coefficient_that_is_set(self):
+    """An example that occurs twice in a chunk counts once: weights alone."""
+    real = gram.train
+
+    def fault(state, start, split, steps, **settings):
+      new, trained = real(state, start, split, steps, **settings)
+      rows = start.rows[steps.step].reshape(-1)
+      c = state.c.at[rows].set(state.c[rows] + trained.updates)
+      return new._replace(c=c), trained
+
+    with mock.patch.object(gram, 'train', fault):
+      wrong = self.wrong()
+      self.assertIn('gram', wrong)
+      self.assertNotIn('blocked', wrong)
+
+  def test_one_part_in_ten_thousand(self):
+    """No bound is so wide that a step size wrong by that passes."""
+    real = blocks.updates
+
+    def fault(*arguments):
+      *others, step_size = arguments
+      return real(*others, np.float32(step_size * (1 + 1e-4)))
+
+    with mock.patch.object(blocks, 'updates', fault):
+      wrong = self.wrong()
+      self.assertIn('gram', wrong)
+      self.assertIn('blocked', wrong)
