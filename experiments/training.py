@@ -16,6 +16,7 @@ from ossgd import (
   arrays,
   checkpoints,
   components,
+  cost,
   images,
   mixtures,
   paper_claims,
@@ -206,6 +207,9 @@ def _warn_if_unstable(
   if isinstance(data, Split):
     x = data.train.x[:_SAMPLE]
   else:
+    rows = _SAMPLE + data.num_classes * data.num_components
+    if 4 * 4 * rows * data.dim > cost.host_available():
+      return  # too large to look at; the sweep will say whether it fits
     draw = functools.partial(mixtures.sample, num_train=_SAMPLE, num_test=1)
     key = runs.seed_keys(jnp.asarray(seed)).data
     x = jax.jit(draw, static_argnums=1)(key, data).train.x

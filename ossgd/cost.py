@@ -11,12 +11,15 @@ import jax
 import numpy as np
 import psutil
 
-from ossgd import blocks, cgroups, chunks, runs, tiles
+from ossgd import blocks, cgroups, chunks, mixtures, runs, tiles
 
 # Two EPYC cores were measured at 180 GFLOP/s and 20 GB/s; accelerators have 10
 # to 25 as well.
 _FLOPS_PER_BYTE = 10
 _FLOAT = 4
+_COMPONENTS = 2  # l, of which few make a difference
+# What a process holds besides: Python, JAX, compiled programs.
+RUNTIME = 4 * 10**8
 # FLOPs in the time that compiling an engine takes, 1, 2 and 4 s there; counted
 # as if for five seeds, so that no seed's engine depends on how many are run.
 _COMPILATION = {'plain': 2e11 / 5, 'blocked': 4e11 / 5, 'gram': 8e11 / 5}
@@ -97,10 +100,11 @@ def work(
 def memory(
   engine: str, shape: Shape, num_steps: int, shards: tuple[int, int] = (1, 1)
 ) -> int:
-  """The most bytes a block of seeds holds on a device at any time, about.
+  """The most bytes a block of seeds holds on a device at any time.
 
-  The largest of what training holds and what the spectra at the end hold; the
-  matrices of one weight or one pre-activation a unit are all that counts.
+  The largest of five times: the data are drawn, a seed begins, trains, is
+  measured, ends. What is counted is what XLA's compiled programs say that they
+  allocate, with arguments, results and temporary arrays.
 
   Args:
     engine: 'plain', 'blocked' or 'gram'.
@@ -109,28 +113,47 @@ def memory(
     shards: parts that the seeds and the units are split into.
   """
   seeds, units = shards
-  m, d = shape.width // units, shape.dim
-  weights = m * d
-  n = shape.num_train + shape.num_test
-  batch = blocks.size(shape.batch_size, shape.width) * shape.batch_size
-  examples = min(runs.EVALUATED_AT_ONCE, n * m)
-  patterns = shape.num_test * m / _FLOAT  # one byte each
+  m, d, batch = shape.width // units, shape.dim, shape.batch_size
+  n, n_test = shape.num_train + shape.num_test, shape.num_test
+  weights = m * (d + shape.num_classes)
+  inputs = n * d
+  drawn = 4 * weights  # w(0), and the random bits it comes from
+  patterns = n_test * m / _FLOAT  # one byte each
+  rows = blocks.size(batch, shape.width) * batch
   if engine == 'gram':
-    kept = shape.num_train * m
-    training = n * m + 2 * shape.num_train * m + 8 * batch * m
-    padded = m % tiles.width(m) > 0
-    start = (1 + padded) * weights + n * m + shape.num_train * m
+    padded = m + -m % tiles.width(m)
+    fixed = n * shape.num_train + num_steps * batch
+    h, c = n * padded, shape.num_train * padded
+    held = fixed + h + 2 * c + patterns
+    begin = held + weights + inputs + (padded > m) * weights
+    train, measure = held + 8 * rows * padded, held + 5 * rows * padded
+    kept = c
   else:
+    held = 2 * weights + patterns
+    rows = rows if engine == 'blocked' else batch
+    begin = held + weights + _evaluation(m, n_test)
+    train = held + weights + rows * (3 * m + d)
+    measure = held + _evaluation(m, shape.num_train_eval, n_test)
     kept = weights
-    rows = batch if engine == 'blocked' else shape.batch_size
-    training = 3 * weights + 4 * rows * m + 2 * examples
-    start = 3 * weights
-  end = kept + 3 * weights
-  data = n * 2 * d
-  if engine == 'gram':  # the Gram matrix, and the order of all steps
-    data += n * shape.num_train + num_steps * shape.batch_size
-  floats = max(start, training, end) + patterns + data
+  # Begun again, w(T) and its update, QR decompositions of both.
+  end = max(kept + drawn, kept + 3 * weights, 5.1 * weights)
+  floats = inputs + max(_data(shape), drawn, begin, train, measure, end)
   return int(_FLOAT * floats) * (shape.seeds_at_once // seeds)
+
+
+def _data(shape: Shape) -> float:
+  """Numbers that drawing the data holds beside the data."""
+  n, d = shape.num_train + shape.num_test, shape.dim
+  at_once = min(n * d, max(d, mixtures.DRAWN_AT_ONCE))
+  return n * d + 3 * at_once + 4 * _COMPONENTS * shape.num_classes * d
+
+
+def _evaluation(m: int, *sizes: int) -> float:
+  """Numbers that an evaluation of so many examples each holds."""
+  at_once = max(1, runs.EVALUATED_AT_ONCE // m)
+  # Whole batches have a program, what is left over of them another.
+  rows = sum(n if n < at_once else at_once + n % at_once for n in sizes)
+  return m * min(2 * rows, 4 * min(max(sizes), at_once))
 
 
 def results(width: int, dim: int, num_records: int) -> int:
@@ -172,7 +195,8 @@ def choose(
     ValueError: none fits.
   """
   last = int(record_steps[-1])
-  needed = {e: memory(e, shape, last, shards) for e in candidates}
+  runtime = RUNTIME // jax.local_device_count()
+  needed = {e: memory(e, shape, last, shards) + runtime for e in candidates}
   fitting = [engine for engine in candidates if needed[engine] <= limit]
   if not fitting:
     engine = min(candidates, key=needed.__getitem__)

@@ -20,6 +20,10 @@ from ossgd.components import (
   check_count,
 )
 
+# Numbers, of inputs that are drawn side by side: random bits take three times
+# the memory of what they become.
+DRAWN_AT_ONCE = 2**24
+
 
 def gaussian(
   *,
@@ -199,6 +203,10 @@ def _examples(
   """n examples and their components j: the mixture's step (1), then (2)."""
   key_z, key_x = jax.random.split(key)
   z = jax.random.choice(key_z, len(centers), (n,), p=spec.weights)
-  x = jax.vmap(spec.draw)(jax.random.split(key_x, n), centers[z])
+  x = jax.lax.map(
+    lambda drawn: spec.draw(drawn[0], centers[drawn[1]]),
+    (jax.random.split(key_x, n), z),
+    batch_size=max(1, DRAWN_AT_ONCE // spec.dim),
+  )
   y, component = jnp.divmod(z.astype(jnp.int32), spec.num_components)
   return base.Dataset(x, y), component

@@ -88,7 +88,7 @@ class MemoryTest(parameterized.TestCase):
     progress = mock.Mock()
     spec = mixtures.gaussian(num_classes=2, dim=20)
     with (
-      mock.patch.object(cost, 'available', return_value=10**6),
+      mock.patch.object(cost, 'available', return_value=cost.RUNTIME + 10**7),
       self.assertRaisesRegex(ValueError, 'width 5000 needs about'),
     ):
       sweeps.sweep(spec, widths=(10, 5000), num_steps=3, progress=progress)
@@ -133,5 +133,5 @@ class MemoryTest(parameterized.TestCase):
       shape = shape._replace(batch_size=300)
     estimate = cost.memory(engine, shape._replace(num_train_eval=300), 20)
     self.assertNotEmpty(seen)
-    self.assertLess(max(seen), 1.3 * estimate)
+    self.assertLessEqual(max(seen), estimate)
     self.assertGreater(max(seen), 0.3 * estimate)
