@@ -217,6 +217,9 @@ class PrecisionTest(parameterized.TestCase):
     """Of the precision that is off by a fifth, and not of the other."""
     ours = self.results[name]
     off = xr.where(ours.precision == 'bfloat16', 0.8, 1.0)
+    luck = 1e-5 * (1 + np.arange(ours.sizes['seed']))  # equal seeds say nothing
+    luck = xr.DataArray(luck, dims='seed')
+    off = xr.where(ours.precision == 'float32', off, off - luck)
     wrong = off * ours.sel(precision='float32')
     if name == 'rounding_flips':  # float32 has none
       wrong = 0 * ours + 1 - off
@@ -227,7 +230,8 @@ class PrecisionTest(parameterized.TestCase):
       for claim in precision.EXPERIMENT.claims(self.results)
       if words in claim.words
     }
-    self.assertEqual(verdicts, {'tensorfloat32': 'holds', 'bfloat16': 'fails'})
+    holds = 'holds in all' if words == 'never inflates' else 'holds'
+    self.assertEqual(verdicts, {'tensorfloat32': holds, 'bfloat16': 'fails'})
 
   @parameterized.parameters(
     ({'widths': (8, 8)}, 'all different'),
