@@ -56,7 +56,16 @@ def _cache_compilations() -> None:
   """Keeps compiled programs for the next process, if no one else has chosen."""
   config: Any = jax.config  # its options are attributes made at run time
   if config.jax_compilation_cache_dir is None:
-    home = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+    chosen = os.environ.get('XDG_CACHE_HOME', '')
+    try:  # a relative one is to be ignored, says its specification
+      home = Path(chosen if os.path.isabs(chosen) else '~/.cache').expanduser()
+    except RuntimeError:
+      if jax.process_index() == 0:
+        logging.warning(
+          'no home folder: what is compiled is not kept; XDG_CACHE_HOME may '
+          'name a place for it'
+        )
+      return
     jax.config.update('jax_compilation_cache_dir', str(home / 'ossgd'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 

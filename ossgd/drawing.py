@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -20,22 +22,29 @@ REFERENCE = 'reference'  # the gid of curves that are not measured
 def new_figure(width: float, height: float) -> Figure:
   """An empty figure of so many inches, drawn by Agg.
 
-  What MPLBACKEND says, a notebook's parent process perhaps, is for pyplot.
+  MPLBACKEND, of a notebook that started this process perhaps, has no say.
   """
-  try:
-    import matplotlib
-  except ValueError:  # MPLBACKEND names what is not installed here
-    unknown = os.environ.pop(_BACKEND)
-    try:
-      import matplotlib  # noqa: F401
-    finally:
-      os.environ[_BACKEND] = unknown
+  _import_matplotlib()
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(width, height), layout='constrained')
   FigureCanvasAgg(figure)
   return figure
+
+
+def _import_matplotlib() -> None:
+  """Whatever MPLBACKEND is; it counts for pyplot, if it is installed here."""
+  if 'matplotlib' in sys.modules:
+    return
+  backend = os.environ.pop(_BACKEND, '')
+  try:
+    import matplotlib
+  finally:
+    os.environ |= {_BACKEND: backend} if backend else {}
+  with contextlib.suppress(ValueError):
+    if backend:
+      matplotlib.rcParams['backend'] = backend
 
 
 def shades(number: int, lightest: float) -> np.ndarray:

@@ -33,7 +33,7 @@ def load(
     name: 'mnist', 'fashion_mnist', 'idx:DIR' for a folder of the four IDX
       files of MNIST's names (plain or .gz), or 'npz:FILE' for an archive of
       x_train, y_train, x_test and y_test.
-    data_dir: TFDS's folder; if None, the environment variable TFDS_DATA_DIR
+    data_dir: TFDS's folder, or the set's own inside of it; if None, the environment variable TFDS_DATA_DIR
       or else ~/tensorflow_datasets.
     normalize: False asks for 'raw'.
     preprocess: 'unit_norm' (by default), 'standardised_unit_norm',
@@ -57,7 +57,14 @@ def load(
     read = idx.read_npz(Path(os.path.expanduser(path)))
   elif name in ('mnist', 'fashion_mnist'):
     root = data_dir or os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
-    read = _load_known(name, Path(root).expanduser())
+    try:
+      folder = Path(root).expanduser()
+    except RuntimeError as error:
+      raise ValueError(
+        f'{root}: there is no such home folder; give data_dir, or set '
+        'TFDS_DATA_DIR'
+      ) from error
+    read = _load_known(name, tfds_store.root_of(name, folder))
   else:
     raise ValueError(
       f"There is no data set {name!r}: expected 'mnist', 'fashion_mnist', "

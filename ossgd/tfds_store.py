@@ -90,6 +90,19 @@ def prepared_folder(name: str, data_dir: Path) -> Path:
   return data_dir / name / VERSION
 
 
+def root_of(name: str, folder: Path) -> Path:
+  """TFDS's folder, of itself or of a prepared set's folder inside of it."""
+  if (folder / name).exists():
+    return folder
+  for inside in (name, f'{name}/{VERSION}'):
+    root = folder.absolute().parents[inside.count('/')]
+    if (root / inside) == folder.absolute() and prepared_folder(
+      name, root
+    ).exists():
+      return root
+  return folder
+
+
 def read(name: str, data_dir: Path) -> idx.Arrays:
   """Decodes a set that is prepared in TFDS's folder.
 

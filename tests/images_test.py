@@ -89,6 +89,30 @@ class OwnFilesTest(_Case):
       images.load(name)
 
 
+class FoldersTest(_Case):
+  @parameterized.parameters('', 'mnist', 'mnist/3.0.1', 'mnist/3.0.1/')
+  def test_inside(self, inside):
+    """The set's own folder is known: no second copy inside of it."""
+    (self.folder / 'mnist' / '3.0.1').mkdir(parents=True)
+    given = pathlib.Path(f'{self.folder}/{inside}')
+    self.assertEqual(tfds_store.root_of('mnist', given), self.folder)
+
+  def test_root_of_that_name(self):
+    """A folder for TFDS may be called mnist."""
+    root = self.folder / 'mnist'
+    self.assertEqual(tfds_store.root_of('mnist', root), root)
+    (root / 'mnist' / '3.0.1').mkdir(parents=True)
+    self.assertEqual(tfds_store.root_of('mnist', root), root)
+
+  def test_no_home(self):
+    """The message says what to give."""
+    with (
+      mock.patch.object(pathlib.Path, 'expanduser', side_effect=RuntimeError),
+      self.assertRaisesRegex(ValueError, 'no such home folder; give data_dir'),
+    ):
+      images.load('mnist', data_dir='~stranger/x')
+
+
 class KnownSetTest(_Case):
   """A known set of 50 images in the place of MNIST's 70,000."""
 
