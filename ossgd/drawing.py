@@ -12,6 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
   import xarray as xr
+  from matplotlib.artist import Artist
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
@@ -97,16 +98,18 @@ def explain_empty(figure: Figure, results: xr.Dataset) -> Figure:
 def _drawn(ax: Axes, only_measured: bool) -> Iterator[np.bool]:
   """For every point in the panel's own coordinates: can it be seen?"""
   curves = [line for line in ax.lines if line.get_transform() == ax.transData]
-  for artist in (*curves, *ax.collections):
+  drawn: list[tuple[Artist, np.ndarray]] = [
+    (curve, np.asarray(curve.get_xydata())) for curve in curves
+  ]
+  for marks in ax.collections:
+    drawn.append((marks, np.ma.filled(marks.get_offsets(), np.nan)))
+  for artist, points in drawn:
     if only_measured and artist.get_gid() == REFERENCE:
       continue
-    is_curve = artist in curves
-    points = artist.get_xydata() if is_curve else artist.get_offsets()
     least = [
       0 if scale == 'log' else -np.inf
       for scale in (ax.get_xscale(), ax.get_yscale())
     ]
-    points = np.ma.filled(points, np.nan)
     yield (np.isfinite(points) & (points > least)).all(axis=1).any()
 
 

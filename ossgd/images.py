@@ -33,8 +33,8 @@ def load(
     name: 'mnist', 'fashion_mnist', 'idx:DIR' for a folder of the four IDX
       files of MNIST's names (plain or .gz), or 'npz:FILE' for an archive of
       x_train, y_train, x_test and y_test.
-    data_dir: TFDS's folder, or the set's own inside of it; if None, the environment variable TFDS_DATA_DIR
-      or else ~/tensorflow_datasets.
+    data_dir: TFDS's folder, or the set's own inside of it; if None, the
+      environment variable TFDS_DATA_DIR or else ~/tensorflow_datasets.
     normalize: False asks for 'raw'.
     preprocess: 'unit_norm' (by default), 'standardised_unit_norm',
       'centred_unit_norm' or 'raw', of bytes divided by 255 and of other

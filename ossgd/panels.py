@@ -47,7 +47,7 @@ def panels_figure(
       style = _STYLES[i % len(_STYLES)]
       values = values.transpose(by, 'seed').sortby(by)
       draw(ax, values, fmt=style, color=shades[i], label=name)
-      known = np.isfinite(values).sum('seed')
+      known = drawing.finite(values).count('seed')
       for place, count in zip(values[by].values, known.values, strict=True):
         if 0 < count < values.sizes['seed']:
           height = drawing.finite(values).sel({by: place}).mean('seed').item()
