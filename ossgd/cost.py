@@ -18,6 +18,8 @@ from ossgd import blocks, cgroups, chunks, mixtures, runs, tiles
 _FLOPS_PER_BYTE = 10
 _FLOAT = 4
 _COMPONENTS = 2  # l, of which few make a difference
+# Memory that was given back, and that the allocator keeps.
+_KEPT = 1.1
 # What a process holds besides: Python, JAX, compiled programs.
 RUNTIME = 4 * 10**8
 # FLOPs in the time that compiling an engine takes, 1, 2 and 4 s there; counted
@@ -138,7 +140,7 @@ def memory(
   # Begun again, w(T) and its update, QR decompositions of both.
   end = max(kept + drawn, kept + 3 * weights, 5.1 * weights)
   floats = inputs + max(_data(shape), drawn, begin, train, measure, end)
-  return int(_FLOAT * floats) * (shape.seeds_at_once // seeds)
+  return int(_KEPT * _FLOAT * floats) * (shape.seeds_at_once // seeds)
 
 
 def _data(shape: Shape) -> float:
