@@ -19,7 +19,7 @@ from absl import app, logging
 import experiments
 import ossgd
 from experiments import options, printing, stopping, telling
-from ossgd import checkpoints, claims, folders, hosts, records, timing
+from ossgd import checkpoints, claims, files, folders, hosts, records, timing
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -123,7 +123,7 @@ def _assist(
   """Computes what the first process computes, and leaves nothing."""
   if hosts.told_by_first(False):
     return
-  store = _store(call, config)
+  store = _store(call)
   with stopping.at_next_chunk(store):
     try:
       experiment.run(
@@ -145,10 +145,10 @@ def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
   }
 
 
-def _store(call: options.Call, config: Mapping) -> checkpoints.Store:
+def _store(call: options.Call) -> checkpoints.Store:
   kind = hosts.Store if jax.process_count() > 1 else checkpoints.Store
   folder = call.out / records.CHECKPOINTS
-  return kind(folder, config, 60 * call.checkpoint_every)
+  return kind(folder, 60 * call.checkpoint_every)
 
 
 def _execute(
@@ -163,7 +163,7 @@ def _execute(
       failing.callback(hosts.told_by_first, True)
       with folders.hold(call.out):
         _fill(experiment, call, config, progress, failing)
-  except (records.RecordError, checkpoints.SaveError) as error:
+  except (records.RecordError, files.SaveError) as error:
     kept = f'; what is finished is kept, to go on: {call.command}'
     options.fail(f'{error}{kept if progress.started else ""}')
   except (ValueError, OSError) as error:
@@ -199,7 +199,7 @@ def _fill(
     logging.info('%s holds these results already', call.out)
     results, _ = records.read(call.out)
   else:
-    store = _store(call, config)
+    store = _store(call)
     with stopping.at_next_chunk(store):
       results = experiment.run(call.config, checkpoints.Watch(progress, store))
     progress.close()

@@ -12,21 +12,15 @@ config.json is written last: a folder that has one is complete. Until then
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.metadata
 import json
-import os
-import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-
-import ossgd
 from ossgd import netcdf
+from ossgd.files import replacing, sha256
+from ossgd.jobs import environment
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -43,29 +37,6 @@ REMEDY = (
 
 class RecordError(ValueError):
   """A run folder cannot be written or read; the message says what to do."""
-
-
-def environment() -> dict[str, Any]:
-  """What numbers depend on besides the settings, as JSON values."""
-  config: Any = jax.config  # its options are attributes made at run time
-  device = jax.devices()[0]
-  packages = ('jax', 'jaxlib', 'numpy')
-  return {
-    'ossgd': ossgd.__version__,  # of the code that runs, installed or not
-    **{name: importlib.metadata.version(name) for name in packages},
-    'python': platform.python_version(),
-    'prng': config.jax_default_prng_impl,
-    'threefry_partitionable': config.jax_threefry_partitionable,
-    'device': f'{device.platform}: {device.device_kind}',
-    'matmul_precision': config.jax_default_matmul_precision or 'highest',
-    'x64': config.jax_enable_x64,
-  }
-
-
-def sha256(path: Path) -> str:
-  """Of a file, in hexadecimal."""
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def write_results(folder: Path, results: xr.Dataset) -> None:
@@ -173,24 +144,3 @@ def _check_depth(value: Any) -> None:
       if isinstance(v, dict | list)
     )
     level, depth = [item for group in groups for item in group], depth + 1
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-  """A temporary path that takes the place of `path` if all goes well.
-
-  Raises:
-    RecordError: the operating system does not let it be written.
-  """
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
-  try:
-    yield temporary
-    with temporary.open('rb') as file:
-      os.fsync(file.fileno())
-    temporary.replace(path)
-  except OSError as error:
-    if error.errno is None:  # not of the operating system
-      raise
-    raise RecordError(f'cannot write {path}: {error.strerror}') from error
-  finally:
-    temporary.unlink(missing_ok=True)
