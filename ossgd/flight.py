@@ -83,7 +83,9 @@ class Flight:
       return state, [], 0
     leaves, tree = jax.tree.flatten(state)
     again = []
-    for i, (leaf, axis) in enumerate(zip(leaves, self._axes(state), strict=True)):
+    for i, (leaf, axis) in enumerate(
+      zip(leaves, self._axes(state), strict=True)
+    ):
       shape = leaf.shape[self._num_seeds > 0 :]
       parts = [self._padded(one[f'state_{i}'], shape, axis) for one in saved]
       value = np.stack(parts) if self._num_seeds else parts[0]
@@ -107,7 +109,9 @@ class Flight:
     record = joined(records)
     for i, job in enumerate(self._block):
       arrays = {'drawn': self._drawn[i], 'done': np.array(done)}
-      for j, (leaf, axis) in enumerate(zip(leaves, self._axes(state), strict=True)):
+      for j, (leaf, axis) in enumerate(
+        zip(leaves, self._axes(state), strict=True)
+      ):
         value = leaf[i] if self._num_seeds else leaf
         if axis is not None:
           value = value[(slice(None),) * axis + (slice(job.width),)]
@@ -126,8 +130,7 @@ class Flight:
     """Of each array of one seed's state, the axis along which units lie."""
     specs = jax.tree.leaves(jax.tree.broadcast(self._layout(state), state))
     return [
-      spec.index(meshes.UNIT) if meshes.UNIT in spec else None
-      for spec in specs
+      spec.index(meshes.UNIT) if meshes.UNIT in spec else None for spec in specs
     ]
 
   def _padded(

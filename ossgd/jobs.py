@@ -74,13 +74,14 @@ def basis(settings: Mapping[str, Any], *modules: str) -> str:
   Raises:
     ValueError: a function among the settings cannot be told from others.
   """
+  below = environment()
+  for name in ('ossgd', 'python'):  # sources are in `code`
+    del below[name]
   described = {
     'settings': {name: identity(v, name) for name, v in settings.items()},
-    'environment': environment(),
+    'environment': below,
     'code': code(*modules),
   }
-  for name in ('ossgd', 'python'):  # sources are in `code`
-    del described['environment'][name]
   return json.dumps(described, sort_keys=True)
 
 
@@ -174,9 +175,10 @@ def identity(value: Any, name: str = 'value') -> Any:
 
 def modules(function: Callable) -> set[str]:
   """The modules of a function and of the functions it holds."""
-  waiting, found, seen = [function], set(), set()
+  waiting: list[Any] = [function]
+  found, seen = set(), set()
   while waiting:
-    one: Any = waiting.pop()
+    one = waiting.pop()
     if id(one) in seen or not callable(one):
       continue
     seen.add(id(one))
@@ -263,7 +265,9 @@ def _function(
   for module in list(held.values()):
     # Of a module of the user's own, what is taken from it.
     if isinstance(module, types.ModuleType):
-      inside = vars(module) if _is_own(module.__name__.partition('.')[0]) else {}
+      inside = (
+        vars(module) if _is_own(module.__name__.partition('.')[0]) else {}
+      )
       of_modules.append({n: inside[n] for n in sorted(names & set(inside))})
   defaults = [function.__defaults__, function.__kwdefaults__]
   everything = [defaults, _closure(function), held, of_modules]
@@ -276,10 +280,9 @@ def _function(
 def _code(code: types.CodeType) -> list[Any]:
   """Bytecode and constants, without lines and docstring."""
   constants = list(code.co_consts)
-  documented = constants and isinstance(constants[0], str)
-  if documented and code.co_flags & inspect.CO_OPTIMIZED:
-    if not code.co_name.startswith('<'):
-      constants[0] = None
+  is_function = code.co_flags & inspect.CO_OPTIMIZED and code.co_name[0] != '<'
+  if is_function and constants and isinstance(constants[0], str):
+    constants[0] = None
   return [
     code.co_code.hex(),
     [

@@ -211,9 +211,7 @@ def _basis(
   settings['batch_size'] = (
     None if plan.order == 'full_batch' else plan.batch_size
   )
-  settings['data'] = (
-    jobs.data_digest(data) if isinstance(data, Split) else data
-  )
+  settings['data'] = jobs.data_digest(data) if isinstance(data, Split) else data
   return jobs.basis(settings | {'transform': transform}, __name__)
 
 

@@ -168,7 +168,7 @@ class ResultsTest(parameterized.TestCase):
     self.check('seed:1,unit:3', sweep('unit:3', **settings), expected)
 
   @parameterized.parameters(
-    dict(engine='plain'), dict(engine='gram', widths=(2084,))
+    dict(engine='plain'), dict(engine='gram', widths=(2084,), num_steps=80)
   )
   def test_goes_on_elsewhere(self, **settings):
     """A run that was stopped ends on fewer or more devices.

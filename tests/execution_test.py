@@ -98,10 +98,13 @@ class IdentityTest(Case):
     self.sweep()
     self.assertLen(self.names(), 1 + 4)
     self.sweep(widths=(16, 32), num_seeds=2, seed=1, target=0.5)
-    self.assertEqual({label for _, label in self.told}, {
-      'm=32 seed=1',
-      'm=32 seed=2',
-    })
+    self.assertEqual(
+      {label for _, label in self.told},
+      {
+        'm=32 seed=1',
+        'm=32 seed=2',
+      },
+    )
     self.assertLen(self.names(), 2 + 4 + 2)
 
 
@@ -154,13 +157,13 @@ class EngineTest(Case):
     self.assertIsNone(self.sweep(stop_at=0.3, engine='gram'))
     before = self.names()
     with (
-      mock.patch.object(cost, 'available', lambda: 1000),
+      mock.patch.object(cost, 'available', return_value=1000),
       self.assertRaisesRegex(ValueError, 'GB.*begun with engine gram'),
     ):
       self.sweep(engine='gram')
     self.assertEqual(self.names(), before)
     self.assertIsNotNone(self.sweep(engine='gram'))
-    with mock.patch.object(cost, 'available', lambda: 1000):
+    with mock.patch.object(cost, 'available', return_value=1000):
       self.assertIsNotNone(self.sweep(engine='gram'), 'nothing is left to do')
 
 

@@ -8,7 +8,6 @@ import sys
 import tempfile
 import textwrap
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -192,7 +191,9 @@ class DataTest(parameterized.TestCase):
     x, y = rng.normal(size=(12, 5)), np.arange(12) % 3
     split = arrays.to_split(x, y, x[:6], y[:6])
     digest = jobs.data_digest(split)
-    self.assertEqual(jobs.data_digest(arrays.to_split(x, y, x[:6], y[:6])), digest)
+    self.assertEqual(
+      jobs.data_digest(arrays.to_split(x, y, x[:6], y[:6])), digest
+    )
     on_host = Split(
       Dataset(np.float64(split.train.x), np.int64(split.train.y)), split.test
     )
