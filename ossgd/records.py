@@ -93,9 +93,10 @@ def write_report(
   """
   _put(folder, REPORT, report.encode())
   written = listed(read_notes(folder))
-  for name in _known(folder).keys() - written.keys():
-    if is_known(folder, name):
-      (folder / name).unlink(missing_ok=True)
+  earlier = _known(folder).keys() - written.keys()
+  for path in folder.iterdir():
+    if path.name in earlier and is_known(folder, path.name):
+      path.unlink()
   more = {SECONDS: seconds, FILES: written}
   write_config(folder, {**config, **more})
   forget_unfinished(folder)
