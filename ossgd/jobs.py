@@ -35,13 +35,14 @@ NO_NUMBERS = frozenset(
   for name in (
     *('files', 'jobs', 'checkpoints', 'hosts', 'timing', 'cost'),
     *('netcdf', 'records', 'folders'),
-    *('plots', 'panels', 'claims', 'paper_claims'),
+    *('plots', 'panels', 'drawing', 'claims', 'paper_claims', 'judging'),
+    'statistics',
   )
 ) | {
   f'experiments.{name}'
   for name in (
     *('options', 'tables', 'stopping', 'telling', 'command', 'gathering'),
-    'report',
+    *('report', 'printing', 'fits'),
   )
 }
 
