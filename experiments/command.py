@@ -16,10 +16,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 from absl import app, logging
 
-import experiments
-import ossgd
 from experiments import options, printing, stopping, telling
-from ossgd import checkpoints, claims, folders, hosts, records, timing
+from ossgd import (
+  checkpoints,
+  claims,
+  files,
+  folders,
+  hosts,
+  jobs,
+  records,
+  timing,
+)
+from ossgd.base import Split
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -38,6 +46,8 @@ class Experiment(NamedTuple):
   figures: Callable[[xr.Dataset], Mapping[str, Figure]]
   table: Callable[[xr.Dataset], str]  # Markdown
   claims: Callable[[xr.Dataset], list[claims.Claim]]
+  # Of a config, if it may name files: the data to train on, or several.
+  data: Callable[..., Any] | None = None
 
 
 def main(experiment: Experiment, argv: list[str] | None = None) -> None:
@@ -79,7 +89,10 @@ def _at_precision(experiment: Experiment, call: options.Call) -> None:
       jax.default_matmul_precision(call.matmul_precision),
     ):
       _join(*call.hosts)
-      config = _config(experiment, call)
+      try:
+        config = _config(experiment, call)
+      except (ValueError, OSError) as error:
+        options.fail(str(error))
       _check_same(config, call)
       _cache_compilations()
       if jax.process_index() == 0:
@@ -132,7 +145,7 @@ def _assist(
   """Computes what the first process computes, and leaves nothing."""
   if hosts.told_by_first(False):
     return
-  store = _store(call, config)
+  store = _store(call)
   with stopping.at_next_chunk(store):
     try:
       experiment.run(
@@ -143,21 +156,27 @@ def _assist(
 
 
 def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
-  """What the numbers depend on."""
+  """What was asked for, and what the numbers depend on besides."""
   settings = dataclasses.asdict(call.config)
   settings.pop('mesh', None)  # other devices may go on with the same work
-  return {
-    'experiment': experiment.name,
-    'settings': settings,
+  config = {'experiment': experiment.name, 'settings': settings}
+  if experiment.data is not None:
+    found = experiment.data(call.config)
+    several = found if isinstance(found, list) else [found]
+    # A mixture is what the settings say; files may be other ones tomorrow.
+    fixed = [data for data in several if isinstance(data, Split)]
+    if fixed:
+      config['data'] = [jobs.data_digest(split) for split in fixed]
+  return config | {
     'environment': records.environment(),
-    'code': folders.code_digest(ossgd, experiments),
+    'code': jobs.code(experiment.run.__module__),
   }
 
 
-def _store(call: options.Call, config: Mapping) -> checkpoints.Store:
+def _store(call: options.Call) -> checkpoints.Store:
   kind = hosts.Store if jax.process_count() > 1 else checkpoints.Store
   folder = call.out / records.CHECKPOINTS
-  return kind(folder, config, 60 * call.checkpoint_every)
+  return kind(folder, 60 * call.checkpoint_every)
 
 
 def _execute(
@@ -172,7 +191,7 @@ def _execute(
       failing.callback(hosts.told_by_first, True)
       with folders.hold(call.out):
         _fill(experiment, call, config, progress, failing)
-  except (records.RecordError, checkpoints.SaveError) as error:
+  except (records.RecordError, files.SaveError) as error:
     kept = f'; what is finished is kept, to go on: {call.command}'
     options.fail(f'{error}{kept if progress.started else ""}')
   except (ValueError, OSError) as error:
@@ -199,19 +218,20 @@ def _fill(
   progress: telling.Progress,
   failing: contextlib.ExitStack,
 ) -> None:
-  """Leaves a complete run folder."""
+  """Leaves a complete run folder, and only then prints what is in it."""
   stopwatch = telling.Stopwatch()
   done = folders.prepare(call.out, config, overwrite=call.overwrite)
   failing.pop_all()
   hosts.told_by_first(done)
   if done:
     logging.info('%s holds these results already', call.out)
-    results, _ = records.read(call.out)
+    results, config = records.read_measured(call.out)
   else:
-    store = _store(call, config)
+    store = _store(call)
     with stopping.at_next_chunk(store):
       results = experiment.run(call.config, checkpoints.Watch(progress, store))
     progress.close()
+    _check_data(store, config)
     results.attrs['config'] = json.dumps(config)
     results.attrs['command'] = call.command
     results.attrs['seconds'] = progress.seconds()
@@ -221,13 +241,23 @@ def _fill(
     claims.judge(claim, results) for claim in experiment.claims(results)
   ]
   report = f'# {experiment.name}\n\n{table}\n{claims.report(findings)}'
-  printing.say(f'\n{table}\n{claims.summary(findings)}')
+  with timing.part('plot'):
+    records.write_figures(call.out, experiment.figures(results))
+  seconds = stopwatch.report(progress.seconds())
+  if done:
+    seconds = config.get(records.SECONDS, {'other': results.attrs['seconds']})
+  records.write_report(call.out, config, report=report, seconds=seconds)
   if not done:
-    with timing.part('plot'):
-      records.write_figures(call.out, experiment.figures(results))
-    total = progress.seconds()
-    seconds = stopwatch.report(total)
-    records.write_report(call.out, config, report=report, seconds=seconds)
     parts = ', '.join(f'{part} {value:.1f}' for part, value in seconds.items())
-    logging.info('%.1f s: %s', total, parts)
+    logging.info('%.1f s: %s', progress.seconds(), parts)
+  printing.say(f'\n{table}\n{claims.summary(findings)}')
   printing.say(f'see {call.out}')
+
+
+def _check_data(store: checkpoints.Store, config: Mapping) -> None:
+  """Refuses results of data that were replaced while the script ran."""
+  if store.data - set(config.get('data', store.data)):
+    raise records.RecordError(
+      'the data were replaced while this ran, so its results would be of both; '
+      'put back those that it began with, or give another folder with --out'
+    )

@@ -298,7 +298,7 @@ def _figures(results: xr.Dataset) -> dict[str, Figure]:
 
 
 EXPERIMENT = command.Experiment(
-  'compression', Config, PRESETS, run, _figures, _table, _claims
+  'compression', Config, PRESETS, run, _figures, _table, _claims, training.data
 )
 
 

@@ -178,6 +178,7 @@ EXPERIMENT = command.Experiment(
   },
   table=lambda ds: tables.sweep_table(ds, 'init_scale', 'scale'),
   claims=_claims,
+  data=training.data,
 )
 
 

@@ -80,6 +80,7 @@ EXPERIMENT = command.Experiment(
   claims=lambda ds: paper_claims.training_claims(
     'Figure 2', num_patterns=None, constant=8, accuracy=0.95
   ),
+  data=training.files,
 )
 
 

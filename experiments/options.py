@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from absl import flags
 
 from experiments import printing
+from ossgd import files
 
 _DEFINE: dict[type, Any] = {
   bool: flags.DEFINE_bool,
@@ -126,8 +127,13 @@ def parse_config(name: str, config: type, argv: Sequence[str]) -> Any:
 
 def folder(flag: str) -> Path:
   """The folder that a flag names; ~ is the user's home."""
+  if not flag:
+    fail('a folder is empty; give its name, such as --out=runs/mine')
   try:
+    files.check_local(flag)
     return Path(flag).expanduser()
+  except ValueError as error:
+    fail(str(error))
   except RuntimeError:  # ~somebody, of whom nothing is known
     fail(f'{flag}: there is no such home folder')
 

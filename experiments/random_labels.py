@@ -233,6 +233,7 @@ EXPERIMENT = command.Experiment(
   },
   table=_table,
   claims=_claims,
+  data=training.data,
 )
 
 

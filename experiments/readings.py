@@ -203,6 +203,16 @@ def _seen(results: xr.Dataset, every: int) -> xr.Dataset:
   )
 
 
+def _data(config: Config) -> list[components.Spec | Split]:
+  """What all readings train on, where that is files."""
+  if config.dataset == 'synthetic':
+    return []
+  return [
+    training.data(dataclasses.replace(config, **reading.settings))
+    for reading in FILES.values()
+  ]
+
+
 EXPERIMENT = command.Experiment(
   'readings',
   Config,
@@ -211,6 +221,7 @@ EXPERIMENT = command.Experiment(
   figures=fits.figures,
   table=fits.table,
   claims=fits.paper_numbers,
+  data=_data,
 )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.options import option
-from ossgd import checkpoints, cost, hosts, meshes, paper_claims, runs
+from ossgd import checkpoints, cost, hosts, jobs, meshes, paper_claims, runs
 from ossgd.base import Params
 
 if TYPE_CHECKING:
@@ -108,12 +108,30 @@ def over_seeds(
     return hosts.fetch(measure(seed, draw(seed)))
 
   watch = checkpoints.watch(progress)
+  shared = basis(config, measure, watch)
   found = []
   for i in range(config.num_seeds):
-    label = f'seed={config.seed + i}'
-    watch(i / config.num_seeds, label)
-    found.append(watch.once(label, compute, config.seed + i))
+    seed = config.seed + i
+    watch(i / config.num_seeds, f'seed={seed}')
+    job = jobs.Job(width, seed, '', shared)
+    found.append(watch.once(f'seed={seed}', job, compute, seed))
   return jax.tree.map(lambda *v: np.stack(v), *found)
+
+
+def basis(config: Any, measure: Callable, watch: checkpoints.Watch) -> str:
+  """What the jobs of a script have in common, where they are stored.
+
+  Args:
+    config: its settings; how many runs there are, and where, does not count.
+    measure: in whose modules, or in those they import, numbers are made.
+    watch: with the store, if there is one.
+  """
+  if watch.store is None:
+    return ''
+  settings = dataclasses.asdict(config)
+  for name in ('widths', 'num_seeds', 'seed', 'mesh'):
+    settings.pop(name, None)
+  return jobs.basis(settings, __name__, *sorted(jobs.modules(measure)))
 
 
 def over_widths(

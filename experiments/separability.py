@@ -27,12 +27,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import command, tables, training
+from experiments import command, seeds, tables, training
 from experiments.options import option
 from ossgd import (
   checkpoints,
   claims,
   drawing,
+  jobs,
   judging,
   mixtures,
   paper_claims,
@@ -96,9 +97,14 @@ def run(
       transform=_centred if view == 'centred' else None,
       **sizes,
     )
+    shared = seeds.basis(config, _measure, part)
     measured = [
-      part.once(f'measured seed={seed}', _measure, int(seed), view, sizes)
-      for seed in results.seed.values
+      part.once(
+        f'measured seed={seed}',
+        jobs.Job(config.widths[0], seed, '', shared),
+        *(_measure, seed, view, sizes),
+      )
+      for seed in results.seed.values.tolist()
     ]
     stacked = jax.tree.map(lambda *v: np.stack(v), *measured)
     found.append(

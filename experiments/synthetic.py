@@ -44,6 +44,7 @@ EXPERIMENT = command.Experiment(
   claims=lambda ds: paper_claims.training_claims(
     'Figure 1', num_patterns=ds.attrs.get('num_patterns'), constant=2 / 3
   ),
+  data=training.data,
 )
 
 

@@ -1,18 +1,18 @@
 """Work that is done, kept on disk while the rest is not.
 
-A store is a folder of npz files, one a unit of work: what a finished unit
-measured, or the state of the one in flight. Each is written whole, or not at
-all, and says which work it belongs to. A file that is damaged, or belongs
-elsewhere, is set aside under another name and its work done again.
+A store is a folder of npz files, one a job: what a finished job measured, or
+the state of one in flight. Each is written whole, or not at all, and says
+which job it belongs to. A file that is damaged is set aside under another name
+and its work done again.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import glob
 import itertools
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ossgd import idx
+from ossgd import files, idx, jobs
 
 _IDENTITY = 'identity'
 
@@ -30,88 +30,103 @@ class Stopped(BaseException):
   """The work was asked to stop: no failure that anyone may take for one."""
 
 
-class SaveError(Exception):
-  """Work cannot be saved; what was saved before is still there."""
-
-
 class Store:
-  """A folder of finished units and of the unit in flight."""
+  """A folder of finished jobs and of those in flight.
 
-  def __init__(self, folder: Path, config: Mapping, every: float):
+  A file is known by what it holds and by its job's digest, both in its name:
+  two jobs that differ in anything at all never meet.
+  """
+
+  def __init__(self, folder: Path, every: float):
     """Opens a store; its folder is there.
 
     Args:
       folder: for the files, of no other use.
-      config: JSON values; files of another config are set aside.
-      every: seconds between two saved states of a unit.
+      every: seconds between two saved states of a job.
     """
     self._folder, self._every = folder, every
-    text = json.dumps(config, sort_keys=True)
-    self._config = hashlib.sha256(text.encode()).hexdigest()
     self._saved = time.monotonic()
     self.stopping = ''  # why to save the state and stop, at the next chunk
+    self.data: set[str] = set()  # digests of the fixed data that were used
     for path in folder.glob('.*.part'):
       path.unlink()  # of a process that was killed while it wrote
 
   def due(self) -> bool:
-    """Whether the unit in flight should save its state now."""
+    """Whether what is in flight should save its state now."""
     late = time.monotonic() - self._saved > self._every
     return bool(self.stopping) or late
 
-  def load(self, name: str) -> dict[str, np.ndarray] | None:
-    """The arrays that were saved under a name, or None."""
-    path = self._path(name)
+  def load(self, name: str, job: jobs.Job) -> dict[str, np.ndarray] | None:
+    """The arrays that were saved of a job under a name, or None."""
+    path = self.path(name, job)
     if not path.is_file():
+      self._tell_of_others(path, name, job)
       return None
     try:
       arrays = idx.read_archive(path)
       identity = bytes(arrays.pop(_IDENTITY, np.zeros(0, np.uint8)))
-      if identity != self._identity(name, arrays):
+      if identity != _identity(name, job, arrays):
         raise ValueError(f'{path} is not what was saved as {name}.')
     except ValueError as error:
-      self.set_aside(name, str(error))
+      self.set_aside(path, str(error))
       return None
     return arrays
 
-  def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Replaces what is saved under a name.
+  def save(
+    self, name: str, job: jobs.Job, arrays: Mapping[str, np.ndarray]
+  ) -> None:
+    """Replaces what is saved of a job under a name.
 
     Raises:
       SaveError: the disk is full or not to be written.
     """
-    path = self._path(name)
-    temporary = path.with_name(f'.{path.name}.part')
-    identity = np.frombuffer(self._identity(name, arrays), np.uint8)
+    identity = np.frombuffer(_identity(name, job, arrays), np.uint8)
     members: dict[str, Any] = {_IDENTITY: identity, **arrays}
-    try:
-      with temporary.open('wb') as file:
-        np.savez(file, **members)
-        file.flush()
-        os.fsync(file.fileno())
-      temporary.replace(path)
-    except OSError as error:
-      reason = error.strerror or error
-      raise SaveError(f'cannot write {path}: {reason}') from error
-    finally:
-      temporary.unlink(missing_ok=True)
+    with (
+      files.replacing(self.path(name, job)) as temporary,
+      temporary.open('wb') as file,
+    ):
+      np.savez(file, **members)
     self._saved = time.monotonic()
 
-  def remove(self, name: str) -> None:
-    """Forgets what was saved under a name, if anything was."""
-    self._path(name).unlink(missing_ok=True)
+  def remove(self, name: str, job: jobs.Job) -> None:
+    """Forgets what was saved of a job under a name, if anything was."""
+    self.path(name, job).unlink(missing_ok=True)
 
-  def set_aside(self, name: str, reason: str) -> None:
+  def set_aside(self, path: Path, reason: str) -> None:
     """Renames a file that cannot be used, and says so."""
-    path = self._path(name)
-    aside = path.with_suffix('.damaged')
-    path.replace(aside)
+    aside = files.set_aside(path)
     logging.warning('%s Set aside as %s, to be done again.', reason, aside)
 
-  def _path(self, name: str) -> Path:
-    return self._folder / f'{re.sub(r"[^A-Za-z0-9=._-]+", "_", name)}.npz'
+  def path(self, name: str, job: jobs.Job) -> Path:
+    """Where a job's file of this name is."""
+    plain = re.sub(r'[^A-Za-z0-9=._-]+', '_', name)
+    return self._folder / f'{plain}.{job.digest()}.npz'
 
-  def _identity(self, name: str, arrays: Mapping[str, np.ndarray]) -> bytes:
-    return json.dumps([name, self._config, sorted(arrays)]).encode()
+  def _tell_of_others(self, path: Path, name: str, job: jobs.Job) -> None:
+    """Says why work of this name that is there is not this job's."""
+    plain = path.name.removesuffix(f'.{job.digest()}.npz')
+    for other in sorted(self._folder.glob(f'{glob.escape(plain)}.*.npz')):
+      with contextlib.suppress(Exception):  # as damage has it
+        with np.load(other) as archive:
+          _, there, _ = json.loads(bytes(archive[_IDENTITY]))
+        logging.info(
+          '%s is to do: %s is not of the same (%s), and stays as it is.',
+          name,
+          other,
+          jobs.difference(there, job.description()),
+        )
+
+
+def is_ours(name: str) -> bool:
+  """Whether a file in a store's folder has a name that a store gives."""
+  return re.fullmatch(r'[A-Za-z0-9=._-]+\.[0-9a-f]{16}\.npz', name) is not None
+
+
+def _identity(
+  name: str, job: jobs.Job, arrays: Mapping[str, np.ndarray]
+) -> bytes:
+  return json.dumps([name, job.description(), sorted(arrays)]).encode()
 
 
 class Watch:
@@ -132,8 +147,7 @@ class Watch:
       Stopped: the work was asked to stop.
     """
     self.tell(fraction, label)
-    if self.store is not None and self.store.stopping:
-      raise Stopped(self.store.stopping)
+    self.check()
 
   def part(self, begin: float, end: float, name: str) -> Watch:
     """A part of the work: from one fraction to another, with a name."""
@@ -153,23 +167,44 @@ class Watch:
   def once(
     self,
     name: str,
+    job: jobs.Job,
     compute: Callable[..., dict[str, np.ndarray]],
     *arguments: Any,
   ) -> dict[str, np.ndarray]:
-    """What a unit of work computes, or what it computed before.
+    """What is computed of a job, or what was computed before.
 
     Raises:
       Stopped: it is still to do, and the work was asked to stop.
     """
-    if self.store is None:
-      return compute(*arguments)
-    done = self.store.load(self.prefix + name)
+    done = self.load(name, job)
     if done is None:
-      if self.store.stopping:
-        raise Stopped(self.store.stopping)
+      self.check()
       done = compute(*arguments)
-      self.store.save(self.prefix + name, done)
+      self.save(name, job, done)
     return done
+
+  def load(self, name: str, job: jobs.Job) -> dict[str, np.ndarray] | None:
+    """What the store has of a job, if there is a store."""
+    if self.store is None:
+      return None
+    return self.store.load(self.prefix + name, job)
+
+  def has(self, name: str, job: jobs.Job) -> bool:
+    """Whether the store has a file of this name for a job."""
+    store = self.store
+    return store is not None and store.path(self.prefix + name, job).is_file()
+
+  def save(
+    self, name: str, job: jobs.Job, arrays: Mapping[str, np.ndarray]
+  ) -> None:
+    """Has the store keep something of a job, if there is a store."""
+    if self.store is not None:
+      self.store.save(self.prefix + name, job, arrays)
+
+  def check(self) -> None:
+    """Raises Stopped if the work was asked to stop."""
+    if self.store is not None and self.store.stopping:
+      raise Stopped(self.store.stopping)
 
 
 def watch(progress: Callable[[float, str], None]) -> Watch:

@@ -1,10 +1,12 @@
-"""A work unit at work: a block of seeds at one width, run chunk by chunk.
+"""A width at work: its jobs in blocks of seeds, each run chunk by chunk.
 
-Between chunks progress can be told, the state be saved, and the work stopped;
-what a store has of it already is not done again.
+Between chunks progress can be told, the states be saved, and the work stopped;
+what a store has of a job already is not done again.
 """
 
 import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,43 +14,104 @@ import jax.numpy as jnp
 import numpy as np
 import threadpoolctl
 
-from ossgd import checkpoints, divergence, flight, hosts, meshes, runs, timing
+from ossgd import (
+  checkpoints,
+  divergence,
+  flight,
+  hosts,
+  jobs,
+  meshes,
+  runs,
+  timing,
+)
 from ossgd.units import Plan, Unit
 
+Arrays = dict[str, np.ndarray]
 
-def run_once(
-  unit: Unit, plan: Plan, block: np.ndarray, watch: checkpoints.Watch
-) -> tuple[runs.Record, dict[str, np.ndarray]]:
-  """One work unit, or what a store has of it: see `run_block`."""
-  saved = flight.Flight(watch.store, f'{watch.prefix}in flight')
 
-  def compute():
-    record, last = run_block(unit, plan, block, watch, saved)
-    named = {f'last_{name}': value for name, value in last.items()}
-    return flight.arrays_of([record]) | named
+def run_width(
+  unit: Unit, plan: Plan, of_width: Sequence[jobs.Job], watch: checkpoints.Watch
+) -> tuple[runs.Record, Arrays]:
+  """All jobs of a width, each done once: see `run_block`.
 
-  arrays = watch.once('finished', compute)
-  saved.end()
-  (record,) = flight.records_of(arrays)
+  Args:
+    unit: of the width.
+    plan: that it was made of.
+    of_width: the jobs, a seed each.
+    watch: told of every chunk; its store keeps every job that is finished.
+
+  Returns:
+    Measurements (seed, step), and arrays (seed, ...) of the last step.
+  """
+  finished: dict[jobs.Job, Arrays] = {}
+  for job in of_width:
+    arrays = watch.load(f'seed={job.seed} finished', job)
+    if arrays is not None:
+      finished[job] = arrays
+  pending = [job for job in of_width if job not in finished]
+  for block in _blocks(pending, plan, watch):
+    watch.check()
+    begin, end = len(finished), len(finished) + len(block)
+    ends = dict.fromkeys([block[0].seed, block[-1].seed])
+    part = watch.part(
+      begin / len(of_width),
+      end / len(of_width),
+      'seed=' + '-'.join(map(str, ends)),
+    )
+    fill = -len(block) % meshes.shards(plan.mesh)[0]
+    seeds = np.array([job.seed for job in [*block, *[block[-1]] * fill]])
+    of_seeds = 0 if plan.seeds_at_once == 1 else len(seeds)
+    saved = flight.Flight(watch, block, unit.layout, of_seeds)
+    record, last = run_block(unit, plan, seeds, part.tell, saved)
+    for i, job in enumerate(block):
+      named = {f'last_{name}': value for name, value in last.items()}
+      named |= flight.arrays_of(record)
+      finished[job] = {name: v[i : i + 1] for name, v in named.items()}
+      watch.save(f'seed={job.seed} finished', job, finished[job])
+    saved.end()
+  together = {
+    name: np.concatenate([finished[job][name] for job in of_width])
+    for name in finished[of_width[0]]
+  }
   last = {
     name.removeprefix('last_'): value
-    for name, value in arrays.items()
+    for name, value in together.items()
     if name.startswith('last_')
   }
-  return record, last
+  return flight.records_of(together), last
+
+
+def _blocks(
+  pending: Sequence[jobs.Job], plan: Plan, watch: checkpoints.Watch
+) -> Iterator[list[jobs.Job]]:
+  """Jobs that go on from the same chunk, at most so many at once.
+
+  Those in flight come first; how they were grouped before does not matter.
+  """
+
+  def begun(job):
+    saved = flight.load(watch, job)
+    return 0 if saved is None else int(saved['done'])
+
+  at = {job: begun(job) for job in pending}
+  order = sorted(pending, key=at.__getitem__, reverse=True)
+  for _, group in itertools.groupby(order, at.__getitem__):
+    together = list(group)
+    for first in range(0, len(together), plan.seeds_at_once):
+      yield together[first : first + plan.seeds_at_once]
 
 
 def run_block(
   unit: Unit,
   plan: Plan,
   block: np.ndarray,
-  watch: checkpoints.Watch,
+  tell: Callable[[float, str], None],
   saved: flight.Flight,
-) -> tuple[runs.Record, dict[str, np.ndarray]]:
-  """One work unit: arrays (seed, step), and (seed, ...) of the last step.
+) -> tuple[runs.Record, Arrays]:
+  """A block of seeds: arrays (seed, step), and (seed, ...) of the last step.
 
-  Its state is saved now and then, and the same unit goes on from there: the
-  numbers are those of a unit that was never stopped.
+  Their states are saved now and then, and go on from there: the numbers are
+  those of seeds that were never stopped.
   """
   one = plan.seeds_at_once == 1
   put = functools.partial(meshes.put, mesh=plan.mesh, of_seeds=not one)
@@ -58,7 +121,7 @@ def run_block(
     if split is None:
       split = put(plan.draw(seeds))
     params = unit.draw(seeds, split)
-    saved.check(params, split)
+    saved.check(params, split, shared=plan.shared is not None)
     state, begin = wait(unit.start(params, seeds, split))
     del params
   state, records, done = saved.resume(state)
@@ -75,7 +138,7 @@ def run_block(
     if divergence.everywhere(records[-1]):
       break  # not one seed is left
     saved.save(state, records, i + 1)
-    watch.tell(chunk.end / plan.num_steps, '')
+    tell(chunk.end / plan.num_steps, '')
   kept = unit.kept(state)
   del state, begin, passed  # a wide network needs their memory at the end
   # LAPACK's own threads and XLA's wait for each other on a busy machine: one

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ossgd import checkpoints
+from ossgd import checkpoints, jobs
 
 
 def fetch(values: Any) -> Any:
@@ -58,10 +58,10 @@ def check_same(settings: str) -> None:
 class Store(checkpoints.Store):
   """A store in a folder that all processes read and the first one writes."""
 
-  def __init__(self, folder: Path, config: Mapping, every: float):
+  def __init__(self, folder: Path, every: float):
     """As of one process, and as early in all."""
     self._asked = self._agreed = ''
-    super().__init__(folder, config, every)
+    super().__init__(folder, every)
 
   @property
   def stopping(self) -> str:
@@ -81,27 +81,29 @@ class Store(checkpoints.Store):
       self._agreed = self._asked or 'SIGTERM'
     return bool(stop or save)
 
-  def load(self, name: str) -> dict[str, np.ndarray] | None:
+  def load(self, name: str, job: jobs.Job) -> dict[str, np.ndarray] | None:
     """The same, in all processes."""
-    found = super().load(name)
+    found = super().load(name, job)
     done = -1 if found is None else int(found.get('done', 0))
     multihost_utils.assert_equal(
       np.array(done), f'hosts do not see the same {name}: share --out'
     )
     return found
 
-  def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+  def save(
+    self, name: str, job: jobs.Job, arrays: Mapping[str, np.ndarray]
+  ) -> None:
     """The first process does; work without chunks hears here of stopping."""
     if jax.process_index() == 0:
-      super().save(name, arrays)
+      super().save(name, job, arrays)
     self.due()
 
-  def remove(self, name: str) -> None:
+  def remove(self, name: str, job: jobs.Job) -> None:
     """The first process does."""
     if jax.process_index() == 0:
-      super().remove(name)
+      super().remove(name, job)
 
-  def set_aside(self, name: str, reason: str) -> None:
+  def set_aside(self, path: Path, reason: str) -> None:
     """The first process does."""
     if jax.process_index() == 0:
-      super().set_aside(name, reason)
+      super().set_aside(path, reason)

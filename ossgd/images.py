@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ossgd import arrays, idx, sources, tfds_store
+from ossgd import arrays, files, idx, sources, tfds_store
 from ossgd.base import Split
 
 
@@ -50,6 +50,8 @@ def load(
       (`arrays.to_split`).
   """
   kind, _, path = name.partition(':')
+  for place in (path, data_dir or ''):
+    files.check_local(place)
   # os.path's leaves ~stranger as it is, where Path's raises a RuntimeError.
   if kind == 'idx' and path:
     read = idx.read_folder(Path(os.path.expanduser(path)))

@@ -5,35 +5,32 @@
   report.md     the claims the experiment bears on
   *.png         the figures
 
-config.json is written last: a folder that has one is complete. Until then
-`checkpoints/` holds what is done, and the config that it was done with; see
-`folders`.
+config.json is written last, with the SHA-256 of the others: a folder that has
+one is complete. Until then `checkpoints/` holds what is done, the config that
+it was done with, and the SHA-256 of what is there already; see `folders`. A
+file that is known by neither is not ours: it is never replaced nor removed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
+import io
 import json
-import os
-import platform
-import shutil
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-
-import ossgd
-from ossgd import netcdf
+from ossgd import checkpoints, jobs, netcdf
+from ossgd.files import replacing, sha256
 
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
 
 RESULTS, CONFIG, REPORT = 'results.nc', 'config.json', 'report.md'
-SECONDS, DIGEST = 'seconds', 'results_sha256'  # in config.json
+SECONDS, FILES, KNOWN = 'seconds', 'files', 'known'  # in config.json
 CHECKPOINTS = 'checkpoints'
 _LARGEST_CONFIG, _DEEPEST_CONFIG = 1 << 20, 20  # bytes; ours have 3000, and 4
 REMEDY = (
@@ -41,31 +38,11 @@ REMEDY = (
 )
 
 
+environment = jobs.environment  # what is in a config besides settings
+
+
 class RecordError(ValueError):
   """A run folder cannot be written or read; the message says what to do."""
-
-
-def environment() -> dict[str, Any]:
-  """What numbers depend on besides the settings, as JSON values."""
-  config: Any = jax.config  # its options are attributes made at run time
-  device = jax.devices()[0]
-  packages = ('jax', 'jaxlib', 'numpy')
-  return {
-    'ossgd': ossgd.__version__,  # of the code that runs, installed or not
-    **{name: importlib.metadata.version(name) for name in packages},
-    'python': platform.python_version(),
-    'prng': config.jax_default_prng_impl,
-    'threefry_partitionable': config.jax_threefry_partitionable,
-    'device': f'{device.platform}: {device.device_kind}',
-    'matmul_precision': config.jax_default_matmul_precision or 'highest',
-    'x64': config.jax_enable_x64,
-  }
-
-
-def sha256(path: Path) -> str:
-  """Of a file, in hexadecimal."""
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def write_results(folder: Path, results: xr.Dataset) -> None:
@@ -76,17 +53,25 @@ def write_results(folder: Path, results: xr.Dataset) -> None:
   Args:
     folder: from `folders.prepare`; no longer complete, until `write_report`.
     results: the measurements.
+
+  Raises:
+    RecordError: there is a results.nc that this program did not write.
   """
-  with replacing(folder / RESULTS) as path:
-    path.write_bytes(netcdf.content(results))
-    (folder / CONFIG).unlink(missing_ok=True)
+  if not is_known(folder, RESULTS):
+    raise RecordError(
+      f'{folder / RESULTS} was not written by this program; move it away'
+    )
+  write_notes(folder, read_notes(folder) | {FILES: {}})
+  _put(folder, RESULTS, netcdf.content(results))
+  (folder / CONFIG).unlink(missing_ok=True)
 
 
 def write_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
   """Writes figures as PNG, by name without the ending."""
   for name, figure in figures.items():
-    with replacing(folder / f'{name}.png') as path:
-      figure.savefig(path, format='png', dpi=150)
+    content = io.BytesIO()
+    figure.savefig(content, format='png', dpi=150)
+    _put(folder, f'{name}.png', content.getvalue())
 
 
 def write_report(
@@ -98,19 +83,35 @@ def write_report(
 ) -> None:
   """Writes the report, and last what makes a folder complete.
 
+  Figures of earlier results that were not drawn again are removed.
+
   Args:
     folder: with the results and figures.
     config: JSON values, as given to `folders.prepare`.
     report: Markdown.
     seconds: of each part of the work; two runs of one config differ in them.
   """
-  with replacing(folder / REPORT) as path:
-    path.write_text(report, encoding='utf-8')
-  more = {SECONDS: seconds, DIGEST: sha256(folder / RESULTS)}
+  _put(folder, REPORT, report.encode())
+  written = listed(read_notes(folder))
+  earlier = _known(folder).keys() - written.keys()
+  for path in folder.iterdir():
+    if path.name in earlier and is_known(folder, path.name):
+      path.unlink()
+  more = {SECONDS: seconds, FILES: written}
   write_config(folder, {**config, **more})
+  forget_unfinished(folder)
+
+
+def forget_unfinished(folder: Path) -> None:
+  """Removes what a store and this module left in CHECKPOINTS, and no more."""
+  unfinished = folder / CHECKPOINTS
   # What is left of it, if this process is killed now, counts for nothing.
-  (folder / CHECKPOINTS / CONFIG).unlink(missing_ok=True)
-  shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+  (unfinished / CONFIG).unlink(missing_ok=True)
+  for path in [*unfinished.glob('*.npz'), *unfinished.glob('.*.part')]:
+    if checkpoints.is_ours(path.name) or path.suffix == '.part':
+      path.unlink()
+  with contextlib.suppress(OSError):  # something else is there
+    unfinished.rmdir()
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -120,6 +121,87 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     path.write_text(text + '\n', encoding='utf-8')
 
 
+def is_known(folder: Path, name: str) -> bool:
+  """Whether a file is what this program wrote there, or is not there."""
+  path = folder / name
+  if not path.is_file():
+    return not path.exists()
+  return sha256(path) in _known(folder).get(name, [])
+
+
+def read_notes(folder: Path) -> dict[str, Any]:
+  """The config in CHECKPOINTS and what was written since; {} if none."""
+  try:
+    return read_config(folder / CHECKPOINTS)
+  except RecordError:
+    return {}
+
+
+def write_notes(
+  folder: Path, notes: Mapping[str, Any], more: Mapping[str, str] | None = None
+) -> None:
+  """Replaces the config in CHECKPOINTS; what was known stays known.
+
+  Args:
+    folder: the run folder.
+    notes: a config, and FILES that were written for it.
+    more: SHA-256 by name, of files that are about to be written.
+  """
+  (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+  known = _known(folder)
+  for name, digest in (more or {}).items():
+    known[name] = sorted({*known.get(name, []), digest})
+  write_config(folder / CHECKPOINTS, {**notes, KNOWN: known})
+
+
+def listed(config: Mapping[str, Any]) -> dict[str, str]:
+  """SHA-256 by name, of the files that a config is the config of."""
+  files = config.get(FILES)
+  return files if isinstance(files, dict) else {}
+
+
+def _known(folder: Path) -> dict[str, list[str]]:
+  """Every SHA-256 that a file may have and be ours, by name."""
+  known: dict[str, set[str]] = {}
+  earlier = read_notes(folder).get(KNOWN)
+  lists = [earlier if isinstance(earlier, dict) else {}]
+  with contextlib.suppress(RecordError):
+    lists.append(listed(read_config(folder)))
+  for one in lists:
+    for name, digests in one.items():
+      if Path(name).name == name:  # a config may be anyone's
+        more = digests if isinstance(digests, list) else [digests]
+        known.setdefault(name, set()).update(map(str, more))
+  return {name: sorted(digests) for name, digests in known.items()}
+
+
+def _put(folder: Path, name: str, content: bytes) -> None:
+  """Writes a file unless there is another's, and notes what it wrote.
+
+  Its digest is noted before, so that a process that is killed at any time
+  leaves no file that is not known.
+  """
+  notes = read_notes(folder)
+  if not notes:  # complete: shown again
+    with contextlib.suppress(RecordError):
+      notes = read_config(folder)
+      notes[FILES] = {n: d for n, d in listed(notes).items() if n == RESULTS}
+  if not is_known(folder, name):
+    write_notes(folder, notes)
+    logging.warning(
+      '%s was not written by this program, or was changed since; it is left '
+      'as it is.',
+      folder / name,
+    )
+    return
+  digest = hashlib.sha256(content).hexdigest()
+  write_notes(folder, notes, {name: digest})
+  if not (folder / name).exists() or sha256(folder / name) != digest:
+    with replacing(folder / name) as path:
+      path.write_bytes(content)
+  write_notes(folder, notes | {FILES: listed(notes) | {name: digest}})
+
+
 def read(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
   """The results and the config of a complete run folder.
 
@@ -127,15 +209,30 @@ def read(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
     RecordError: a file is missing or is not what it should be.
   """
   config = read_config(folder)
+  return _read_results(folder, config), config
+
+
+def _read_results(folder: Path, config: Mapping[str, Any]) -> xr.Dataset:
   path = folder / RESULTS
   try:
     if not path.is_file():
       raise ValueError('there is no such file')
-    if config.get(DIGEST) not in (None, sha256(path)):
+    if listed(config).get(RESULTS) not in (None, sha256(path)):
       raise ValueError(f'it is not the one that {CONFIG} was written for')
-    return netcdf.read(path), config
+    return netcdf.read(path)
   except Exception as error:  # HDF5's depend on which bytes are damaged
     raise RecordError(f'cannot read {path}: {error}; {REMEDY}') from error
+
+
+def read_measured(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
+  """The same of a folder for which `folders.prepare` says it has them.
+
+  Report and figures may be missing, and config.json with them.
+  """
+  config = read_notes(folder) or read_config(folder)
+  return _read_results(folder, config), {
+    name: value for name, value in config.items() if name != KNOWN
+  }
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -157,7 +254,10 @@ def read_config(folder: Path) -> dict[str, Any]:
       raise ValueError('it is not a JSON object')
     _check_depth(config)
   except (OSError, ValueError, RecursionError) as error:
-    raise RecordError(f'cannot read {path}: {error}; {REMEDY}') from error
+    raise RecordError(
+      f'cannot read {path}: {error}; give another folder with --out, or move '
+      'what is there away'
+    ) from error
   return config
 
 
@@ -173,24 +273,3 @@ def _check_depth(value: Any) -> None:
       if isinstance(v, dict | list)
     )
     level, depth = [item for group in groups for item in group], depth + 1
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-  """A temporary path that takes the place of `path` if all goes well.
-
-  Raises:
-    RecordError: the operating system does not let it be written.
-  """
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
-  try:
-    yield temporary
-    with temporary.open('rb') as file:
-      os.fsync(file.fileno())
-    temporary.replace(path)
-  except OSError as error:
-    if error.errno is None:  # not of the operating system
-      raise
-    raise RecordError(f'cannot write {path}: {error.strerror}') from error
-  finally:
-    temporary.unlink(missing_ok=True)

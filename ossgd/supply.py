@@ -12,8 +12,22 @@ from ossgd import arrays, components, mixtures, runs
 from ossgd.base import Dataset, Split
 
 
+def checked(data: components.Spec | Split | tuple) -> components.Spec | Split:
+  """A mixture as it is; anything else as a Split that can be trained on.
+
+  Raises:
+    ValueError: the data are not what they should be.
+  """
+  if isinstance(data, components.Spec):
+    return data
+  split = data if isinstance(data, Split) else arrays.to_split(*data)
+  split = _float32(split)
+  arrays.validate(split)
+  return split
+
+
 def of(
-  data: components.Spec | Split | tuple,
+  data: components.Spec | Split,
   num_train: int,
   num_test: int,
   transform: Callable[[jax.Array, Split], Split] | None,
@@ -21,21 +35,16 @@ def of(
   """The part of a `units.Plan` that says where seeds have their data from.
 
   Args:
-    data: a mixture spec, a Split, or arrays, as for `sweeps.sweep`.
+    data: a mixture spec, or a Split from `checked`.
     num_train: examples to draw for training, where data is a spec.
     num_test: examples to draw for testing, where data is a spec.
     transform: (key, split) -> split, if any.
-
-  Raises:
-    ValueError: the data are not what they should be.
   """
   spec = data if isinstance(data, components.Spec) else None
   if isinstance(data, components.Spec):
     fixed, num_classes, dim = None, data.num_classes, data.dim
   else:
-    split = data if isinstance(data, Split) else arrays.to_split(*data)
-    fixed = _float32(split)
-    arrays.validate(fixed)
+    fixed = data
     num_train, num_classes = len(fixed.train.y), int(fixed.train.y.max()) + 1
     num_test, dim = len(fixed.test.y), fixed.train.x.shape[1]
   draw = functools.partial(

@@ -41,6 +41,7 @@ from ossgd import (
   divergence,
   execution,
   hosts,
+  jobs,
   meshes,
   metrics,
   runs,
@@ -139,6 +140,7 @@ def sweep(
   Raises:
     ValueError: a setting or the data does not fit, said before any training.
   """
+  data = supply.checked(data)
   plan = units.Plan(
     num_steps=num_steps,
     eval_every=eval_every,
@@ -169,27 +171,83 @@ def sweep(
     mesh=devices,
     shared=meshes.put(plan.shared, devices, of_seeds=False),
   )
-  # Before any training: a width that does not fit is refused at once.
-  chosen = [units.choose_engine(plan, width) for width in widths]
-  seeds = np.arange(seed, seed + num_seeds)
-  blocks = np.split(seeds, range(at_once, num_seeds, at_once))
-  done, total = 0, sum(widths) * num_seeds
-  rows = []
   watch = checkpoints.watch(progress)
-  for width, name in zip(widths, chosen, strict=True):
-    unit = units.compile_unit(plan._replace(engine=name), width)
-    row = []
-    for block in blocks:
-      work = width * len(block)
-      label = f'm={width} seed={block[0]}' + f'-{block[-1]}' * (len(block) > 1)
-      part = watch.part(done / total, (done + work) / total, label)
-      row.append(execution.run_once(unit, plan, block, part))
-      done += work
-    rows.append(jax.tree.map(lambda *v: np.concatenate(v), *row))
+  basis = '' if watch.store is None else _basis(plan, data, transform)
+  if watch.store is not None and isinstance(data, Split):
+    watch.store.data.add(jobs.data_digest(data))
+  parts = watch.parts((f'm={width}', width) for width in widths)
+  seeds = np.arange(seed, seed + num_seeds)
+  # Before any training: a width that does not fit is refused at once.
+  asked = [jobs.Job(int(width), None, engine, basis) for width in widths]
+  chosen = [
+    _engine(plan, job, seeds, part)
+    for job, part in zip(asked, parts, strict=True)
+  ]
+  rows = []
+  for job, name, part in zip(asked, chosen, parts, strict=True):
+    begun = {'engine': np.frombuffer(name.encode(), np.uint8)}
+    part.once('engine', job, lambda begun=begun: begun)
+    unit = units.compile_unit(plan._replace(engine=name), job.width)
+    of_width = _of_width(job, name, seeds)
+    rows.append(execution.run_width(unit, plan, of_width, part))
   results = _label(rows, widths, seeds, plan, target)
   return results.assign_coords(engine=('width', chosen)).assign_attrs(
     mesh=meshes.text(devices), **_settings(plan, data)
   )
+
+
+def _basis(
+  plan: units.Plan,
+  data: components.Spec | Split,
+  transform: Callable[[jax.Array, Split], Split] | None,
+) -> str:
+  """All that the numbers of a sweep's jobs depend on, but their own."""
+  names = (
+    *('num_steps', 'eval_every', 'eval_growth', 'num_train_eval', 'order'),
+    *('lr_times_width', 'init_scale', 'optimizer', 'gradient_fn', 'extra'),
+    *('num_train', 'num_test'),
+  )
+  settings = {name: getattr(plan, name) for name in names}
+  settings['batch_size'] = (
+    None if plan.order == 'full_batch' else plan.batch_size
+  )
+  settings['data'] = jobs.data_digest(data) if isinstance(data, Split) else data
+  return jobs.basis(settings | {'transform': transform}, __name__)
+
+
+def _of_width(
+  asked: jobs.Job, engine: str, seeds: np.ndarray
+) -> list[jobs.Job]:
+  return [asked._replace(seed=int(s), engine=engine) for s in seeds]
+
+
+def _engine(
+  plan: units.Plan,
+  asked: jobs.Job,
+  seeds: np.ndarray,
+  watch: checkpoints.Watch,
+) -> str:
+  """The engine that a width was begun with, or the best for it today.
+
+  Raises:
+    ValueError: it does not fit in memory, and there is work left for it.
+  """
+  begun = watch.load('engine', asked)
+  if begun is None:
+    return units.choose_engine(plan, asked.width)
+  name = bytes(begun['engine']).decode()
+  if all(
+    watch.has(f'seed={job.seed} finished', job)
+    for job in _of_width(asked, name, seeds)
+  ):
+    return name
+  try:
+    return units.choose_engine(plan._replace(engine=name), asked.width)
+  except ValueError as error:
+    raise ValueError(
+      f'{error}; it was begun with engine {name} and goes on with it: its work '
+      'waits until there is room'
+    ) from error
 
 
 def check(

@@ -113,6 +113,7 @@ class Unit(NamedTuple):
   kept: Callable  # state -> what of it the weights follow from
   weights: Callable  # (kept, Params at w(0), split) -> w(T)
   finish: Callable  # (w(T), Params at w(0), split) -> arrays by name
+  layout: Callable  # state -> the PartitionSpecs of its arrays on a mesh
 
 
 def compile_unit(plan: Plan, width: int) -> Unit:
@@ -198,4 +199,5 @@ def compile_unit(plan: Plan, width: int) -> Unit:
     engine.kept,
     jax.jit(weights),
     jax.jit(finish),
+    engine.layout,
   )

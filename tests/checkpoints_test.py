@@ -10,9 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from ossgd import checkpoints, components, mixtures, runs, sweeps
+from ossgd import (
+  checkpoints,
+  components,
+  files,
+  jobs,
+  mixtures,
+  runs,
+  sweeps,
+)
 
-CONFIG = {'settings': {'width': 3}}
+JOB = jobs.Job(3, 0, 'plain', jobs.basis({'lr': 1.0}, 'ossgd.sweeps'))
 
 
 class StoreTest(parameterized.TestCase):
@@ -21,7 +29,7 @@ class StoreTest(parameterized.TestCase):
     self.folder = pathlib.Path(
       self.enter_context(tempfile.TemporaryDirectory())
     )
-    self.store = checkpoints.Store(self.folder, CONFIG, every=60.0)
+    self.store = checkpoints.Store(self.folder, every=60.0)
     self.arrays = {
       'w': np.arange(6, dtype=np.float32).reshape(2, 3),
       'step': np.array(4),
@@ -31,21 +39,21 @@ class StoreTest(parameterized.TestCase):
   def test_round_trip(self):
     """Bits, types and shapes; NaN and infinities too."""
     self.arrays['w'][0] = [np.nan, np.inf, -0.0]
-    self.store.save('m=3 seed=0', self.arrays)
-    again = checkpoints.Store(self.folder, CONFIG, every=60.0)
-    found = again.load('m=3 seed=0')
+    self.store.save('m=3 seed=0', JOB, self.arrays)
+    again = checkpoints.Store(self.folder, every=60.0)
+    found = again.load('m=3 seed=0', JOB)
     self.assertEqual(found.keys(), self.arrays.keys())
     for name, value in self.arrays.items():
       self.assertEqual(found[name].tobytes(), value.tobytes())
       self.assertEqual(found[name].dtype, value.dtype)
       self.assertEqual(found[name].shape, value.shape)
-    self.assertIsNone(again.load('m=3 seed=1'))
-    again.remove('m=3 seed=0')
-    self.assertIsNone(again.load('m=3 seed=0'))
+    self.assertIsNone(again.load('m=3 seed=1', JOB))
+    again.remove('m=3 seed=0', JOB)
+    self.assertIsNone(again.load('m=3 seed=0', JOB))
 
   def test_every_flipped_bit(self):
     """Is either seen, or where it changes nothing."""
-    self.store.save('one', self.arrays)
+    self.store.save('one', JOB, self.arrays)
     (path,) = self.folder.iterdir()
     good = path.read_bytes()
     seen = 0
@@ -53,7 +61,7 @@ class StoreTest(parameterized.TestCase):
       bad = bytearray(good)
       bad[place] ^= 1 << place % 8
       path.write_bytes(bad)
-      found = self.store.load('one')
+      found = self.store.load('one', JOB)
       if found is None:
         seen += 1
         self.assertFalse(path.exists())
@@ -64,43 +72,50 @@ class StoreTest(parameterized.TestCase):
     self.assertGreater(seen, 100)
 
   def test_every_truncation(self):
-    self.store.save('one', self.arrays)
+    self.store.save('one', JOB, self.arrays)
     (path,) = self.folder.iterdir()
     good = path.read_bytes()
     for size in range(0, len(good), 7):
       path.write_bytes(good[:size])
       with self.assertLogs(level='WARNING') as logs:
-        self.assertIsNone(self.store.load('one'))
+        self.assertIsNone(self.store.load('one', JOB))
       self.assertIn(str(path), logs.output[0])
 
   def test_other_work(self):
-    """A file under another's name, or of another config, is not read."""
-    self.store.save('one', self.arrays)
+    """A file under another's name is not read, and no job takes another's."""
+    self.store.save('one', JOB, self.arrays)
     (path,) = self.folder.iterdir()
-    shutil.copy(path, path.with_name('two.npz'))
-    self.assertIsNone(self.store.load('two'))
-    other = checkpoints.Store(self.folder, {'settings': {}}, every=60.0)
-    self.assertIsNone(other.load('one'))
+    other = JOB._replace(basis=jobs.basis({'lr': 50.0}, 'ossgd.sweeps'))
+    with self.assertLogs(level='INFO') as logs:
+      self.assertIsNone(self.store.load('one', other))
+    self.assertIn('settings.lr: 1.0 there, 50.0 here', logs.output[0])
+    self.store.save('one', other, {'w': np.zeros(3)})
+    self.assertEqual(self.store.load('one', JOB).keys(), self.arrays.keys())
+    self.assertEqual(self.store.load('one', other).keys(), {'w'})
+    shutil.copy(path, path.with_name(path.name.replace('one', 'two')))
+    with self.assertLogs(level='WARNING') as logs:
+      self.assertIsNone(self.store.load('two', JOB))
+    self.assertIn('is not what was saved as two', logs.output[0])
 
   def test_a_failed_write_leaves_what_was_there(self):
     """And no rubbish; what a killed process left is cleared away."""
-    self.store.save('one', self.arrays)
+    self.store.save('one', JOB, self.arrays)
     with (
-      mock.patch.object(np, 'savez', side_effect=OSError('full')),
-      self.assertRaisesRegex(checkpoints.SaveError, 'cannot write.*full'),
+      mock.patch.object(np, 'savez', side_effect=OSError(28, 'full')),
+      self.assertRaisesRegex(files.SaveError, 'cannot write.*full'),
     ):
-      self.store.save('one', {'w': np.zeros(3)})
-    found = self.store.load('one')
+      self.store.save('one', JOB, {'w': np.zeros(3)})
+    found = self.store.load('one', JOB)
     np.testing.assert_array_equal(found['w'], self.arrays['w'])
-    (self.folder / '.one.npz.part').write_bytes(b'half')
-    checkpoints.Store(self.folder, CONFIG, every=60.0)
+    (self.folder / '.one.npz.1.part').write_bytes(b'half')
+    checkpoints.Store(self.folder, every=60.0)
     self.assertLen(list(self.folder.iterdir()), 1)
 
   def test_when_to_save(self):
     self.assertFalse(self.store.due())
     self.store.stopping = 'SIGTERM'
     self.assertTrue(self.store.due())
-    often = checkpoints.Store(self.folder, CONFIG, every=0.0)
+    often = checkpoints.Store(self.folder, every=0.0)
     time.sleep(0.01)
     self.assertTrue(often.due())
 
@@ -117,7 +132,7 @@ class WatchTest(parameterized.TestCase):
     self.assertEqual(told, [(0.625, 'b c d')])
     self.assertEqual(part.prefix, 'b c ')
     self.assertIs(checkpoints.watch(part), part)
-    self.assertEqual(part.once('e', lambda x: {'x': x}, 3), {'x': 3})
+    self.assertEqual(part.once('e', JOB, lambda x: {'x': x}, 3), {'x': 3})
 
   def test_parts_by_size(self):
     """One begins where the one before it ends, the last at 1 exactly."""
@@ -132,14 +147,14 @@ class WatchTest(parameterized.TestCase):
   def test_stop_between_units(self):
     """What is done is still there to be had; nothing more is begun."""
     with tempfile.TemporaryDirectory() as folder:
-      store = checkpoints.Store(pathlib.Path(folder), CONFIG, every=60.0)
+      store = checkpoints.Store(pathlib.Path(folder), every=60.0)
       watch = checkpoints.Watch(lambda *_: None, store)
       one = {'x': np.ones(2)}
-      watch.once('first', lambda: one)
+      watch.once('first', JOB, lambda: one)
       store.stopping = 'SIGTERM'
-      np.testing.assert_array_equal(watch.once('first', self.fail)['x'], 1)
+      np.testing.assert_array_equal(watch.once('first', JOB, self.fail)['x'], 1)
       with self.assertRaisesRegex(checkpoints.Stopped, 'SIGTERM'):
-        watch.once('second', self.fail)
+        watch.once('second', JOB, self.fail)
 
 
 class Asked(checkpoints.Store):
@@ -157,7 +172,7 @@ class SweepTest(parameterized.TestCase):
     """The results, and how often it was stopped."""
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     for count in range(200):
-      store = Asked(folder, CONFIG, every=60.0)
+      store = Asked(folder, every=60.0)
       try:
         return sweeps.sweep(
           progress=checkpoints.Watch(lambda *_: None, store), **settings
@@ -206,14 +221,14 @@ class SweepTest(parameterized.TestCase):
     )
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     # Asked after a state was not due: not lost, the next one is saved.
-    store = checkpoints.Store(folder, CONFIG, every=60.0)
+    store = checkpoints.Store(folder, every=60.0)
 
     def stop(fraction, label):
       store.stopping = 'SIGINT'
 
     with self.assertRaises(checkpoints.Stopped):
       sweeps.sweep(progress=checkpoints.Watch(stop, store), **settings)
-    self.assertLen(list(folder.iterdir()), 1)
+    self.assertLen(list(folder.glob('*flight*')), 1)
     store.stopping = ''
     drawn = runs.init_params
 

@@ -19,9 +19,9 @@ from absl import flags
 from absl.testing import absltest, parameterized
 from matplotlib.figure import Figure
 
-from experiments import command, synthetic, tables, telling
+from experiments import command, mnist, synthetic, tables, telling
 from experiments.options import option
-from ossgd import claims, paper_claims, records, sgd
+from ossgd import checkpoints, claims, paper_claims, records, sgd
 
 TINY = (
   '--widths=32,64',
@@ -63,6 +63,9 @@ TOY = command.Experiment(
 )
 
 
+WHOLE = {'results.nc', 'config.json', 'report.md', 'curve.png'}
+
+
 class Terminal(io.StringIO):
   """A stderr that somebody looks at."""
 
@@ -87,7 +90,7 @@ class _Case(parameterized.TestCase):
 
   def files(self) -> dict[str, bytes]:
     return {
-      path.name: path.read_bytes()
+      path.name: path.read_bytes() if path.is_file() else b''
       for path in self.out.iterdir()
       if path.name != '.lock'  # stays, held by nobody
     }
@@ -135,7 +138,7 @@ class SyntheticTest(_Case):
     self.assertEqual(config['settings']['widths'], [32, 64])
     self.assertEqual(config['settings']['center_scale'], 5.0)
     self.assertEqual(config['environment'], records.environment())
-    self.assertLen(config.pop('results_sha256'), 64)
+    self.assertEqual(set(config.pop('files')), set(files) - {'config.json'})
     seconds = config.pop('seconds')
     self.assertContainsSubset(
       {'compile', 'start', 'train', 'measure', 'spectrum', 'plot', 'other'},
@@ -235,6 +238,74 @@ class SyntheticTest(_Case):
     self.assertStartsWith(out, synthetic.__doc__)
 
 
+class DataTest(_Case):
+  """`experiments.mnist` on a user's file, which then becomes another."""
+
+  FLAGS = (
+    *('--widths=8', '--num_seeds=2', '--num_steps=4', '--batch_size=4'),
+    '--checkpoint_every=0',
+  )
+
+  def setUp(self):
+    super().setUp()
+    self.file = self.out.parent / 'mine.npz'
+    self.replace(0, dim=5, num_classes=2)
+
+  def replace(self, seed, *, dim, num_classes):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(24, dim)), np.arange(24) % num_classes
+    np.savez(self.file, x_train=x, y_train=y, x_test=x[:8], y_test=y[:8])
+
+  def test_replaced_after(self):
+    """Finished results of the old file are not shown as the new one's."""
+    flags = (f'--dataset=npz:{self.file}', *self.FLAGS)
+    self.assertEqual(self.call(mnist.EXPERIMENT, *flags)[0], 0)
+    before = self.files()
+    config = json.loads(before['config.json'])
+    self.assertLen(config['data'], 1)
+    self.assertEqual(self.call(mnist.EXPERIMENT, *flags)[0], 0)
+    for dim, num_classes in ((5, 2), (7, 3)):
+      self.replace(1, dim=dim, num_classes=num_classes)
+      code, _, err = self.call(mnist.EXPERIMENT, *flags)
+      self.assertEqual(code, 2)
+      self.assertRegex(err, r'holds other results \(data: \["\w+"\] there, ')
+      self.assertEqual(self.files(), before)
+
+  @parameterized.parameters(False, True)
+  def test_replaced_between_two_seeds(self, killed):
+    """There is never one results.nc of both."""
+
+    def run(config, watch):
+      def tell(fraction, label):
+        watch.tell(fraction, label)
+        if 'seed=1' in label and killed:
+          raise KeyboardInterrupt
+
+      return mnist.run(config, checkpoints.Watch(tell, watch.store))
+
+    flags = (f'--dataset=npz:{self.file}', *self.FLAGS)
+    script = mnist.EXPERIMENT._replace(run=run)
+    if killed:
+      with self.assertRaises(KeyboardInterrupt):
+        self.call(script, *flags)
+      self.replace(1, dim=5, num_classes=2)
+      code, _, err = self.call(mnist.EXPERIMENT, *flags)
+      self.assertIn('holds other results (data: ', err)
+    else:
+
+      def late(config):
+        found = mnist.data(config)
+        self.replace(1, dim=5, num_classes=2)
+        return found
+
+      code, _, err = self.call(script._replace(data=late), *flags)
+      self.assertIn('the data were replaced while this ran', err)
+    self.assertEqual(code, 2)
+    self.assertFalse((self.out / 'results.nc').exists())
+    self.replace(0, dim=5, num_classes=2)
+    self.assertEqual(self.call(mnist.EXPERIMENT, *flags)[0], 0)
+
+
 class MainTest(_Case):
   def test_overwrite(self):
     """Other results are replaced when told so, in every file."""
@@ -270,18 +341,97 @@ class MainTest(_Case):
 
   @parameterized.parameters('table', 'claims', 'figures')
   def test_error_after_training(self, part):
-    """Hours of training survive a fault in a table or a figure."""
+    """Hours of training survive it: the same command draws and reports."""
     broken = mock.Mock(side_effect=ValueError('deep inside'))
     with self.assertRaisesRegex(ValueError, 'deep inside'):
       self.call(TOY._replace(**{part: broken}))
-    self.assertEqual(set(self.files()), {'results.nc'})
+    self.assertEqual(set(self.files()), {'results.nc', 'checkpoints'})
     results = xr.load_dataset(self.out / 'results.nc', engine='h5netcdf')
     np.testing.assert_array_equal(results.value, [0, 1, 2])
     settings = json.loads(results.attrs['config'])['settings']
     self.assertEqual(settings, {'num_seeds': 3})
-    code, _, err = self.call(TOY)
+    never = mock.Mock(side_effect=AssertionError('computed anew'))
+    code, out, _ = self.call(TOY._replace(run=never))
+    self.assertEqual(code, 0)
+    self.assertIn('sum 3', out)
+    self.assertEqual(set(self.files()), WHOLE)
+    _, config = records.read(self.out)
+    self.assertGreater(sum(config['seconds'].values()), 0)
+
+  def test_print_comes_last(self):
+    """Whoever reads the first line finds the folder complete."""
+    out = self.out
+
+    class Reader(io.StringIO):
+      def write(self, text):
+        seen.append({path.name for path in out.iterdir()})
+        raise BrokenPipeError
+
+    seen = []
+    with (
+      mock.patch.object(sys, 'stdout', Reader()),
+      contextlib.suppress(BrokenPipeError, SystemExit),
+    ):
+      command.main(TOY, ['program', f'--out={out}'])
+    self.assertEqual(seen[0] - {'.lock'}, WHOLE)
+    records.read(self.out)
+
+  def test_edited_report(self):
+    """Is left and said; other work is refused, whatever the flags."""
+    self.call(TOY)
+    report = self.out / 'report.md'
+    report.write_text('my notes')
+    with self.assertLogs(level='WARNING') as logs:
+      self.assertEqual(self.call(TOY)[0], 0)
+    self.assertIn(f'{report} was not written by this program', logs.output[0])
+    code, _, err = self.call(TOY, '--num_seeds=4', '--overwrite')
     self.assertEqual(code, 2)
-    self.assertIn('interrupted', err)
+    self.assertIn('holds report.md, which this program did not write', err)
+    self.assertEqual(report.read_text(), 'my notes')
+
+  def test_redrawn(self):
+    """By today's code, and still ours."""
+    self.call(TOY)
+    wider = TOY._replace(
+      run=mock.Mock(side_effect=AssertionError('computed anew')),
+      figures=lambda ds: {'wide': Figure(figsize=(9, 1))},
+      table=lambda ds: 'another table\n',
+    )
+    for _ in range(2):
+      code, out, _ = self.call(wider)
+      self.assertEqual(code, 0)
+      self.assertIn('another table', out)
+      self.assertEqual(set(self.files()), WHOLE - {'curve.png'} | {'wide.png'})
+      self.assertIn(b'another table', self.files()['report.md'])
+    self.assertEqual(self.call(TOY, '--num_seeds=4', '--overwrite')[0], 0)
+    self.assertEqual(set(self.files()), WHOLE)
+
+  def test_foreign_folder(self):
+    """A model in what happens to be called checkpoints is not touched."""
+    model = self.out / 'checkpoints' / 'model.pt'
+    model.parent.mkdir(parents=True)
+    model.write_text('x')
+    (self.out / 'report.md').write_text('mine')
+    run = mock.Mock(side_effect=AssertionError('computed'))
+    for more in ((), ('--overwrite',)):
+      code, _, err = self.call(TOY._replace(run=run), *more)
+      self.assertEqual(code, 2)
+      self.assertRegex(
+        err, r'\Aerror: .*holds checkpoints/model.pt, report.md, which.*--out'
+      )
+      self.assertEqual(model.read_text(), 'x')
+      self.assertEqual((self.out / 'report.md').read_text(), 'mine')
+
+  @parameterized.parameters(
+    ('--out=', 'empty'),
+    ('--out=gs://bucket/x', 'mount'),
+    ('--out=s3://bucket/x', 'mount'),
+  )
+  def test_no_folder(self, flag, reason):
+    """Neither the working directory nor one called gs: is meant."""
+    code, _, err = self.call(TOY, flag)
+    self.assertEqual(code, 2)
+    self.assertRegex(err, rf'\Aerror: [^\n]*{reason}[^\n]*\n\Z')
 
   def test_damaged_results(self):
     """They are named and set aside, and made again."""
@@ -300,9 +450,13 @@ class MainTest(_Case):
     (self.out / 'config.json').write_bytes(b'{')
     code, _, err = self.call(TOY)
     self.assertEqual(code, 2)
-    self.assertRegex(err, r'\Aerror: .*config.json.*--overwrite\n\Z')
-    self.assertEqual(self.call(TOY, '--overwrite')[0], 0)
-    self.assertEqual(self.call(TOY)[0], 0)
+    self.assertRegex(err, r'\Aerror: .*config.json.*--out.*\n\Z')
+    # What else there is ours is not known any more, so nothing is replaced.
+    before = self.files()
+    code, _, err = self.call(TOY, '--overwrite')
+    self.assertEqual(code, 2)
+    self.assertIn('holds config.json, curve.png, report.md, results.nc', err)
+    self.assertEqual(self.files(), before)
 
   def test_absl_flags_are_left_alone(self):
     """A host program's flags and a script's never meet."""

@@ -167,10 +167,17 @@ class ResultsTest(parameterized.TestCase):
     expected = sweep('unit:1', **settings)
     self.check('seed:1,unit:3', sweep('unit:3', **settings), expected)
 
-  def test_goes_on_elsewhere(self):
-    """A run that was stopped ends on fewer or more devices."""
+  @parameterized.parameters(
+    dict(engine='plain'), dict(engine='gram', widths=(2084,), num_steps=80)
+  )
+  def test_goes_on_elsewhere(self, **settings):
+    """A run that was stopped ends on fewer or more devices.
+
+    Tiles pad 2084 units to other widths on one device and on four.
+    """
     folder = Path(self.create_tempdir().full_path)
-    settings = dict(seeds_at_once=2, engine='plain')
+    settings |= dict(seeds_at_once=2)
+    expected = sweep('unit:1', **settings)
     told = []
 
     def stop_soon(fraction, label):
@@ -179,19 +186,19 @@ class ResultsTest(parameterized.TestCase):
       if fraction > 0.3:
         store.stopping = 'SIGTERM'
 
-    store = checkpoints.Store(folder, {}, 0)
+    store = checkpoints.Store(folder, 0)
     with self.assertRaises(checkpoints.Stopped):
       sweep('unit:4', progress=checkpoints.Watch(stop_soon, store), **settings)
     stopped = told[-1]
-    for mesh in ('seed:2,unit:4', 'seed:1,unit:1'):
+    for mesh in ('seed:2,unit:4', 'seed:2,unit:1', 'seed:1,unit:1'):
       told.clear()
       with tempfile.TemporaryDirectory() as copy:
         shutil.copytree(folder, copy, dirs_exist_ok=True)
-        store = checkpoints.Store(Path(copy), {}, 0)
+        store = checkpoints.Store(Path(copy), 0)
         watch = checkpoints.Watch(lambda *call: told.append(call[0]), store)
         found = sweep(mesh, progress=watch, **settings)
       self.assertGreater(told[0], stopped)
-      self.check(mesh, found, on_one_device())
+      self.check(mesh, found, expected)
 
 
 class LayoutTest(parameterized.TestCase):

@@ -46,7 +46,7 @@ class ResultsTest(fuzz_test.Case):
   def unvouched(self):
     """As by a version that left no digest, or by someone who forged it."""
     config = json.loads((self.folder / 'config.json').read_text())
-    del config[records.DIGEST]
+    del config[records.FILES]
     (self.folder / 'config.json').write_text(json.dumps(config))
 
   def test_damaged(self):

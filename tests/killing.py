@@ -154,8 +154,8 @@ def _phase(files: set[tuple[str, int]]) -> str:
     return 'while a file was written'
   if 'results.nc' in text:
     return 'after the results'
-  if 'flight.npz' in text:
+  if 'in_flight.' in text:
     return 'in a unit'
-  if 'finished.npz' in text:
+  if '_finished.' in text:
     return 'between units'
   return 'before its first save'

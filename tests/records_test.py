@@ -50,8 +50,8 @@ class Interrupted:
   def __init__(self, error: BaseException):
     self.error = error
 
-  def savefig(self, path, **_):
-    pathlib.Path(path).write_bytes(b'half')
+  def savefig(self, file, **_):
+    file.write(b'half')
     raise self.error
 
   def dump_to_store(self, store):
@@ -128,12 +128,13 @@ class WriteTest(Case):
     """A folder with config.json is complete; without, the numbers are safe."""
     self.write()
     records.write_results(self.folder, make_results())
-    with self.assertRaises((OSError, TypeError)):
+    with self.assertRaises((OSError, AttributeError)):
       records.write_figures(self.folder, broken['figures'])
       records.write_report(
         self.folder, CONFIG, report=broken['report'], seconds={}
       )
     self.assertEqual(set(self.files()), {'results.nc', 'report.md'})
+    self.assertTrue(records.is_known(self.folder, 'report.md'))
     results = xr.load_dataset(self.folder / 'results.nc', engine='h5netcdf')
     xr.testing.assert_identical(results, make_results())
 
@@ -170,12 +171,14 @@ class ReadTest(Case):
     if content is not None:
       (self.folder / name).write_bytes(content)
     path = self.folder / name
-    with self.assertRaisesRegex(records.RecordError, f'{path}.*--overwrite'):
+    with self.assertRaisesRegex(records.RecordError, f'{path}.*--out'):
       records.read(self.folder)
     if name == 'config.json' and content is not None:
-      with self.assertRaisesRegex(records.RecordError, f'{path}.*--overwrite'):
+      with self.assertRaisesRegex(records.RecordError, f'{path}.*--out'):
         folders.prepare(self.folder, CONFIG)
-      self.assertFalse(folders.prepare(self.folder, CONFIG, overwrite=True))
+      # Which files are ours is not known any more.
+      with self.assertRaisesRegex(records.RecordError, 'holds config.json, re'):
+        folders.prepare(self.folder, CONFIG, overwrite=True)
 
   def test_truncated_results(self):
     """Cut anywhere, results.nc is refused, by an error of ours."""

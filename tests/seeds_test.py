@@ -101,11 +101,11 @@ class KilledTest(parameterized.TestCase):
       if fraction > 0.4:
         store.stopping = 'SIGTERM'
 
-    store = checkpoints.Store(folder, {}, 60.0)
+    store = checkpoints.Store(folder, 60.0)
     with self.assertRaises(checkpoints.Stopped):
       script.run(config, checkpoints.Watch(stop_soon, store))
     finished = files()
-    store = checkpoints.Store(folder, {}, 60.0)
+    store = checkpoints.Store(folder, 60.0)
     again = script.run(config, checkpoints.Watch(lambda *told: None, store))
     xr.testing.assert_identical(again, whole)
     self.assertContainsSubset(finished.items(), files().items())

@@ -35,7 +35,7 @@ class StoppingTest(parameterized.TestCase):
   @parameterized.product(first=SIGNALS, second=SIGNALS)
   def test_at_next_chunk(self, first, second):
     """The first one asks, the second one does not."""
-    store = checkpoints.Store(pathlib.Path('nowhere'), {}, every=60.0)
+    store = checkpoints.Store(pathlib.Path('nowhere'), every=60.0)
     with (
       contextlib.redirect_stderr(io.StringIO()) as err,
       self.assertRaisesRegex(checkpoints.Stopped, second.name),

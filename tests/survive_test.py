@@ -90,7 +90,7 @@ class Runs:
   def wait_for(self, folder: pathlib.Path, units: int) -> None:
     """Until so many units are on disk, or one is in flight (0)."""
     end = time.monotonic() + 60
-    pattern = '*finished.npz' if units else '*flight.npz'
+    pattern = '*finished.*.npz' if units else '*flight.*.npz'
     while time.monotonic() < end:
       if len(list((folder / 'checkpoints').glob(pattern))) >= max(units, 1):
         return
@@ -136,9 +136,9 @@ class SurviveTest(parameterized.TestCase):
     self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
 
   @parameterized.parameters(
-    ('SIGTERM', 'training', 'm=32_seed=0_in_flight.npz'),
-    ('SIGINT', 'training', 'm=32_seed=0_in_flight.npz'),
-    ('SIGINT', 'figures', 'm=64_seed=1_finished.npz'),
+    ('SIGTERM', 'training', 'm=32_seed=0_in_flight.*.npz'),
+    ('SIGINT', 'training', 'm=32_seed=0_in_flight.*.npz'),
+    ('SIGINT', 'figures', 'm=64_seed=1_finished.*.npz'),
   )
   def test_signal(self, name, where, saved):
     """The work is on disk; the exit says what stopped it and how to go on."""
@@ -150,11 +150,11 @@ class SurviveTest(parameterized.TestCase):
     )
     out, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 128 + number, err)
-    self.assertEqual(bool(out), where == 'figures')  # they follow the table
+    self.assertEmpty(out)  # the table comes last of all
     self.assertIn(f'stopped by {name}; to go on: python -m', err)
     self.assertIn(f'--out={self.folder}', err)
     self.assertNotIn('Traceback', err)
-    self.assertTrue((self.folder / 'checkpoints' / saved).exists())
+    self.assertLen(list((self.folder / 'checkpoints').glob(saved)), 1)
     process = self.runs.start(self.folder, '--checkpoint_every=60')
     _, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 0, err)
@@ -171,7 +171,7 @@ class SurviveTest(parameterized.TestCase):
     self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
 
   def test_other_settings(self):
-    """Other settings, code or JAX are refused, with the difference."""
+    """Other settings are refused, with the difference; other JAX is not."""
     shutil.copytree(self.unfinished, self.folder)
     path = self.folder / 'checkpoints' / 'config.json'
     honest = path.read_text()
@@ -182,8 +182,6 @@ class SurviveTest(parameterized.TestCase):
     _, err = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 2)
     self.assertIn('lr_times_width: 10.0 there, 5.0 here', err)
-    self.assertRegex(err, r'environment.jax: "older" there, "[\d.]+" here')
-    self.assertRegex(err, r'code: "older" there, "\w+" here')
     self.assertRegex(err, '--out.*--overwrite')
     path.write_text(honest)
     self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
@@ -193,7 +191,7 @@ class SurviveTest(parameterized.TestCase):
     """It is named and set aside, and its work done again."""
     shutil.copytree(self.unfinished, self.folder)
     first, second, *_ = sorted(
-      (self.folder / 'checkpoints').glob('*finished.npz')
+      (self.folder / 'checkpoints').glob('*finished.*.npz')
     )
     content = first.read_bytes()
     if how == 'truncated':
