@@ -82,11 +82,11 @@ class FaultTest(parameterized.TestCase):
       self.assertIn('gram', self.wrong())
 
   def test_a_step_left_out(self):
-    """Of a piece that two chunks share."""
+    """The first of every chunk."""
 
     def fault(*arguments):
       for chunk in self.plan(*arguments):
-        chunk.steps.active[-1] = False
+        chunk.steps.active[0] = False
         yield chunk
 
     self.plan = chunks.plan
@@ -94,11 +94,11 @@ class FaultTest(parameterized.TestCase):
       self.assertIn('gram', self.wrong())
 
   def test_rows_of_another_step(self):
-    """The last step of a chunk takes its labels from the one before."""
+    """The first step of a block takes its labels from the next one."""
     real = blocks.updates
 
     def fault(a, h, gram, y, active, step_size):
-      return real(a, h, gram, y.at[-1].set(y[-2]), active, step_size)
+      return real(a, h, gram, y.at[0].set(y[1]), active, step_size)
 
     with mock.patch.object(blocks, 'updates', fault):
       wrong = self.wrong()

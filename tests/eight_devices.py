@@ -46,6 +46,7 @@ from ossgd import (
   units,
 )
 from ossgd.base import Dataset, Params, Split
+from tests import agreement
 
 M, D, K, N, NUM_TEST, BATCH = 48, 10, 3, 30, 16, 7
 SPEC = mixtures.gaussian(num_classes=K, num_components=2, dim=D)
@@ -166,6 +167,20 @@ class ResultsTest(parameterized.TestCase):
     self.assertNotEqual(521 % tiles.width(521), 0)
     expected = sweep('unit:1', **settings)
     self.check('seed:1,unit:3', sweep('unit:3', **settings), expected)
+
+  def test_agreement(self):
+    """Against float64, and that units missing from a sum would be seen."""
+    shape = agreement.Shape(
+      *(20, 9, 7, 3, 12, 3, 'epochs', 8.0, 20, -1, 2, 'seed:2,unit:4')
+    )
+    configuration = agreement.Configuration(shape, 40, 20, 0.0, 5)
+    self.addCleanup(agreement.forget)
+    self.assertEmpty(agreement.disagreements(configuration)[0])
+    agreement.forget()
+
+    with mock.patch.object(jax.lax, 'psum', jax.lax.pmax):
+      wrong, _ = agreement.disagreements(configuration)
+    self.assertIn('gram', ' '.join(wrong))
 
   @parameterized.parameters(
     dict(engine='plain'), dict(engine='gram', widths=(2084,), num_steps=80)
