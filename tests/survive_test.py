@@ -197,9 +197,9 @@ class SurviveTest(parameterized.TestCase):
     if how == 'truncated':
       first.write_bytes(content[: len(content) // 2])
     elif how == 'flipped':
-      half = len(content) // 2
-      middle = bytes([content[half] ^ 4])
-      first.write_bytes(content[:half] + middle + content[half + 1 :])
+      half = len(content) // 2  # where nothing may be but padding
+      middle = bytes(byte ^ 4 for byte in content[half : half + 64])
+      first.write_bytes(content[:half] + middle + content[half + 64 :])
     else:
       shutil.copy(second, first)
     process = self.runs.start(self.folder)
