@@ -3,6 +3,7 @@
 import contextlib
 import os
 import selectors
+import signal
 import socket
 import sys
 import threading
@@ -16,7 +17,7 @@ from experiments import meeting, options, printing
 from ossgd import checkpoints
 
 _SILENCE = 30  # seconds until JAX takes another process for dead
-_GRACE = 10.0  # seconds in which a process ends by itself when another has
+_GRACE = 30.0  # seconds in which a process ends by itself when another has
 _ALIVE = (  # notices in 25 s that a machine is off the network
   (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
   (socket.IPPROTO_TCP, getattr(socket, 'TCP_KEEPIDLE', 4), 10),
@@ -112,8 +113,8 @@ class _Watch:
     except SystemExit as end:
       self._say_goodbye(end.code if isinstance(end.code, int) else 1)
       raise
-    except checkpoints.Stopped:
-      self._say_goodbye(1)
+    except checkpoints.Stopped as stopped:
+      self._say_goodbye(128 + signal.Signals[str(stopped)])
       raise
     except Exception:
       time.sleep(2)  # because another has gone? then that is what is told
