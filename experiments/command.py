@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 from absl import app, logging
 
-from experiments import options, printing, stopping, telling
+from experiments import company, options, printing, stopping, telling
 from ossgd import (
   checkpoints,
   claims,
@@ -32,8 +32,6 @@ from ossgd.base import Split
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
-
-_SILENCE = 30  # seconds until another process counts as dead
 
 
 class Experiment(NamedTuple):
@@ -87,8 +85,8 @@ def _at_precision(experiment: Experiment, call: options.Call) -> None:
     with (
       stopping.at_once(),
       jax.default_matmul_precision(call.matmul_precision),
+      company.joined(*call.hosts),
     ):
-      _join(*call.hosts)
       try:
         config = _config(experiment, call)
       except (ValueError, OSError) as error:
@@ -102,33 +100,6 @@ def _at_precision(experiment: Experiment, call: options.Call) -> None:
   except checkpoints.Stopped as stopped:
     printing.warn(f'stopped by {stopped}; to go on: {call.command}')
     sys.exit(128 + signal.Signals[str(stopped)])
-
-
-def _join(
-  coordinator: str, num_processes: int | None, process_id: int | None
-) -> None:
-  """Makes this process one of several, before it asks for a device."""
-  if not coordinator:
-    if num_processes is not None or process_id is not None:
-      options.fail('--num_processes and --process_id need --coordinator')
-    return
-  auto = coordinator == 'auto'
-  if not auto and (
-    num_processes is None or process_id is None or process_id >= num_processes
-  ):
-    options.fail(
-      f'--coordinator={coordinator}: expected --num_processes and a '
-      '--process_id below it'
-    )
-  try:
-    jax.distributed.initialize(
-      None if auto else coordinator,
-      num_processes,
-      process_id,
-      heartbeat_timeout_seconds=_SILENCE,
-    )
-  except (RuntimeError, ValueError) as error:
-    options.fail(f'--coordinator={coordinator}: {error}')
 
 
 def _check_same(config: Mapping, call: options.Call) -> None:

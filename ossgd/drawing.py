@@ -96,20 +96,24 @@ def explain_empty(figure: Figure, results: xr.Dataset) -> Figure:
 
 
 def _drawn(ax: Axes, only_measured: bool) -> Iterator[np.bool]:
-  """For every point in the panel's own coordinates: can it be seen?"""
+  """For every curve and cloud of points: can any of it be seen?"""
+  from matplotlib.collections import PathCollection
+
   curves = [line for line in ax.lines if line.get_transform() == ax.transData]
-  drawn: list[tuple[Artist, np.ndarray]] = [
-    (curve, np.asarray(curve.get_xydata())) for curve in curves
+  clouds = [c for c in ax.collections if isinstance(c, PathCollection)]
+  least = [
+    0 if scale == 'log' else -np.inf
+    for scale in (ax.get_xscale(), ax.get_yscale())
   ]
-  for marks in ax.collections:
-    drawn.append((marks, np.ma.filled(marks.get_offsets(), np.nan)))
-  for artist, points in drawn:
-    if only_measured and artist.get_gid() == REFERENCE:
-      continue
-    least = [
-      0 if scale == 'log' else -np.inf
-      for scale in (ax.get_xscale(), ax.get_yscale())
-    ]
+  for points in (
+    *(
+      line.get_xydata()
+      for line in curves
+      if not (only_measured and line.get_gid() == REFERENCE)
+    ),
+    *(cloud.get_offsets() for cloud in clouds),
+  ):
+    points = np.ma.filled(np.ma.asarray(points, float), np.nan)
     yield (np.isfinite(points) & (points > least)).all(axis=1).any()
 
 

@@ -40,7 +40,8 @@ SEEDS = (
   '--dim=20',
   '--num_test=3',
 )
-BOUND = 120  # the others notice after 30 s
+WITH = '--num_processes=2 --process_id=1'
+BOUND = 120  # on a machine that has other things to do
 
 
 def free_port() -> int:
@@ -166,9 +167,49 @@ class HostsTest(parameterized.TestCase):
     out.touch()
     first, second = self.start_all(out, 2)
     said, _ = first.communicate(timeout=BOUND)
-    second.communicate(timeout=BOUND)
     self.assertEqual(first.returncode, 2, said)
     self.assertIn('cannot write to the folder', said)
+    said, _ = second.communicate(timeout=BOUND)
+    self.assertEqual(second.returncode, 2, said)
+    self.assertIn('process 0 has refused', said)
+
+  @parameterized.parameters(
+    ((0, 1, 1), (3, 3, 3), 'two processes have --process_id=1'),
+    ((0, 1), (2, 3), 'process 1 has --num_processes=3, process 0'),
+  )
+  def test_do_not_fit(self, ids, numbers, message):
+    """One line and 2 in every process, before JAX's runtime begins."""
+    at = f'--coordinator=127.0.0.1:{free_port()}'
+    out = self.root / 'unfit'
+    processes = [
+      self.start(out, at, f'--process_id={i}', f'--num_processes={n}')
+      for i, n in zip(ids, numbers, strict=True)
+    ]
+    for process in processes:
+      said, _ = process.communicate(timeout=BOUND)
+      self.assertEqual(process.returncode, 2, said)
+      self.assertRegex(said, rf'\Aerror: [^\n]*{message}[^\n]*\n\Z')
+    self.assertFalse(out.exists())
+
+  @parameterized.parameters(0, 1)
+  def test_nobody_comes(self, index):
+    """It says for whom it waits, and a signal ends it."""
+    process = self.start(
+      self.root / 'alone',
+      f'--coordinator=127.0.0.1:{free_port()}',
+      '--num_processes=2',
+      f'--process_id={index}',
+    )
+    try:
+      line = process.stdout.readline()
+      self.assertIn(f'waiting for process {1 - index}', line)
+      process.send_signal(signal.SIGTERM)
+      said, _ = process.communicate(timeout=20)
+      self.assertEqual(process.returncode, 128 + signal.SIGTERM, said)
+      self.assertStartsWith(said, 'stopped by SIGTERM')
+    finally:
+      process.kill()
+      process.communicate()
 
   def test_other_flags(self):
     """Said by both: they would wait for each other's numbers."""
@@ -183,10 +224,13 @@ class HostsTest(parameterized.TestCase):
     ('--num_processes=2', 'need --coordinator'),
     ('--coordinator=localhost:1', 'expected --num_processes'),
     ('--coordinator=auto', '--coordinator=auto: '),
+    (f'{WITH} --coordinator=localhost', 'expected HOST:PORT'),
+    (f'{WITH} --coordinator=localhost:99999', 'expected HOST:PORT'),
+    (f'{WITH} --coordinator=no.such.host.invalid:9', 'host.invalid: '),
   )
   def test_refused(self, flag, message):
     """Said at once, with the exit code of a wrong command line."""
-    process = self.start(self.root / 'refused', flag)
+    process = self.start(self.root / 'refused', *flag.split())
     said, _ = process.communicate(timeout=60)
     self.assertEqual(process.returncode, 2, said)
     self.assertIn(message, said)

@@ -80,6 +80,8 @@ SHARED_BY_SCRIPTS = (
   'training',
   'stopping',
   'telling',
+  'meeting',
+  'company',
   'command',
   'fits',
   'gathering',
