@@ -12,7 +12,6 @@ import numpy as np
 
 if TYPE_CHECKING:
   import xarray as xr
-  from matplotlib.artist import Artist
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
