@@ -23,6 +23,7 @@ from ossgd import (
   files,
   folders,
   hosts,
+  identities,
   jobs,
   records,
   timing,
@@ -140,7 +141,7 @@ def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
       config['data'] = [jobs.data_digest(split) for split in fixed]
   return config | {
     'environment': records.environment(),
-    'code': jobs.code(experiment.run.__module__),
+    'code': identities.code(experiment.run.__module__),
   }
 
 

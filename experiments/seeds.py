@@ -11,7 +11,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.options import option
-from ossgd import checkpoints, cost, hosts, jobs, meshes, paper_claims, runs
+from ossgd import (
+  checkpoints,
+  cost,
+  hosts,
+  identities,
+  jobs,
+  meshes,
+  paper_claims,
+  runs,
+)
 from ossgd.base import Params
 
 if TYPE_CHECKING:
@@ -131,7 +140,7 @@ def basis(config: Any, measure: Callable, watch: checkpoints.Watch) -> str:
   settings = dataclasses.asdict(config)
   for name in ('widths', 'num_seeds', 'seed', 'mesh'):
     settings.pop(name, None)
-  return jobs.basis(settings, __name__, *sorted(jobs.modules(measure)))
+  return jobs.basis(settings, __name__, *sorted(identities.modules(measure)))
 
 
 def over_widths(

@@ -52,6 +52,7 @@ LIBRARY = (
   'cost',
   'timing',
   'divergence',
+  'identities',
   'jobs',
   'checkpoints',
   'hosts',

@@ -14,7 +14,7 @@ import optax
 from absl.testing import absltest, parameterized
 
 from experiments import random_labels
-from ossgd import arrays, jobs, mixtures, parts, sgd
+from ossgd import arrays, identities, jobs, mixtures, parts, sgd
 from ossgd.base import Dataset, Split
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -57,8 +57,8 @@ class FunctionTest(parameterized.TestCase):
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     (folder / 'users.py').write_text(textwrap.dedent(source))
     script = (
-      'import functools, json, sys, jax, users\nfrom ossgd import jobs\n'
-      f'print(json.dumps(jobs.identity({expression})))'
+      'import functools, json, sys, jax, users\nfrom ossgd import identities\n'
+      f'print(json.dumps(identities.of({expression})))'
     )
     run = subprocess.run(
       [sys.executable, '-c', script],
@@ -123,9 +123,9 @@ class FunctionTest(parameterized.TestCase):
       (parts.take_apart, functools.partial(parts.take_apart, ranks=(1,))),
       (mixtures.gaussian(dim=3), mixtures.gaussian(dim=4)),
     ):
-      self.assertEqual(jobs.identity(one), jobs.identity(one))
-      self.assertNotEqual(jobs.identity(one), jobs.identity(other))
-      json.dumps(jobs.identity(one))
+      self.assertEqual(identities.of(one), identities.of(one))
+      self.assertNotEqual(identities.of(one), identities.of(other))
+      json.dumps(identities.of(one))
 
   def test_what_cannot_be_told(self):
     """Is refused with what to pass instead."""
@@ -149,9 +149,9 @@ class CodeTest(parameterized.TestCase):
       for package in ('ossgd', 'experiments')
       for path in (ROOT / package).glob('*.py')
     }
-    self.assertContainsSubset(jobs.NO_NUMBERS, found)
+    self.assertContainsSubset(identities.NO_NUMBERS, found)
     for name in ('gram', 'runs', 'units', 'supply', 'base', 'execution'):
-      self.assertNotIn(f'ossgd.{name}', jobs.NO_NUMBERS)
+      self.assertNotIn(f'ossgd.{name}', identities.NO_NUMBERS)
 
   @parameterized.parameters(
     ('gram', 'start.norm', 'start.norm * 2', False),
@@ -172,7 +172,9 @@ class CodeTest(parameterized.TestCase):
       if path.stem == module:
         text = text.replace(old, new)
       (folder / 'ossgd' / path.name).write_text(text)
-    script = 'from ossgd import jobs; print(jobs.code("ossgd.sweeps"))'
+    script = (
+      'from ossgd import identities; print(identities.code("ossgd.sweeps"))'
+    )
     run = subprocess.run(
       [sys.executable, '-c', script],
       env={'PYTHONPATH': str(folder)},
@@ -181,7 +183,9 @@ class CodeTest(parameterized.TestCase):
       check=True,
       cwd=folder,
     )
-    self.assertEqual(run.stdout.strip() == jobs.code('ossgd.sweeps'), same)
+    self.assertEqual(
+      run.stdout.strip() == identities.code('ossgd.sweeps'), same
+    )
 
 
 class DataTest(parameterized.TestCase):
