@@ -7,6 +7,7 @@ verdict stands beside the one that is left if all are to be right together.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -149,20 +150,25 @@ def note(findings: Sequence[Finding]) -> str:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-  """One line a finding, for a terminal."""
+  """One line a finding, for a terminal; what several have in common, once."""
+  told = Counter(finding.reason for finding in findings if finding.reason)
+  notes = [reason for reason, count in told.items() if count > 1]
   lines = []
   for finding, together in zip(findings, family_wise(findings), strict=True):
     parts = (
       measured(finding),
       interval(finding),
       _range(finding),
-      finding.reason,
+      f'note {notes.index(finding.reason) + 1}'
+      if finding.reason in notes
+      else finding.reason,
       'family-wise undecided' if together != finding.verdict else '',
     )
     lines.append(
       f'{_named(finding, finding.verdict):>9}: {finding.claim.words} '
       f'({"; ".join(filter(None, parts))})'
     )
+  lines += [f'note {i}: {reason}' for i, reason in enumerate(notes, start=1)]
   return '\n'.join(lines)
 
 

@@ -426,6 +426,8 @@ class SetUpTest(parameterized.TestCase):
         )
         self.assertTrue(np.isfinite(finding.interval).all())
       self.assertIn(reason, claims.report([finding]))
+      findings = [claims.judge(one, ds) for one in training_claims()]
+      self.assertEqual(claims.summary(findings).count(reason), 1)
 
   def test_within_it(self):
     """All that the paper names as it has it, and what is ours at will."""
