@@ -1,5 +1,7 @@
 """Lines for whoever reads them, if anyone does."""
 
+import contextlib
+import io
 import os
 import sys
 from typing import TextIO
@@ -32,6 +34,8 @@ def _write(stream: TextIO | None, text: str) -> None:
 
 def _leave(stream: TextIO) -> None:
   """Else Python would try again when it ends, and complain."""
-  nowhere = os.open(os.devnull, os.O_WRONLY)
-  os.dup2(nowhere, stream.fileno())
-  os.close(nowhere)
+  with (
+    contextlib.suppress(io.UnsupportedOperation),
+    open(os.devnull, 'w') as nowhere,
+  ):
+    os.dup2(nowhere.fileno(), stream.fileno())

@@ -4,10 +4,12 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import runpy
 import sys
 import tempfile
+import types
 import warnings
 from collections.abc import Callable
 from unittest import mock
@@ -457,6 +459,18 @@ class MainTest(_Case):
     self.assertEqual(code, 2)
     self.assertIn('holds config.json, curve.png, report.md, results.nc', err)
     self.assertEqual(self.files(), before)
+
+  def test_no_home(self):
+    """An unknown user has no home folder: said, and done without a cache."""
+    cache = 'jax_compilation_cache_dir'
+    with (
+      mock.patch.dict(os.environ, {'XDG_CACHE_HOME': 'relative'}),
+      mock.patch.object(jax, 'config', types.SimpleNamespace(**{cache: None})),
+      mock.patch.object(pathlib.Path, 'expanduser', side_effect=RuntimeError),
+      self.assertLogs('absl', 'WARNING') as logs,
+    ):
+      command._cache_compilations()
+    self.assertIn('no home folder', logs.output[0])
 
   def test_absl_flags_are_left_alone(self):
     """A host program's flags and a script's never meet."""
