@@ -78,15 +78,18 @@ def run(
   unbroken = falls.cumprod('step_size').astype(bool)
   largest = results.step_size.where(unbroken).max('step_size')
   num_points = config.num_classes * config.num_components
-  return results.assign(
-    taken.transpose('width', 'seed', 'step'),
-    largest_step_size=largest,
-    horizon=horizon,
-    mean_square_bound=theory.error_sum_bound(
-      results.width, config.separation, num_points
-    ),
-  ).assign_attrs(
-    lr_times_width=config.lr_times_width, num_steps=config.num_steps
+  return (
+    results.assign(taken.transpose('width', 'seed', 'step'))
+    .assign(
+      largest_step_size=largest,
+      horizon=horizon,
+      mean_square_bound=theory.error_sum_bound(
+        results.width, config.separation, num_points
+      ),
+    )
+    .assign_attrs(
+      lr_times_width=config.lr_times_width, num_steps=config.num_steps
+    )
   )
 
 

@@ -71,8 +71,8 @@ KINDS = {
   'infinite': lambda values: values * 0 + np.inf,
   'large': lambda values: values * 0 + np.float32(3e38),
   'half': lambda values: np.where(
-    np.arange(values.size) % 2, values.flat, np.nan
-  ).reshape(values.shape),
+    np.arange(values.size).reshape(values.shape) % 2, values, np.nan
+  ),
 }
 
 
