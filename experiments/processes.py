@@ -90,7 +90,9 @@ def run(
     dims=lambda name: ('step',),
     mesh=mesh,
   ).assign_coords(step=steps)
-  return tables.with_accuracies(results, config.num_test)
+  # Before the first step nothing has gone anywhere: no ratio to that.
+  begun = results[list(_GAPS)].where(results.step > 0)
+  return tables.with_accuracies(results.assign(begun), config.num_test)
 
 
 def _train(
@@ -134,10 +136,16 @@ def _measure(
   f = network.gated_logits(start.a, h, h >= 0)
   g = network.pseudo_logits(Params(w_g, start.a), p0, test.x)
   gap, change = jnp.abs(f - g), jnp.abs(f - f0)
+
+  def over(gap, change):  # 0 / 0 at the start is for the host to mark
+    return gap / jnp.where(change == 0, 1, change)
+
   return {
-    'output_gap': jnp.mean(gap) / jnp.mean(change),
-    'largest_output_gap': jnp.max(gap) / jnp.max(change),
-    'weight_gap': jnp.linalg.norm(w_f - w_g) / jnp.linalg.norm(w_f - start.w),
+    'output_gap': over(jnp.mean(gap), jnp.mean(change)),
+    'largest_output_gap': over(jnp.max(gap), jnp.max(change)),
+    'weight_gap': over(
+      jnp.linalg.norm(w_f - w_g), jnp.linalg.norm(w_f - start.w)
+    ),
     'gap_to_size': jnp.max(gap) / jnp.max(jnp.abs(f)),
     'pattern_difference': metrics.pattern_difference(h >= 0, p0),
     'correct_f': metrics.num_correct(f, test.y),

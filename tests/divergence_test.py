@@ -30,6 +30,20 @@ def enormous(key, split):
 
 
 class DivergenceTest(parameterized.TestCase):
+  @parameterized.product(
+    engine=('plain', 'blocked', 'gram'), seeds_at_once=(1, 2)
+  )
+  def test_no_nan_while_healthy(self, engine, seeds_at_once):
+    """JAX's own search for NaNs, which works, stops no healthy run."""
+    settings = SETTINGS | dict(
+      widths=(16,), num_seeds=2, engine=engine, seeds_at_once=seeds_at_once
+    )
+    with jax.debug_nans(True):
+      ds = sweeps.sweep(SPEC, **settings, target=1.0)
+      self.assertTrue(np.isnan(ds.diverged_at).all())
+      with self.assertRaises(FloatingPointError):
+        jax.jit(jnp.log)(-1.0)
+
   @parameterized.parameters(('plain', 1), ('gram', 4))
   def test_some_seeds(self, engine, seeds_at_once):
     """NaN from the step where it happened; the others are as without them."""
