@@ -108,7 +108,8 @@ def sent(
   products (S, B, B) and (S,) for its distances, and logits (P, n, k) and
   changed patterns (P,) of its P pieces. A measurement of the other engines sums
   logits, the changed patterns of each test example and two squared norms, in
-  batches of examples. One device sends nothing.
+  batches of examples; patterns are integers there, and go apart from the rest.
+  One device sends nothing.
   """
   if units == 1:
     return Sent(0, 0)
@@ -126,8 +127,10 @@ def sent(
     taken = -(-gaps // block) * block if engine == 'blocked' else gaps
     steps = int(taken.sum())
     at_once = max(1, runs.EVALUATED_AT_ONCE // (shape.width // units))
-    passes = -(-shape.num_test // at_once) + -(-shape.num_train_eval // at_once)
-    rounds = len(gaps) * max(1, passes - 1)  # the last of each go together
+    of_test = -(-shape.num_test // at_once)
+    passes = of_test + -(-shape.num_train_eval // at_once)
+    # The last logits of each go together.
+    rounds = len(gaps) * (max(1, passes - 1) + of_test)
     examples = shape.num_test + shape.num_train_eval
     measured = len(gaps) * (examples * k + shape.num_test + 2)
   return Sent(steps + rounds, _FLOAT * (steps * batch * k + measured))

@@ -23,7 +23,7 @@ from ossgd import blocks, cost, meshes, mixtures, sgd, supply, units
 _COLLECTIVE = re.compile(
   r'= (\S.*?) (all-[a-z-]+|collective-[a-z]+|reduce-scatter)\('
 )
-_SHAPE = re.compile(r'f32\[([\d,]*)\]')
+_SHAPE = re.compile(r'[fs]32\[([\d,]*)\]')
 
 
 class Case(NamedTuple):
