@@ -189,7 +189,8 @@ def sweep(
   _warn_if_unstable(data, settings['lr_times_width'], config.seed)
   results = sweeps.sweep(data, progress=progress, **settings)
   attrs = paper_claims.told(config) | results.attrs
-  attrs['dataset'] = getattr(config, 'dataset', attrs['dataset'])
+  if hasattr(config, 'dataset'):
+    attrs['dataset'] = config.dataset
   if getattr(config, 'preprocess', None) == 'raw':
     attrs['normalize'] = 0
   results = results.assign_attrs(attrs)

@@ -483,7 +483,10 @@ class MakeTest(parameterized.TestCase):
 
   def test_memory_is_of_a_device(self):
     """What does not fit one device may fit eight."""
-    with mock.patch.object(units.cost, 'available', return_value=1e5):
+    with (
+      mock.patch.object(units.cost, 'available', return_value=1e5),
+      mock.patch.object(units.cost, 'RUNTIME', 0),
+    ):
       with self.assertRaisesRegex(ValueError, 'GB'):
         units.choose_engine(plan('plain', None), 10 * M)
       units.choose_engine(plan('plain', make('seed:2,unit:4')), 10 * M)
