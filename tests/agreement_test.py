@@ -10,7 +10,7 @@ import numpy as np
 from absl.testing import parameterized
 
 from ossgd import blocks, chunks, divergence, gram
-from tests import agreement
+from tests import agreement, rounding
 
 # Blocks of 16 steps, of five with a tile to spare, and of all examples.
 SMALL = agreement.Shape(
@@ -57,6 +57,53 @@ class AgreementTest(parameterized.TestCase):
       shape = agreement.random_shape(rng, mode)
       drawn = agreement.random_configuration(rng, shape, (7,))
       self.assertEqual(agreement.parsed(agreement.printed(drawn)), drawn)
+
+
+class GateTest(parameterized.TestCase):
+  """Rounding may turn a gate whose pre-activation is all but zero."""
+
+  # Unit 0 is in doubt on the first of four orthogonal examples, where a step
+  # closes it, and closed on the others; a gate that stays closed for one step
+  # is at the next open, and moves as far then.
+  x = np.eye(5)
+  w = np.full((3, 5), 0.5)
+  w[0] = [1e-9, -1, -1, -1, 1]
+  problem = rounding.Problem(
+    w=w,
+    a=np.array([[-1.0, 1, -1], [1, -1, 1]]),
+    x=x,
+    y=np.array([0, 0, 1, 1, 0]),
+    rows=np.tile(np.arange(4), (6, 1)),
+    num_train=4,
+    num_train_eval=4,
+    step_size=1e-4,
+  )
+  steps = np.arange(7)
+
+  def found(self, *turned):
+    """An engine's, whose other units are off as float32 is."""
+    values = rounding.expected(self.problem, self.steps, set(turned)).values
+    off = np.array([[0], [3e-8], [0]])
+    return values | {'step': self.steps, 'w': values['w'] + off}
+
+  @parameterized.parameters(0, 1)
+  def test_found_again(self, number):
+    """Also one whose unit ends where it would have ended with another."""
+    found = self.found(*[(0, 0, 0)][:number])
+    expected = rounding.expected(self.problem, self.steps)
+    away = rounding.distances(expected, found)
+    self.assertEqual(away['relative_distance'].max() > 1, number > 0)
+    self.assertLess(away['w'].max(), 1)
+    apart, turned = rounding.closest(self.problem, expected, found)
+    self.assertEqual(turned, number)
+    self.assertLess(max(map(np.max, apart.values())), 1)
+
+  def test_no_other_gate_excuses(self):
+    """One that is not in doubt."""
+    found = self.found((0, 1, 0))
+    expected = rounding.expected(self.problem, self.steps)
+    apart, _ = rounding.closest(self.problem, expected, found)
+    self.assertGreater(max(map(np.max, apart.values())), 1)
 
 
 class FaultTest(parameterized.TestCase):

@@ -199,22 +199,50 @@ def closest(
 ) -> tuple[dict[str, np.ndarray], int]:
   """`distances` where gates in doubt are as the engine has them; how many.
 
-  The unit whose weights are furthest away had another gate, if any had.
+  The unit whose weights end furthest away had another gate, if any had. Where
+  a later step made up for it, so that no weights tell, it was one of the last
+  before the first measurement that is too far away.
   """
   turned: set[Gate] = set()
-  apart = distances(expected_, found)
-  while max(map(np.max, apart.values())) > 1 and len(turned) < _MOST_TURNED:
-    away = np.linalg.norm(found['w'] - expected_.values['w'], axis=1)
-    unit = np.argmax(away)
-    tried = []
-    for gate in expected_.doubtful:
-      if gate[1] == unit and gate not in turned:
-        other = expected(problem, found['step'], turned | {gate})
-        error = np.linalg.norm(found['w'][unit] - other.values['w'][unit])
-        tried.append((error, gate, other))
-    if not tried or min(tried)[0] > away[unit] / 2:
-      break
-    _, gate, expected_ = min(tried)
-    turned |= {gate}
+  while len(turned) < _MOST_TURNED:
     apart = distances(expected_, found)
-  return apart, len(turned)
+    if max(map(np.max, apart.values())) <= 1:
+      break
+    away = np.linalg.norm(found['w'] - expected_.values['w'], axis=1)
+    unit, at = int(np.argmax(away)), _first_too_far(apart)
+    last = range(*found['step'][[max(at - 1, 0), at]])
+
+    def of_unit(other, unit=unit):
+      return np.linalg.norm(found['w'][unit] - other.values['w'][unit])
+
+    def of_time(other, at=at):
+      return _furthest_at(distances(other, found), at)
+
+    for error, one_of in (
+      (of_unit, lambda gate, unit=unit: gate[1] == unit),
+      (of_time, lambda gate, last=last: gate[0] in last),
+    ):
+      tried = []
+      for gate in filter(one_of, set(expected_.doubtful) - turned):
+        other = expected(problem, found['step'], turned | {gate})
+        tried.append((error(other), gate, other))
+      if tried and min(tried)[0] <= error(expected_) / 2:
+        _, gate, expected_ = min(tried)
+        turned |= {gate}
+        break
+    else:
+      break
+  return distances(expected_, found), len(turned)
+
+
+def _first_too_far(apart: dict[str, np.ndarray]) -> int:
+  """Index of the first recorded step with anything too far away, or the last."""
+  last = apart['relative_distance'].size - 1
+  wrong = (_furthest_at(apart, i) > 1 for i in range(last))
+  return next((i for i, is_wrong in enumerate(wrong) if is_wrong), last)
+
+
+def _furthest_at(apart: dict[str, np.ndarray], index: int) -> float:
+  """Of the measurements of a recorded step."""
+  ended = ('w', 'singular_values_update', 'singular_values_weights')
+  return max(v[index] for name, v in apart.items() if name not in ended)
