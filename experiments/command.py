@@ -9,7 +9,7 @@ import logging as stdlib_logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -134,11 +134,11 @@ def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
   config = {'experiment': experiment.name, 'settings': settings}
   if experiment.data is not None:
     found = experiment.data(call.config)
-    several = found if isinstance(found, list) else [found]
+    several = found if isinstance(found, Iterator) else iter([found])
     # A mixture is what the settings say; files may be other ones tomorrow.
-    fixed = [data for data in several if isinstance(data, Split)]
-    if fixed:
-      config['data'] = [jobs.data_digest(split) for split in fixed]
+    digests = [jobs.data_digest(d) for d in several if isinstance(d, Split)]
+    if digests:
+      config['data'] = digests
   return config | {
     'environment': records.environment(),
     'code': identities.code(experiment.run.__module__),

@@ -16,6 +16,7 @@ its slope -1/2, the bounds of 0.1, and the k l singular values.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -203,14 +204,11 @@ def _seen(results: xr.Dataset, every: int) -> xr.Dataset:
   )
 
 
-def _data(config: Config) -> list[components.Spec | Split]:
-  """What all readings train on, where that is files."""
-  if config.dataset == 'synthetic':
-    return []
-  return [
-    training.data(dataclasses.replace(config, **reading.settings))
-    for reading in FILES.values()
-  ]
+def _data(config: Config) -> Iterator[components.Spec | Split]:
+  """What the readings train on, one at a time, where that is files."""
+  if config.dataset != 'synthetic':
+    for reading in FILES.values():
+      yield training.data(dataclasses.replace(config, **reading.settings))
 
 
 EXPERIMENT = command.Experiment(

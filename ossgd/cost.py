@@ -133,7 +133,7 @@ def memory(
   else:
     held = 2 * weights + patterns
     rows = rows if engine == 'blocked' else batch
-    begin = held + weights + _evaluation(m, n_test)
+    begin = held + weights + m * _rows(m, n_test)
     train = held + weights + rows * (3 * m + d)
     measure = held + _evaluation(m, shape.num_train_eval, n_test)
     kept = weights
@@ -150,12 +150,20 @@ def _data(shape: Shape) -> float:
   return n * d + 3 * at_once + 4 * _COMPONENTS * shape.num_classes * d
 
 
-def _evaluation(m: int, *sizes: int) -> float:
-  """Numbers that an evaluation of so many examples each holds."""
+def _evaluation(m: int, num_train: int, num_test: int) -> int:
+  """Numbers that measuring holds: both data sets are under way at a time.
+
+  Pre-activations and ReLU of each; the test set's changed patterns as well, once
+  the training set has only one of its two left.
+  """
+  train, test = _rows(m, num_train), _rows(m, num_test)
+  return m * max(2 * (train + test), train + 3 * test)
+
+
+def _rows(m: int, n: int) -> int:
+  """Examples at a time: whole batches have a program, the rest another."""
   at_once = max(1, runs.EVALUATED_AT_ONCE // m)
-  # Whole batches have a program, what is left over of them another.
-  rows = sum(n if n < at_once else at_once + n % at_once for n in sizes)
-  return m * min(2 * rows, 4 * min(max(sizes), at_once))
+  return n if n < at_once else at_once + n % at_once
 
 
 def results(width: int, dim: int, num_records: int) -> int:

@@ -112,7 +112,8 @@ def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
   difference = jobs.difference(_asked(made), _asked(config)) if made else ''
   if difference and not overwrite:
     raise RecordError(
-      f'{folder} holds other results ({difference}); {records.REMEDY}'
+      f'{folder} holds other results ({difference}); give another folder with '
+      '--out, or replace what is there with --overwrite'
     )
   again = overwrite and not (folder / CHECKPOINTS / CONFIG).exists()
   if made and _intact(folder, made) and not difference and not again:

@@ -50,7 +50,8 @@ def load(
       (`arrays.to_split`).
   """
   kind, _, path = name.partition(':')
-  for place in (path, data_dir or ''):
+  root = data_dir or os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
+  for place in (path, root):
     files.check_local(place)
   # os.path's leaves ~stranger as it is, where Path's raises a RuntimeError.
   if kind == 'idx' and path:
@@ -58,7 +59,6 @@ def load(
   elif kind == 'npz' and path:
     read = idx.read_npz(Path(os.path.expanduser(path)))
   elif name in ('mnist', 'fashion_mnist'):
-    root = data_dir or os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
     try:
       folder = Path(root).expanduser()
     except RuntimeError as error:

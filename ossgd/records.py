@@ -33,11 +33,6 @@ RESULTS, CONFIG, REPORT = 'results.nc', 'config.json', 'report.md'
 SECONDS, FILES, KNOWN = 'seconds', 'files', 'known'  # in config.json
 CHECKPOINTS = 'checkpoints'
 _LARGEST_CONFIG, _DEEPEST_CONFIG = 1 << 20, 20  # bytes; ours have 3000, and 4
-REMEDY = (
-  'give another folder with --out, or replace what is there with --overwrite'
-)
-
-
 environment = jobs.environment  # what is in a config besides settings
 
 
@@ -221,7 +216,10 @@ def _read_results(folder: Path, config: Mapping[str, Any]) -> xr.Dataset:
       raise ValueError(f'it is not the one that {CONFIG} was written for')
     return netcdf.read(path)
   except Exception as error:  # HDF5's depend on which bytes are damaged
-    raise RecordError(f'cannot read {path}: {error}; {REMEDY}') from error
+    raise RecordError(
+      f'cannot read {path}: {error}; move it away and run the script again, or '
+      'give another folder with --out'
+    ) from error
 
 
 def read_measured(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:

@@ -216,6 +216,34 @@ class ResultsTest(parameterized.TestCase):
       self.check(mesh, found, expected)
 
 
+  def test_fewer_are_left_than_fit(self):
+    """One seed in flight on a mesh of four: copies fill up, and are dropped."""
+    folder = Path(self.create_tempdir().full_path)
+    told = []
+
+    def tell(fraction, label):
+      told.append((fraction, label))
+      if fraction >= stop_at:
+        store.stopping = 'SIGTERM'
+
+    def watch():
+      return checkpoints.Watch(tell, store)
+
+    stop_at = 2.0
+    store = checkpoints.Store(folder, 0)
+    sweep('unit:1', num_seeds=3, progress=watch())
+    stop_at = 0.3
+    with self.assertRaises(checkpoints.Stopped):
+      sweep('unit:1', num_seeds=1, seed=3, progress=watch())
+    told.clear()
+    stop_at = 2.0
+    store = checkpoints.Store(folder, 0)
+    found = sweep('seed:4', progress=watch())
+    self.check('seed:4,unit:1', found, on_one_device())
+    self.assertEqual({label for _, label in told}, {f'm={M} seed=3'})
+    self.assertGreater(told[0][0], 0.8)
+
+
 class LayoutTest(parameterized.TestCase):
   @parameterized.parameters(
     ('plain', (2, 4)), ('blocked', (1, 8)), ('gram', (2, 4))

@@ -139,6 +139,21 @@ class GroupingTest(Case):
     xr.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-5)
 
 
+  @parameterized.parameters('gram', 'blocked')
+  def test_between_records(self, engine):
+    """Where nothing was measured since the state before."""
+    settings = dict(
+      num_steps=60, eval_every=50, num_seeds=1, engine=engine, batch_size=2
+    )
+    whole = sweeps.sweep(**SETTINGS | settings)
+    np.testing.assert_array_equal(whole.step, [0, 50, 60])
+    self.assertIsNone(self.sweep(stop_at=0.2, **settings))
+    stopped, _ = self.told[-1]
+    found = self.sweep(**settings)
+    xr.testing.assert_identical(found, whole)
+    self.assertGreater(self.told[0][0], stopped)
+
+
 class EngineTest(Case):
   def test_is_that_of_the_beginning(self):
     """Whatever would be chosen by the memory that is free today."""

@@ -38,7 +38,7 @@ class ResultsTest(fuzz_test.Case):
     with (
       self.limited(),
       self.assertRaisesRegex(
-        records.RecordError, f'{self.path}: .*{reason}.*; .*--overwrite'
+        records.RecordError, f'{self.path}: .*{reason}.*; move it away'
       ),
     ):
       records.read(self.folder)

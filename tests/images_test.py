@@ -113,6 +113,21 @@ class FoldersTest(_Case):
       images.load('mnist', data_dir='~stranger/x')
 
 
+  @parameterized.parameters(
+    dict(name='npz:gs://bucket/mine.npz'),
+    dict(name='idx:s3://bucket/mine'),
+    dict(data_dir='gs://bucket/tfds'),
+    dict(),
+  )
+  def test_bucket(self, **settings):
+    """No folder of that name is made here; `TFDS_DATA_DIR` may name one too."""
+    self.enter_context(
+      mock.patch.dict(os.environ, TFDS_DATA_DIR='gs://bucket/tfds')
+    )
+    with self.assertRaisesRegex(ValueError, 'bucket.*is an address.*mount'):
+      images.load(**settings)
+
+
 class KnownSetTest(_Case):
   """A known set of 50 images in the place of MNIST's 70,000."""
 

@@ -113,5 +113,29 @@ class KilledTest(parameterized.TestCase):
     self.assertLen(files(), number)
 
 
+class IdentityTest(parameterized.TestCase):
+  def test_known_by_settings_not_by_grouping(self):
+    """More widths and seeds add jobs; another setting makes all of them new."""
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    config = TINY[coupling]
+
+    def run(**settings):
+      store = checkpoints.Store(folder, 60.0)
+      watch = checkpoints.Watch(lambda *told: None, store)
+      changed = dataclasses.replace(config, **settings)
+      xr.testing.assert_identical(
+        coupling.run(changed, watch), coupling.run(changed)
+      )
+      return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+    first = run()
+    more = run(widths=(16, 8), num_seeds=3, seed=0)
+    self.assertContainsSubset(first.items(), more.items())
+    self.assertGreater(len(more), len(first))
+    other = run(lr_times_width=2 * config.lr_times_width)
+    self.assertContainsSubset(more.items(), other.items())
+    self.assertLen(other, len(more) + len(first))
+
+
 if __name__ == '__main__':
   absltest.main()
