@@ -153,8 +153,8 @@ def _data(shape: Shape) -> float:
 def _evaluation(m: int, num_train: int, num_test: int) -> int:
   """Numbers that measuring holds: both data sets are under way at a time.
 
-  Pre-activations and ReLU of each; the test set's changed patterns as well, once
-  the training set has only one of its two left.
+  Pre-activations and ReLU of each; the test set's changed patterns as well,
+  once the training set has only one of its two left.
   """
   train, test = _rows(m, num_train), _rows(m, num_test)
   return m * max(2 * (train + test), train + 3 * test)

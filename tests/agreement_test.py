@@ -66,10 +66,8 @@ class GateTest(parameterized.TestCase):
   # closes it, and closed on the others; a gate that stays closed for one step
   # is at the next open, and moves as far then.
   x = np.eye(5)
-  w = np.full((3, 5), 0.5)
-  w[0] = [1e-9, -1, -1, -1, 1]
   problem = rounding.Problem(
-    w=w,
+    w=np.array([[1e-9, -1, -1, -1, 1], [0.5] * 5, [0.5] * 5]),
     a=np.array([[-1.0, 1, -1], [1, -1, 1]]),
     x=x,
     y=np.array([0, 0, 1, 1, 0]),

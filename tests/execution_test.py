@@ -138,7 +138,6 @@ class GroupingTest(Case):
     self.assertEqual(labels, ['m=16 seed=1-2', 'm=16 seed=0-3'])
     xr.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-5)
 
-
   @parameterized.parameters('gram', 'blocked')
   def test_between_records(self, engine):
     """Where nothing was measured since the state before."""

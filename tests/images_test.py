@@ -112,7 +112,6 @@ class FoldersTest(_Case):
     ):
       images.load('mnist', data_dir='~stranger/x')
 
-
   @parameterized.parameters(
     dict(name='npz:gs://bucket/mine.npz'),
     dict(name='idx:s3://bucket/mine'),

@@ -236,7 +236,7 @@ def closest(
 
 
 def _first_too_far(apart: dict[str, np.ndarray]) -> int:
-  """Index of the first recorded step with anything too far away, or the last."""
+  """Index of the first recorded step with a number too far away; the last."""
   last = apart['relative_distance'].size - 1
   wrong = (_furthest_at(apart, i) > 1 for i in range(last))
   return next((i for i, is_wrong in enumerate(wrong) if is_wrong), last)
