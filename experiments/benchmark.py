@@ -19,9 +19,14 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from experiments import command, growth, limits, rivals
-from experiments.options import option
-from ossgd import claims, mixtures, network, sweeps
+from ossgd.data import mixtures
+from ossgd.paper import network
+from ossgd.results import claims
+from ossgd.running import sweeps
+
+from .common import command
+from .common.options import option
+from .common.speed import floor, growth, rivals
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -151,7 +156,7 @@ def compare(name: str, width: int, config: Config) -> xr.Dataset:
   seconds = np.zeros((len(CONTENDERS), config.repetitions))
   limit = np.zeros((2, config.repetitions))
   for repetition in range(config.repetitions):
-    limit[:, repetition] = limits.machine()
+    limit[:, repetition] = floor.machine()
     for i, (contender, train) in enumerate(prepared.items()):
       begin = time.perf_counter()
       train()
@@ -161,7 +166,7 @@ def compare(name: str, width: int, config: Config) -> xr.Dataset:
   disagreement = [
     np.linalg.norm(w - weights['plain']) / moved for w in weights.values()
   ]
-  flops, bytes_ = limits.unavoidable(whole)
+  flops, bytes_ = floor.unavoidable(whole)
   return xr.Dataset(
     {
       'seconds': (('contender', 'repetition'), seconds),

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments import command, tables, training
-from experiments.options import option
-from ossgd import claims, drawing, judging, panels, paper_claims, parts, sweeps
-from ossgd.claims import INF, Claim, about
+from ossgd.paper import decomposition
+from ossgd.results import claims, drawing, judging, panels, paper_claims, tables
+from ossgd.results.claims import INF, Claim, about
+from ossgd.running import sweeps
+
+from .common import command, training
+from .common.options import option
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -59,7 +62,7 @@ def run(
     config,
     training.data(config),
     progress,
-    extra=functools.partial(parts.take_apart, ranks=ranks),
+    extra=functools.partial(decomposition.take_apart, ranks=ranks),
   )
   results = results.rename_dims(cut_correct_0='cut', cut_error_0='cut')
   results = results.assign_coords(cut=list(ranks)).sortby('cut')

@@ -20,20 +20,16 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from experiments import command, falling_loss, seeds, tables
-from experiments.falling_loss import PATHS, Config
-from ossgd import (
-  claims,
-  drawing,
-  judging,
-  panels,
-  statistics,
-  sweeps,
-  theory,
-)
-from ossgd.claims import INF, Claim
-from ossgd.paper_claims import FLAT
-from ossgd.statistics import Every, Proportion
+from ossgd.paper import theory
+from ossgd.results import claims, drawing, judging, panels, statistics, tables
+from ossgd.results.claims import INF, Claim
+from ossgd.results.paper_claims import FLAT
+from ossgd.results.statistics import Every, Proportion
+from ossgd.running import sweeps
+
+from .common import command, seeds
+from .common.lemmas import falling_loss
+from .common.lemmas.falling_loss import PATHS, Config
 
 if TYPE_CHECKING:
   import xarray as xr

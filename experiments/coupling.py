@@ -21,17 +21,15 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from experiments import command, coupled_units, seeds, tables
-from experiments.coupled_units import CASES, Config
-from ossgd import (
-  checkpoints,
-  drawing,
-  statistics,
-  sweeps,
-  theory,
-)
-from ossgd.claims import INF, Claim
-from ossgd.statistics import Every, Proportion
+from ossgd.paper import theory
+from ossgd.results import drawing, statistics, tables
+from ossgd.results.claims import INF, Claim
+from ossgd.results.statistics import Every, Proportion
+from ossgd.running import sweeps, watching
+
+from .common import command, seeds
+from .common.lemmas import coupled_units
+from .common.lemmas.coupled_units import CASES, Config
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -54,7 +52,7 @@ def run(
   import xarray as xr
 
   mesh = seeds.devices(config, config.widths)
-  halves = checkpoints.watch(progress).parts((f'case {c}', 1) for c in CASES)
+  halves = watching.watch(progress).parts((f'case {c}', 1) for c in CASES)
   found = [
     seeds.over_widths(
       config,

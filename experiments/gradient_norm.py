@@ -22,20 +22,22 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from experiments import command, gradient_lines, large_gradients, seeds, tables
-from experiments.gradient_lines import EXPONENTS, VARIED, Config, along, share
-from experiments.large_gradients import KINDS
-from ossgd import (
-  checkpoints,
-  claims,
-  drawing,
-  panels,
-  statistics,
-  sweeps,
+from ossgd.results import claims, drawing, panels, statistics, tables
+from ossgd.results.claims import INF, Claim
+from ossgd.results.paper_claims import FLAT
+from ossgd.results.statistics import Every
+from ossgd.running import sweeps, watching
+
+from .common import command, seeds
+from .common.lemmas import gradient_lines, large_gradients
+from .common.lemmas.gradient_lines import (
+  EXPONENTS,
+  VARIED,
+  Config,
+  along,
+  share,
 )
-from ossgd.claims import INF, Claim
-from ossgd.paper_claims import FLAT
-from ossgd.statistics import Every
+from .common.lemmas.large_gradients import KINDS
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -82,7 +84,7 @@ def run(
       mesh=mesh,
     ).squeeze('width', drop=True)
 
-  *parts, last = checkpoints.watch(progress).parts(
+  *parts, last = watching.watch(progress).parts(
     [*((f'{name}={value}', 1) for name, value, _, _ in works), ('twins', 0)]
   )
   found = []

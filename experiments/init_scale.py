@@ -15,10 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments import command, tables, training
-from experiments.options import option
-from ossgd import drawing, panels, paper_claims, plots, statistics, sweeps
-from ossgd.claims import INF, Claim, about
+from ossgd.results import (
+  drawing,
+  panels,
+  paper_claims,
+  plots,
+  statistics,
+  tables,
+)
+from ossgd.results.claims import INF, Claim, about
+from ossgd.running import sweeps
+
+from .common import command, training
+from .common.options import option
 
 if TYPE_CHECKING:
   import xarray as xr

@@ -22,25 +22,17 @@ import numpy as np
 import optax
 import threadpoolctl
 
-from experiments import command, section7, seeds, tables
-from experiments.options import option
-from ossgd import (
-  drawing,
-  hosts,
-  metrics,
-  network,
-  panels,
-  runs,
-  sgd,
-  statistics,
-  sweeps,
-  tangent,
-  timing,
-)
-from ossgd.base import Dataset, Params, Split
-from ossgd.claims import INF, Claim
-from ossgd.paper_claims import FLAT
-from ossgd.statistics import Every
+from ossgd.engines import measuring, sgd
+from ossgd.paper import kernels, metrics, network
+from ossgd.paper.types import Dataset, Params, Split
+from ossgd.results import drawing, panels, statistics, tables
+from ossgd.results.claims import INF, Claim
+from ossgd.results.paper_claims import FLAT
+from ossgd.results.statistics import Every
+from ossgd.running import hosts, sweeps, timing
+
+from .common import command, section7, seeds
+from .common.options import option
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -58,7 +50,7 @@ class Config(section7.Config):
 
 PRESETS = {'quick': {'widths': (250, 500, 1000), 'num_seeds': 3}}
 
-_limit_kernel = jax.jit(tangent.limit_kernel, static_argnames='num_classes')
+_limit_kernel = jax.jit(kernels.limit_kernel, static_argnames='num_classes')
 
 
 def run(
@@ -127,14 +119,14 @@ def _one_run(
     thetas.append(theta)
     losses.append(loss)
     with timing.part('curvature'):
-      curvatures.append(tangent.top_curvature(params, train.x))
+      curvatures.append(kernels.top_curvature(params, train.x))
   limit = hosts.fetch(_limit_kernel(x, x, num_classes=config.num_classes))
-  kernels = {'initial': thetas[0], 'trained': thetas[-1], 'limit': limit}
+  named = {'initial': thetas[0], 'trained': thetas[-1], 'limit': limit}
   # LAPACK's own threads and XLA's wait for each other on a busy machine.
   with threadpoolctl.threadpool_limits(1, user_api='blas'):
     by_rank = {
       f'eigenvalues_{name}': np.linalg.eigvalsh(theta)[::-1]
-      for name, theta in kernels.items()
+      for name, theta in named.items()
     }
   return by_rank | {
     'drift': np.array(
@@ -143,7 +135,7 @@ def _one_run(
     'train_loss': np.array(losses),
     'curvature': np.array(curvatures),
     'stable_step': np.array(
-      [tangent.largest_stable_step(c) for c in curvatures]
+      [kernels.largest_stable_step(c) for c in curvatures]
     ),
     'limit_distance': np.array(metrics.relative_distance(thetas[0], limit)),
   }
@@ -164,7 +156,7 @@ def _advance(
   method: sgd.Method,
 ) -> sgd.State:
   """`sgd.advance` in a seed's own order."""
-  order = runs.seed_keys(seed).order
+  order = measuring.seed_keys(seed).order
   return sgd.advance(order, state, start, train, begin, end, method=method)
 
 
@@ -174,7 +166,7 @@ def _measure(
 ) -> tuple[jax.Array, jax.Array]:
   """Theta / m at these inputs, (n k, n k), and the training loss."""
   p = network.pattern(params.w, x)
-  theta = tangent.kernel(params.a, p, x, p, x) / params.w.shape[0]
+  theta = kernels.kernel(params.a, p, x, p, x) / params.w.shape[0]
   return theta, network.loss(network.logits(params, train.x), train.y)
 
 

@@ -12,9 +12,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, get_args
 
-from experiments import command, tables, training
-from experiments.options import option
-from ossgd import arrays, paper_claims, sweeps
+from ossgd.data import arrays
+from ossgd.results import paper_claims, tables
+from ossgd.running import sweeps
+
+from .common import command, training
+from .common.options import option
 
 if TYPE_CHECKING:
   import xarray as xr

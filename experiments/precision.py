@@ -24,21 +24,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import command, section7, seeds, tables
-from ossgd import (
-  drawing,
-  gradients,
-  metrics,
-  network,
-  panels,
-  runs,
-  sgd,
-  statistics,
-  sweeps,
-)
-from ossgd.base import Params, Split, matmul
-from ossgd.claims import INF, Claim
-from ossgd.statistics import Every
+from ossgd.engines import measuring, sgd
+from ossgd.paper import gradients, metrics, network
+from ossgd.paper.types import Params, Split, matmul
+from ossgd.results import drawing, panels, statistics, tables
+from ossgd.results.claims import INF, Claim
+from ossgd.results.statistics import Every
+from ossgd.running import sweeps
+
+from .common import command, section7, seeds
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -163,7 +157,7 @@ def _train(
       'rounding_flips': metrics.pattern_difference(rounded_p, p),
     }
 
-  order = runs.seed_keys(seed).order
+  order = measuring.seed_keys(seed).order
   return sgd.train(
     order,
     start,

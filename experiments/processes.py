@@ -29,22 +29,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import command, section7, seeds, tables
-from experiments.options import option
-from ossgd import (
-  drawing,
-  metrics,
-  network,
-  panels,
-  paper_claims,
-  runs,
-  sgd,
-  statistics,
-  sweeps,
-)
-from ossgd.base import Dataset, Params, Split
-from ossgd.claims import INF, Claim, about
-from ossgd.statistics import Every
+from ossgd.engines import measuring, sgd
+from ossgd.paper import metrics, network
+from ossgd.paper.types import Dataset, Params, Split
+from ossgd.results import drawing, panels, paper_claims, statistics, tables
+from ossgd.results.claims import INF, Claim, about
+from ossgd.results.statistics import Every
+from ossgd.running import sweeps
+
+from .common import command, section7, seeds
+from .common.options import option
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -103,7 +97,7 @@ def _train(
   start: Params,
 ) -> dict[str, jax.Array]:
   """Both processes of one seed, as they are at the recorded steps."""
-  order = runs.seed_keys(seed).order
+  order = measuring.seed_keys(seed).order
   optimizer = optax.sgd(config.lr_times_width / start.w.shape[0])
   methods = {
     name: sgd.Method(optimizer, config.batch_size, 'epochs', gradient_fn)

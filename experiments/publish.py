@@ -16,11 +16,11 @@ from pathlib import Path
 
 from absl import app
 
-from experiments import options, pages, summaries
-from experiments.options import option
-from ossgd import records
+from ossgd.storing import records
 
-_HERE = Path(__file__).parent
+from .common import options
+from .common.options import option
+from .common.publishing import pages, summaries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +31,9 @@ class Config:
     'runs', 'Folder whose subfolders are run folders; empty: none are read.'
   )
   into: str = option(
-    str(_HERE / 'figures'), 'Folder for the summaries and the figures.'
+    'experiments/figures', 'Folder for the summaries and the figures.'
   )
-  readme: str = option(
-    str(_HERE.parent / 'README.md'), 'The page with the markers.'
-  )
+  readme: str = option('README.md', 'The page with the markers.')
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -17,20 +17,22 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from experiments import command, tables, training
-from experiments.options import option
-from ossgd import (
+from ossgd.paper import metrics
+from ossgd.paper.types import Dataset, Split
+from ossgd.results import (
   drawing,
-  metrics,
   panels,
   paper_claims,
   plots,
   statistics,
-  sweeps,
+  tables,
 )
-from ossgd.base import Dataset, Split
-from ossgd.claims import INF, Claim, about
-from ossgd.statistics import Every
+from ossgd.results.claims import INF, Claim, about
+from ossgd.results.statistics import Every
+from ossgd.running import sweeps
+
+from .common import command, training
+from .common.options import option
 
 if TYPE_CHECKING:
   import xarray as xr

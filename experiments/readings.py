@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from experiments import command, fits, training
-from experiments.options import option
-from ossgd import checkpoints, components, metrics, sweeps
-from ossgd.base import Split
+from ossgd.data import components
+from ossgd.paper import metrics
+from ossgd.paper.types import Split
+from ossgd.running import sweeps, watching
+
+from .common import command, fits, training
+from .common.options import option
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -110,7 +113,7 @@ def run(
 
   _check(config)
   readings = MIXTURE if config.dataset == 'synthetic' else FILES
-  parts = checkpoints.watch(progress).parts((r, 1) for r in readings)
+  parts = watching.watch(progress).parts((r, 1) for r in readings)
   read = [
     _read(config, reading, part)
     for reading, part in zip(readings, parts, strict=True)
@@ -170,7 +173,7 @@ def _variance(
   import xarray as xr
 
   widths = ((f'm={width}', width) for width in config.widths)
-  parts = checkpoints.watch(progress).parts(widths)
+  parts = watching.watch(progress).parts(widths)
   found = []
   for width, part in zip(config.widths, parts, strict=True):
     one = dataclasses.replace(

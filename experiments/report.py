@@ -13,10 +13,13 @@ import os
 
 from absl import app
 
-from experiments import gathering, options, pages, printing
-from experiments.gathering import Gathered
-from experiments.options import option
-from ossgd import claims, records
+from ossgd.results import claims
+from ossgd.storing import records
+
+from .common import options, printing
+from .common.options import option
+from .common.publishing import pages, run_folders
+from .common.publishing.run_folders import Gathered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +92,7 @@ def _write(config: Config) -> None:
   folder = options.folder(config.runs)
   out = options.folder(config.out) if config.out else folder
   try:
-    gathered = gathering.gather(folder)
+    gathered = run_folders.gather(folder)
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
       ('report.html', html_report(gathered)),

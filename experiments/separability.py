@@ -27,22 +27,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import command, seeds, tables, training
-from experiments.options import option
-from ossgd import (
-  checkpoints,
-  claims,
-  drawing,
-  jobs,
-  judging,
-  mixtures,
-  paper_claims,
-  runs,
-  sweeps,
-)
-from ossgd.base import Split, unit_norm
-from ossgd.claims import INF, Claim
-from ossgd.statistics import Every
+from ossgd.data import mixtures
+from ossgd.engines import measuring
+from ossgd.paper.types import Split, unit_norm
+from ossgd.results import claims, drawing, judging, paper_claims, tables
+from ossgd.results.claims import INF, Claim
+from ossgd.results.statistics import Every
+from ossgd.running import jobs, sweeps, watching
+
+from .common import command, seeds, training
+from .common.options import option
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -87,7 +81,7 @@ def run(
       'number, and true; the view called plane is not normalized'
     )
   sizes = {'num_train': config.num_train, 'num_test': config.num_test}
-  parts = checkpoints.watch(progress).parts((view, 1) for view in VIEWS)
+  parts = watching.watch(progress).parts((view, 1) for view in VIEWS)
   found = []
   for view, part in zip(VIEWS, parts, strict=True):
     results = training.sweep(
@@ -113,7 +107,7 @@ def run(
       )
     )
   together = xr.concat(found, xr.Variable('view', list(VIEWS)), join='outer')
-  key = runs.seed_keys(jnp.asarray(config.seed)).data
+  key = measuring.seed_keys(jnp.asarray(config.seed)).data
   points = mixtures.sample(key, mixtures.xor(), num_train=_DRAWN, num_test=1)
   return (
     together.squeeze('width', drop=True)
@@ -141,16 +135,16 @@ def _measure(
   """(A1) and (A2) of the examples that a seed trains on; linear classifiers."""
   from sklearn import linear_model
 
-  from ossgd import separation
+  from ossgd.data import geometry
 
-  key = runs.seed_keys(jnp.asarray(seed)).data
+  key = measuring.seed_keys(jnp.asarray(seed)).data
   split = mixtures.sample(key, mixtures.xor(lift=view == 'lifted'), **sizes)
   component = np.asarray(split.train_component)
   if view == 'centred':
     split = _centred(key, split)
   x, y = map(np.asarray, split.train)
   measured = [
-    separation.measured_separation(
+    geometry.measured_separation(
       x, y, component if parts == 2 else np.zeros_like(component)
     )
     for parts in LABELLINGS

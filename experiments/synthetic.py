@@ -12,8 +12,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from experiments import command, tables, training
-from ossgd import paper_claims, sweeps
+from ossgd.results import paper_claims, tables
+from ossgd.running import sweeps
+
+from .common import command, training
 
 if TYPE_CHECKING:
   import xarray as xr

@@ -25,22 +25,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import command, tables
-from experiments.options import option
-from ossgd import (
-  checkpoints,
+from ossgd.data import mixtures
+from ossgd.data.components import Bounded
+from ossgd.paper import metrics
+from ossgd.results import (
   claims,
   drawing,
-  metrics,
-  mixtures,
   panels,
   paper_claims,
   statistics,
-  sweeps,
+  tables,
 )
-from ossgd.claims import INF, Claim
-from ossgd.components import Bounded
-from ossgd.paper_claims import FLAT
+from ossgd.results.claims import INF, Claim
+from ossgd.results.paper_claims import FLAT
+from ossgd.running import sweeps, watching
+
+from .common import command
+from .common.options import option
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -138,7 +139,7 @@ def run(
     for name in _MIXTURE
     for value in getattr(config, name)[1:]
   ]
-  parts = checkpoints.watch(progress).parts(
+  parts = watching.watch(progress).parts(
     (f'{name} {getattr(spec, name, "")}', len(widths))
     for name, spec, widths in jobs
   )

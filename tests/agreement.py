@@ -26,8 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 import threadpoolctl
 
-from ossgd import mixtures, runs, sweeps, units
-from ossgd.base import Dataset, Split
+from ossgd.data import mixtures
+from ossgd.engines import measuring
+from ossgd.paper.types import Dataset, Split
+from ossgd.running import compiled, sweeps
 from tests import rounding
 
 ENGINES = ('plain', 'blocked', 'gram')
@@ -168,7 +170,7 @@ def _found(configuration: Configuration, engine: str):
   )
   if shape.zero_columns >= 0:
     data = _fixed(shape)
-  with mock.patch.object(units, 'compile_unit', _compiled_once):
+  with mock.patch.object(compiled, 'compile_unit', _compiled_once):
     return sweeps.sweep(
       data,
       widths=(shape.width,),
@@ -207,11 +209,11 @@ def _everything(params, begun, split):
   return dict(zip(_BEGUN, values, strict=True)) | {'w': params.w}
 
 
-_real = units.compile_unit
-_units: dict[tuple, units.Unit] = {}
+_real = compiled.compile_unit
+_units: dict[tuple, compiled.Unit] = {}
 
 
-def _compiled_once(plan: units.Plan, width: int) -> units.Unit:
+def _compiled_once(plan: compiled.Plan, width: int) -> compiled.Unit:
   """Programs depend on a schedule in their arguments, but for gram's T."""
   unit = _real(plan, width)
   key = plan._replace(
@@ -252,7 +254,7 @@ def _rows(order, seed, num_train, batch_size, num_steps) -> np.ndarray:
   """The batch of every step: whole batches of each epoch's permutation."""
   if order == 'full_batch':
     return np.tile(np.arange(num_train), (num_steps, 1))
-  key, rows = runs.seed_keys(seed).order, []
+  key, rows = measuring.seed_keys(seed).order, []
   examples = jnp.arange(num_train, dtype=jnp.int32)
   for epoch in range(-(-num_steps // (num_train // batch_size))):
     epoch_key = jax.random.fold_in(key, epoch)

@@ -18,34 +18,19 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import Mesh, NamedSharding
 
-from experiments import (
+from experiments import kernel, precision, processes
+from experiments.common import section7, seeds
+from experiments.common.lemmas import (
   coupled_units,
   falling_loss,
-  kernel,
   large_gradients,
-  precision,
-  processes,
-  section7,
-  seeds,
 )
-from ossgd import (
-  adversary,
-  checkpoints,
-  descent,
-  gradients,
-  meshes,
-  mixtures,
-  network,
-  runs,
-  sgd,
-  supply,
-  sweeps,
-  tangent,
-  theory,
-  tiles,
-  units,
-)
-from ossgd.base import Dataset, Params, Split
+from ossgd.data import mixtures
+from ossgd.engines import measuring, meshes, sgd, tiles
+from ossgd.paper import adversary, descent, gradients, kernels, network, theory
+from ossgd.paper.types import Dataset, Params, Split
+from ossgd.running import compiled, datasets, sweeps, watching
+from ossgd.storing import checkpoints
 from tests import agreement
 
 M, D, K, N, NUM_TEST, BATCH = 48, 10, 3, 30, 16, 7
@@ -73,7 +58,7 @@ def on_one_device():
   return sweep('seed:1,unit:1')
 
 
-def plan(engine, mesh, **settings) -> units.Plan:
+def plan(engine, mesh, **settings) -> compiled.Plan:
   """Of two seeds at once."""
   defaults = dict(
     num_steps=6,
@@ -91,8 +76,8 @@ def plan(engine, mesh, **settings) -> units.Plan:
     engine=engine,
     mesh=mesh,
   )
-  return units.Plan(
-    **(defaults | settings), **supply.of(SPEC, N, NUM_TEST, None)
+  return compiled.Plan(
+    **(defaults | settings), **datasets.of(SPEC, N, NUM_TEST, None)
   )
 
 
@@ -103,7 +88,7 @@ def make(asked, **settings) -> Mesh | None:
 
 def begun(plan, width=M):
   """A unit of seeds 0 and 1, its arguments, and the state before a step."""
-  unit = units.compile_unit(plan, width)
+  unit = compiled.compile_unit(plan, width)
   seeds = meshes.put(jnp.arange(2), plan.mesh, of_seeds=True)
   split = meshes.put(plan.draw(seeds), plan.mesh, of_seeds=True)
   params = unit.draw(seeds, split)
@@ -202,15 +187,15 @@ class ResultsTest(parameterized.TestCase):
         store.stopping = 'SIGTERM'
 
     store = checkpoints.Store(folder, 0)
-    with self.assertRaises(checkpoints.Stopped):
-      sweep('unit:4', progress=checkpoints.Watch(stop_soon, store), **settings)
+    with self.assertRaises(watching.Stopped):
+      sweep('unit:4', progress=watching.Watch(stop_soon, store), **settings)
     stopped = told[-1]
     for mesh in ('seed:2,unit:4', 'seed:2,unit:1', 'seed:1,unit:1'):
       told.clear()
       with tempfile.TemporaryDirectory() as copy:
         shutil.copytree(folder, copy, dirs_exist_ok=True)
         store = checkpoints.Store(Path(copy), 0)
-        watch = checkpoints.Watch(lambda *call: told.append(call[0]), store)
+        watch = watching.Watch(lambda *call: told.append(call[0]), store)
         found = sweep(mesh, progress=watch, **settings)
       self.assertGreater(told[0], stopped)
       self.check(mesh, found, expected)
@@ -226,13 +211,13 @@ class ResultsTest(parameterized.TestCase):
         store.stopping = 'SIGTERM'
 
     def watch():
-      return checkpoints.Watch(tell, store)
+      return watching.Watch(tell, store)
 
     stop_at = 2.0
     store = checkpoints.Store(folder, 0)
     sweep('unit:1', num_seeds=3, progress=watch())
     stop_at = 0.3
-    with self.assertRaises(checkpoints.Stopped):
+    with self.assertRaises(watching.Stopped):
       sweep('unit:1', num_seeds=1, seed=3, progress=watch())
     told.clear()
     stop_at = 2.0
@@ -275,7 +260,7 @@ class LayoutTest(parameterized.TestCase):
 
   def test_batches_of_an_evaluation(self):
     """As many examples as fit with a device's share of the units."""
-    with mock.patch.object(runs, 'EVALUATED_AT_ONCE', 5 * M // 4):
+    with mock.patch.object(measuring, 'EVALUATED_AT_ONCE', 5 * M // 4):
       unit, seeds, split, _, state, begin = begun(
         plan('plain', make('seed:2,unit:4'))
       )
@@ -354,7 +339,7 @@ class TheoryTest(parameterized.TestCase):
         theory.gradient_norms(params.a, p, self.errors, gram),
         theory.margins(params.w, self.x),
         adversary.norms(net, self.errors),
-        tangent.kernel(params.a, p, self.x, p, self.x),
+        kernels.kernel(params.a, p, self.x, p, self.x),
       )
 
     self.check(quantities)
@@ -511,12 +496,12 @@ class MakeTest(parameterized.TestCase):
   def test_memory_is_of_a_device(self):
     """What does not fit one device may fit eight."""
     with (
-      mock.patch.object(units.cost, 'available', return_value=1e5),
-      mock.patch.object(units.cost, 'RUNTIME', 0),
+      mock.patch.object(compiled.cost, 'available', return_value=1e5),
+      mock.patch.object(compiled.cost, 'RUNTIME', 0),
     ):
       with self.assertRaisesRegex(ValueError, 'GB'):
-        units.choose_engine(plan('plain', None), 10 * M)
-      units.choose_engine(plan('plain', make('seed:2,unit:4')), 10 * M)
+        compiled.choose_engine(plan('plain', None), 10 * M)
+      compiled.choose_engine(plan('plain', make('seed:2,unit:4')), 10 * M)
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import importlib.util
 import itertools
 import pathlib
 import re
@@ -12,107 +13,79 @@ import tomllib
 from absl.testing import absltest, parameterized
 from packaging import requirements
 
+import ossgd
+
 ROOT = pathlib.Path(__file__).parents[1]
 
-# A module may import those above it and none below. A new one gets a place
-# here, as high as it can stand.
-LIBRARY = (
-  # The words, the network of Section 3 and what is measured of it.
-  'base',
-  'network',
-  'gradients',
-  'metrics',
-  'parts',
-  # The theory: lemmas' quantities, the convex functions of A.4 and B.4.
-  'theory',
-  'descent',
-  'adversary',
-  'convexity',
-  'tangent',
-  # Data: mixtures whose components are known, and files.
-  'separation',
-  'components',
-  'mixtures',
-  'arrays',
-  'files',
-  'idx',
-  'tfds_store',
-  'sources',
+# A package may import those above it, a module those before it in its own. A
+# new one gets a place here, as high as it can stand.
+LIBRARY = {
+  'paper': 'types network gradients metrics decomposition theory descent '
+  'adversary convexity kernels',
+  'data': 'geometry components mixtures arrays paths idx tfds_store sources '
   'images',
-  # Training: a step, a run, a block of seeds, a sweep.
-  'meshes',
-  'sgd',
-  'blocks',
-  'chunks',
-  'runs',
-  'tiles',
-  'gram',
-  'engines',
-  'cgroups',
-  'cost',
-  'timing',
-  'divergence',
-  'identities',
-  'jobs',
-  'checkpoints',
-  'hosts',
-  'units',
-  'flight',
-  'execution',
-  'supply',
-  'sweeps',
-  # What is left on disk, and what it says of the paper.
-  'netcdf',
-  'records',
-  'folders',
-  'drawing',
-  'plots',
+  'engines': 'meshes sgd blocked schedule measuring tiles gram interface '
+  'divergence cgroups cost',
+  'running': 'timing identities jobs watching hosts compiled states execution '
+  'datasets sweeps',
+  'results': 'statistics judging claims paper_claims tables drawing plots '
   'panels',
-  'statistics',
-  'judging',
-  'claims',
-  'paper_claims',
-)
-# The same for experiments; every other file there is a script.
-SHARED_BY_SCRIPTS = (
-  'printing',
-  'options',
-  'tables',
-  'training',
-  'stopping',
-  'telling',
-  'meeting',
-  'company',
-  'command',
-  'fits',
-  'gathering',
-  'summaries',
-  'pages',
-  'rivals',
-  'limits',
-  'growth',
-  'machines',
-  'virtual',
-  'seeds',
-  'cases',
-  'coupled_units',
-  'falling_loss',
-  'section7',
-  'large_gradients',
+  'storing': 'files netcdf checkpoints shared records folders saving',
+}
+# What a package may import of the others; nothing imports the scripts.
+ARROWS = {
+  'paper': '',
+  'data': 'paper',
+  'engines': 'paper data',
+  'running': 'paper data engines',
+  'storing': 'paper data engines running',
+  'results': 'paper',
+}
+# The same below `experiments`; every other module there is a script.
+SHARED = {
+  'common': 'printing options scripts stopping progress_line meeting company '
+  'command training fits seeds section7',
+  'common.publishing': 'run_folders summaries pages',
+  'common.lemmas': 'cases coupled_units falling_loss large_gradients '
   'gradient_lines',
-)
-SCRIPTS = tuple(
-  f'experiments.{path.stem}'
-  for path in sorted((ROOT / 'experiments').glob('*.py'))
-  if path.stem not in ('__init__', *SHARED_BY_SCRIPTS)
-)
-DRAWING = ('records', 'drawing', 'plots', 'panels')
+  'common.speed': 'rivals floor growth',
+}
+SHARED_ARROWS = {
+  'common': '',
+  'common.publishing': 'common',
+  'common.lemmas': 'common',
+  'common.speed': 'common',
+}
+LARGEST = 12  # modules of a package
+LONGEST = 300  # lines of a file
+
+
+def module_of(path: pathlib.Path) -> str:
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(parts).removesuffix('.__init__')
+
 
 SOURCES = {
-  f'{path.parent.name}.{path.stem}': path.read_text()
-  for package in ('ossgd', 'experiments')
-  for path in sorted((ROOT / package).glob('*.py'))
+  module_of(path): path.read_text()
+  for root in ('ossgd', 'experiments')
+  for path in sorted((ROOT / root).rglob('*.py'))
 }
+PACKAGES = {
+  module_of(path)
+  for root in ('ossgd', 'experiments')
+  for path in (ROOT / root).rglob('__init__.py')
+}
+MODULES = sorted(set(SOURCES) - PACKAGES)
+OURS = [name for name in MODULES if name.count('.') == 2]  # not __main__
+OURS = [name for name in OURS if name.startswith('ossgd.')]
+SCRIPTS = [
+  name
+  for name in MODULES
+  if name.startswith('experiments.') and name.count('.') == 1
+]
+DRAWING = ('drawing', 'plots', 'panels')
+
+
 PRIVATE = re.compile(
   r'jax\.(_src|core|interpreters|lib|extend)\b|jax\._|jaxlib\b'
 )
@@ -126,14 +99,26 @@ def imported(source: str) -> set[str]:
       names |= {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom):
       origin = '.' * node.level + (node.module or '')
-      names |= {f'{origin}.{alias.name}' for alias in node.names}
+      dot = '' if origin.endswith('.') else '.'
+      names |= {f'{origin}{dot}{alias.name}' for alias in node.names}
   return names
 
 
-def modules(source: str, package: str) -> set[str]:
-  """The modules of a package that a file imports."""
-  found = (re.match(rf'{package}\.(\w+)', name) for name in imported(source))
-  return {match[1] for match in found if match}
+def modules(source: str, home: str) -> set[str]:
+  """Our modules that a file imports: full names, whatever is taken of them.
+
+  Args:
+    source: of the file.
+    home: the package that it is in.
+  """
+  found = set()
+  for name in imported(source):
+    full = importlib.util.resolve_name(name, home)
+    while full and full not in SOURCES:
+      full = full.rpartition('.')[0]
+    if full:
+      found.add(full)
+  return found
 
 
 def top_level(source: str) -> str:
@@ -161,19 +146,28 @@ class CheckerTest(parameterized.TestCase):
   def test_every_kind_of_import_is_seen(self):
     """Else the other tests could not fail."""
     source = """
-import ossgd.one as short, numpy
-from ossgd import two, three
-from ossgd.four import name
-from . import five
+import ossgd.paper.types as short, numpy
+from ossgd.paper import network, metrics
+from ossgd.data.arrays import to_split
+from . import options
+from ..common.seeds import basis
 class Class:
   def method(self):
-    import ossgd.six
+    import ossgd.engines.sgd
     return numpy.seven, jax._src.core.eight()
 """
-    above = {'one', 'two', 'three', 'four'}
-    self.assertEqual(modules(source, 'ossgd'), above | {'six'})
-    self.assertEqual(modules(top_level(source), 'ossgd'), above)
-    self.assertContainsSubset({'numpy', '..five'}, imported(source))
+    above = {
+      'ossgd.paper.types',
+      'ossgd.paper.network',
+      'ossgd.paper.metrics',
+      'ossgd.data.arrays',
+      'experiments.common.options',
+      'experiments.common.seeds',
+    }
+    home = 'experiments.common'
+    self.assertEqual(modules(source, home), above | {'ossgd.engines.sgd'})
+    self.assertEqual(modules(top_level(source), home), above)
+    self.assertContainsSubset({'numpy', '.options'}, imported(source))
     self.assertContainsSubset({'numpy.seven', 'jax._src.core'}, used(source))
 
   @parameterized.parameters(
@@ -193,32 +187,67 @@ class Class:
 class LayersTest(parameterized.TestCase):
   def test_every_module_has_a_place(self):
     """And every place a module."""
-    found = {name.split('.')[1] for name in SOURCES if 'ossgd' in name}
-    self.assertEqual(found - {'__init__'}, set(LIBRARY), 'give it one above')
+    places = {
+      f'{root}.{package}.{name}'
+      for root, rooms in (('ossgd', LIBRARY), ('experiments', SHARED))
+      for package, names in rooms.items()
+      for name in names.split()
+    }
+    expected = places | {'ossgd.__main__', *SCRIPTS}
+    self.assertEqual(set(MODULES), expected, 'give it one above')
 
-  @parameterized.parameters(*LIBRARY)
+  @parameterized.parameters(*OURS)
   def test_library_imports_run_one_way(self, name):
     """From the edge to the words; nothing there knows the scripts."""
-    source = SOURCES[f'ossgd.{name}']
-    above = LIBRARY[: LIBRARY.index(name)]
-    self.assertContainsSubset(modules(source, 'ossgd'), above)
-    for other in imported(source):
-      self.assertNotRegex(other, r'^(experiments\b|\.)')
+    _, package, module = name.split('.')
+    before = LIBRARY[package].split()
+    before = before[: before.index(module)]
+    allowed = {f'ossgd.{package}.{other}' for other in before} | {
+      f'ossgd.{other}.{inner}'
+      for other in ARROWS[package].split()
+      for inner in LIBRARY[other].split()
+    }
+    home = f'ossgd.{package}'
+    found = modules(SOURCES[name], home)
+    # The front door knows the version, and nothing else that may be wanted.
+    self.assertContainsSubset(found - {'ossgd'}, allowed)
+    self.assertNoCommonElements(imported(SOURCES[name]), {'experiments'})
 
-  def test_package_imports_nothing(self):
-    """`import ossgd` is free: who wants a module asks for it."""
-    self.assertEmpty(imported(SOURCES['ossgd.__init__']))
+  @parameterized.parameters(*sorted(PACKAGES - {'ossgd'}))
+  def test_packages_import_nothing(self, name):
+    """They say what belongs there, and what it may import."""
+    self.assertEmpty(imported(SOURCES[name]))
+    self.assertIsNotNone(ast.get_docstring(ast.parse(SOURCES[name])))
 
-  @parameterized.parameters(*(n for n in SOURCES if 'experiments' in n))
+  @parameterized.parameters(*(n for n in MODULES if 'experiments' in n))
   def test_scripts_import_no_script(self, name):
     """What two scripts share has a module of its own, in one direction."""
-    above = SHARED_BY_SCRIPTS
-    stem = name.split('.')[1]
-    if stem in above:
-      above = above[: above.index(stem)]
-    self.assertContainsSubset(modules(SOURCES[name], 'experiments'), above)
-    for other in imported(SOURCES[name]):
-      self.assertNotStartsWith(other, '.')
+    home, _, module = name.rpartition('.')
+    room = home.removeprefix('experiments').strip('.')
+    rooms = SHARED_ARROWS[room].split() if room else list(SHARED)
+    allowed = {
+      f'experiments.{other}.{inner}'
+      for other in rooms
+      for inner in SHARED[other].split()
+    }
+    if room:
+      before = SHARED[room].split()
+      allowed |= {f'{home}.{other}' for other in before[: before.index(module)]}
+    found = modules(SOURCES[name], home)
+    theirs = {full for full in found if full.startswith('experiments')}
+    self.assertContainsSubset(theirs, allowed)
+
+  @parameterized.parameters(*(n for n in MODULES if 'experiments' in n))
+  def test_scripts_are_found_wherever_they_are(self, name):
+    """Below `ossgd` when installed: they import each other by place."""
+    for full in imported(SOURCES[name]):
+      self.assertNotEqual(full.split('.')[0], 'experiments')
+
+  @parameterized.parameters(*PACKAGES)
+  def test_rooms_are_small(self, name):
+    inside = [m for m in MODULES if m.rpartition('.')[0] == name]
+    if name != 'experiments':
+      self.assertLessEqual(len(inside), LARGEST)
 
 
 class MannersTest(parameterized.TestCase):
@@ -227,13 +256,14 @@ class MannersTest(parameterized.TestCase):
     """Private parts of JAX move with any release."""
     self.assertEmpty(list(filter(PRIVATE.match, used(SOURCES[name]))))
 
-  @parameterized.parameters(*(n for n in SOURCES if 'ossgd' in n))
+  @parameterized.parameters(*OURS)
   def test_library_neither_prints_nor_reads_flags(self, name):
     """Flags and terminals are the scripts' affair."""
     calls = ast.walk(ast.parse(SOURCES[name]))
     called = {ast.unparse(n.func) for n in calls if isinstance(n, ast.Call)}
     self.assertNoCommonElements(called, {'print', 'input', 'exit', 'sys.exit'})
-    self.assertEmpty(modules(SOURCES[name], 'absl'))
+    tops = {full.split('.')[0] for full in imported(SOURCES[name])}
+    self.assertNotIn('absl', tops)
 
   @parameterized.parameters(*SOURCES)
   def test_heavy_imports_have_one_home(self, name):
@@ -245,14 +275,13 @@ class MannersTest(parameterized.TestCase):
     self.assertNotIn('tensorflow_datasets', at_import)
     self.assertNotIn('torch', at_import)
     self.assertNotIn('matplotlib.pyplot', names)
-    package, stem = name.split('.')
-    if package == 'ossgd' and stem not in DRAWING:
+    if name in OURS and name.split('.')[-1] not in (*DRAWING, 'records'):
       self.assertNotIn('matplotlib', tops)
 
   def test_flags_are_read_at_the_edge(self):
     """No script sees a flag: it is given a config."""
     readers = {n for n in SOURCES if 'flags' in modules(SOURCES[n], 'absl')}
-    self.assertEqual(readers, {'experiments.options'})
+    self.assertEqual(readers, {'experiments.common.options'})
 
   def test_dependencies_are_declared(self):
     """A fresh install has all that is imported, but for the rivals' torch."""
@@ -264,7 +293,7 @@ class MannersTest(parameterized.TestCase):
     }
     homes = importlib.metadata.packages_distributions()
     tops = {n.split('.')[0] for s in SOURCES.values() for n in imported(s)}
-    outside = tops - sys.stdlib_module_names - {'ossgd', 'experiments'}
+    outside = tops - sys.stdlib_module_names - {'ossgd', ''}
     needed = {canonical(homes.get(top, [top])[0]) for top in outside}
     self.assertContainsSubset(needed, declared)
 
@@ -279,14 +308,50 @@ class MannersTest(parameterized.TestCase):
       self.assertIn(pins[canonical(allowed.name)], allowed.specifier, text)
 
 
+class FrontDoorTest(parameterized.TestCase):
+  def test_names(self):
+    """Each is there, has its line in the docstring, and is what it says."""
+    self.assertBetween(len(ossgd.__all__), 20, 30)
+    lines = re.findall(r'^  (\w[\w, ]*?)   *\w', ossgd.__doc__, re.MULTILINE)
+    named = {name for line in lines for name in line.split(', ')}
+    self.assertContainsSubset(set(ossgd.__all__), named)
+    for name in ossgd.__all__:
+      found = getattr(ossgd, name)
+      self.assertIsNotNone(found.__doc__)
+      self.assertIn(name, dir(ossgd))
+    self.assertIs(ossgd.sweep, ossgd.sweeps.sweep)
+    with self.assertRaisesRegex(AttributeError, "'ossgd' has no .*'sweeep'"):
+      _ = ossgd.sweeep
+
+  def test_is_free(self):
+    """`import ossgd` loads no numbers; a name loads what it needs."""
+    script = """
+import sys, ossgd
+print(*sys.modules)
+from ossgd import network
+print(*sys.modules)
+"""
+    run = subprocess.run(
+      [sys.executable, '-c', script],
+      capture_output=True,
+      text=True,
+      check=True,
+      cwd=ROOT,
+    )
+    first, second = (set(line.split()) for line in run.stdout.splitlines())
+    self.assertNoCommonElements(first, {'jax', 'numpy', 'ossgd.paper'})
+    self.assertIn('ossgd.paper.network', second)
+    self.assertNotIn('ossgd.running', second)
+
+
 class StartUpTest(parameterized.TestCase):
   def test_light_imports(self):
     """What is slow to import, or opens windows, is not there unasked."""
     script = f"""
 import importlib, sys
-for name in {LIBRARY}:
-  if name not in {DRAWING}:
-    importlib.import_module('ossgd.' + name)
+for name in {OURS}:
+  if name.split('.')[-1] not in {DRAWING}:
+    importlib.import_module(name)
 print(*sys.modules)
 from ossgd import plots, records
 import xarray
@@ -307,7 +372,9 @@ print(*sys.modules)
       cwd=ROOT,
     )
     light, drawing = (line.split() for line in run.stdout.splitlines())
-    self.assertContainsSubset({'ossgd.sweeps', 'ossgd.images'}, light)
+    self.assertContainsSubset(
+      {'ossgd.running.sweeps', 'ossgd.data.images'}, light
+    )
     heavy = {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'IPython'}
     self.assertNoCommonElements(light, heavy)
     self.assertIn('matplotlib', drawing)
@@ -332,7 +399,7 @@ print(*sys.modules)
       cwd=ROOT,
     )
     loaded = run.stdout.split()
-    self.assertContainsSubset({'jax', 'experiments.options'}, loaded)
+    self.assertContainsSubset({'jax', 'experiments.common.options'}, loaded)
     late = {'xarray', 'matplotlib', 'scipy', 'sklearn', 'torch'}
     self.assertEmpty(late.intersection(loaded))
 

@@ -18,7 +18,8 @@ import tqdm
 import xarray as xr
 from matplotlib.figure import Figure
 
-from experiments import command, synthetic
+from experiments import synthetic
+from experiments.common import command
 
 SMALL = (
   '--widths=32,64',

@@ -15,7 +15,9 @@ from unittest import mock
 
 import numpy as np
 
-from ossgd import cost, mixtures, sweeps
+from ossgd.data import mixtures
+from ossgd.engines import cost
+from ossgd.running import sweeps
 
 _LOWEST, _HIGHEST = 1.0, 1.5
 _SMALL: dict[str, Any] = dict(num_steps=2, eval_growth=0.0)

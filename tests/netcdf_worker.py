@@ -13,7 +13,7 @@ from unittest import mock
 
 import xarray as xr
 
-from ossgd import netcdf
+from ossgd.storing import netcdf
 
 
 def main(paths: list[str]) -> None:

@@ -10,7 +10,7 @@ import xarray as xr
 from absl.testing import absltest
 from matplotlib.figure import Figure
 
-from ossgd import sweeps
+from ossgd.running import sweeps
 
 README = (pathlib.Path(__file__).parents[1] / 'README.md').read_text()
 

@@ -1,0 +1,125 @@
+"""Pages made of templates: the report of a folder, and what is published."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+
+from ossgd.results import claims, tables
+
+from .summaries import Summary
+
+# The run folders that the published pages speak of, in their order, and what
+# fills each but for --out.
+RUNS = {
+  name: f'python -m experiments.{name}'
+  for name in (
+    'synthetic',
+    'mnist',
+    'separability',
+    'variance',
+    'components',
+    'random_labels',
+    'compression',
+    'init_scale',
+    'readings',
+    'readings_mnist',
+    'coupling',
+    'gradient_norm',
+    'convergence',
+    'theorem',
+    'processes',
+    'kernel',
+    'precision',
+    'benchmark',
+  )
+} | {'readings_mnist': 'python -m experiments.readings --preset=mnist'}
+BEGIN, END = '<!-- results -->', '<!-- /results -->'
+
+
+def environment(*, autoescape: bool) -> jinja2.Environment:
+  """Where templates are, and the filters they may use."""
+  found = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=autoescape,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+  )
+  found.filters |= {
+    'blocks': tables.blocks,
+    'next': next,
+    'plain': plain,
+    'url': url,
+  }
+  return found
+
+
+def results_page(summaries: Mapping[str, Summary]) -> str:
+  """RESULTS.md: every run's command, tables, findings and figures.
+
+  Args:
+    summaries: by the name of the run folder.
+  """
+  return _render('results.md.jinja', summaries)
+
+
+def readme(text: str, summaries: Mapping[str, Summary]) -> str:
+  """README.md with the part between the markers made anew.
+
+  Raises:
+    ValueError: the markers are not there, each once.
+  """
+  if text.count(BEGIN) != 1 or text.count(END) != 1:
+    raise ValueError(f'README.md: expected {BEGIN} and {END}, each once')
+  before, rest = text.split(BEGIN)
+  _, after = rest.split(END)
+  part = _render('readme.md.jinja', summaries)
+  return f'{before}{BEGIN}\n{part}{END}{after}'
+
+
+def _render(template: str, summaries: Mapping[str, Summary]) -> str:
+  made = environment(autoescape=False)
+  made.filters |= {
+    'table': lambda cells: claims.markdown_table(cells[0], cells[1:]),
+    'report': claims.report,
+    'measured': claims.measured,
+    'interval': claims.interval,
+    'percent': lambda fraction: f'{100 * fraction:.3g} %',
+    'significant': lambda number: f'{number:.2g}',
+    'span': _span,
+  }
+  names = [*RUNS, *(name for name in summaries if name not in RUNS)]
+  return made.get_template(template).render(
+    summaries=summaries, names=names, commands=RUNS, verdicts=_verdicts
+  )
+
+
+def _span(numbers: list[float], unit: str = '') -> str:
+  """Two numbers as text, per cent if that is the unit; one if they agree."""
+  scale = 100 if unit == '%' else 1
+  ends = [f'{scale * number:.3g}' for number in numbers]
+  return ' to '.join(dict.fromkeys(ends)) + f' {unit}'.rstrip()
+
+
+def _verdicts(summary: Summary) -> str:
+  """How many claims have each verdict; none is left out for being rare."""
+  found = [finding.verdict for finding in summary.findings]
+  counts = {verdict: found.count(verdict) for verdict in claims.VERDICTS}
+  return ', '.join(f'{verdict} {n}' for verdict, n in counts.items() if n)
+
+
+def plain(text: str) -> str:
+  """Text that Markdown shows as it is, on one line."""
+  return re.sub(r'([\\`*<>&\[\]])', r'\\\1', ' '.join(text.split()))
+
+
+def url(path: str) -> str:
+  """A relative address, of a name that may hold bytes that are no text."""
+  return urllib.parse.quote(os.fsencode(path))

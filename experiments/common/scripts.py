@@ -1,0 +1,19 @@
+"""The scripts there are, by name: those of this checkout or installation."""
+
+import importlib
+import pkgutil
+import types
+from pathlib import Path
+
+_PACKAGE = __package__.removesuffix('.common')
+
+
+def names() -> list[str]:
+  """All that a person may run."""
+  folder = str(Path(__file__).parents[1])
+  return [m.name for m in pkgutil.iter_modules([folder]) if not m.ispkg]
+
+
+def load(name: str) -> types.ModuleType:
+  """A script's module."""
+  return importlib.import_module(f'{_PACKAGE}.{name}')

@@ -1,0 +1,270 @@
+"""What the scripts that sweep widths share: settings, table, figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+import jax
+import jax.numpy as jnp
+
+from ossgd.data import arrays, components, images, mixtures
+from ossgd.engines import cost, measuring
+from ossgd.paper import kernels
+from ossgd.paper.types import Split
+from ossgd.results import paper_claims, plots, statistics
+from ossgd.running import sweeps, watching
+
+from .options import option
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
+
+PREPROCESS = (
+  'How the inputs of a file or a known set are prepared; unit_norm is the '
+  'default, and raw with --nonormalize. standardised_unit_norm: the mean of '
+  'all training inputs is taken away, a number (MNIST 0.1307), then unit norm. '
+  'centred_unit_norm: the mean training example is taken away, then unit norm. '
+  'raw: pixels in [0, 1], and other numbers as they are.'
+)
+_SAMPLE = 200  # examples that show how large a step is stable
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of a sweep; the defaults are Section 7's for synthetic data.
+
+  A script that varies one of the numbers lists several of it instead.
+  """
+
+  widths: tuple[int, ...] = option(
+    (1000, 2000, 4000, 8000, 16000),
+    'm, hidden units. Our choice: the text of the paper names none.',
+  )
+  num_seeds: int = option(5, 'Runs per width (Section 7: 5).')
+  seed: int = option(0, 'The first seed; run s is the same whatever this is.')
+  num_steps: int = option(400, 'T, SGD steps (Section 7: 400; MNIST 20000).')
+  batch_size: int = option(16, 'B, examples (Section 7: 16; MNIST 64).')
+  lr_times_width: float = option(
+    10.0, 'eta m, step size times width (Section 7: 10; MNIST 400).'
+  )
+  normalize: bool = option(
+    True, 'Scale every input to unit norm, assumption (A2) of Section 3.'
+  )
+  init_scale: Any = option(
+    1.0,
+    'Multiplies 1/sqrt(m), the standard deviation of the initial weights (A3).',
+  )
+  order: str = option(
+    'epochs',
+    'epochs: reshuffled every pass (Section 7). one_pass: T = N/B (Section '
+    '3). full_batch: all examples every step (Section 5.1).',
+    choices=('epochs', 'one_pass', 'full_batch'),
+  )
+  eval_every: int = option(1, 'Steps between measurements, at least.')
+  eval_growth: float = option(
+    0.05,
+    'Gaps between measurements double while they stay below this fraction of '
+    'the step, which resolves early and late steps alike; 0: even gaps.',
+  )
+  target: float = option(
+    0.98, 'Test accuracy of Figures 4 and 5, in (0, 1] (D.1: 0.98; MNIST 0.95).'
+  )
+  seeds_at_once: int = option(
+    0,
+    'Seeds trained side by side. 0: one on a CPU, all on an accelerator; fewer '
+    'need less memory.',
+  )
+  engine: str = option(
+    'auto',
+    'plain: optax on the hand-written gradient, the definition. fast: the '
+    'same numbers from fewer FLOPs. auto: the fastest that is exact and fits '
+    'in memory.',
+    choices=('auto', 'plain', 'fast'),
+  )
+  mesh: str = option(
+    'auto',
+    'Devices: seed:2,unit:4 splits seeds over 2 and the hidden units of each '
+    'over 4. auto: as many as divide both. Numbers agree to rounding.',
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureConfig(Config):
+  """And the data of Section 7: a Gaussian mixture."""
+
+  dim: int = option(1000, 'd, input coordinates (Section 7: 1000).')
+  num_classes: int = option(10, 'k (Section 7: 10).')
+  num_components: Any = option(2, 'l, components per class (Section 7: 2).')
+  center_scale: float = option(
+    5.0, 'sigma_0: component means ~ N(0, sigma_0^2/d I) (Section 7: 5).'
+  )
+  noise_scale: Any = option(
+    1.0, 'sigma: examples ~ N(mean, sigma^2/d I) (Section 7: 1).'
+  )
+  num_train: int = option(1000, 'N, training examples (Section 7: 1000).')
+  num_test: int = option(1000, 'Test examples (Section 7: 1000).')
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(MixtureConfig):
+  """And whether to use other data in place of the mixture."""
+
+  dataset: str = option(
+    'synthetic',
+    'synthetic: the mixture that the flags describe, fresh for every seed. '
+    'Else mnist, fashion_mnist, idx:FOLDER (four IDX files) or npz:FILE '
+    '(x_train, y_train, x_test, y_test), the same for every seed.',
+  )
+  data_dir: str = option('', 'The TFDS directory; empty: the default one.')
+  preprocess: str | None = option(None, PREPROCESS, get_args(arrays.Preprocess))
+
+
+def mixture(config: MixtureConfig) -> components.Spec:
+  """The Gaussian mixture of Section 7 with a Config's settings."""
+  return mixtures.gaussian(
+    num_classes=config.num_classes,
+    num_components=config.num_components,
+    dim=config.dim,
+    center_scale=config.center_scale,
+    noise_scale=config.noise_scale,
+    normalize=config.normalize,
+  )
+
+
+def data(config: MixtureConfig) -> components.Spec | Split:
+  """What a Config says to train on.
+
+  Raises:
+    ValueError: `preprocess` is asked of a mixture, or as `images.load`.
+  """
+  if not isinstance(config, DataConfig):
+    return mixture(config)
+  if config.dataset != 'synthetic':
+    return files(config)
+  if config.preprocess is not None:
+    raise ValueError(
+      f'--preprocess={config.preprocess} is for data from files; the mixture '
+      'has unit norm, or is left as it is drawn with --nonormalize'
+    )
+  return mixture(config)
+
+
+def files(config: Any) -> Split:
+  """The known set or the files that a Config names."""
+  return images.load(
+    config.dataset,
+    data_dir=config.data_dir or None,
+    normalize=config.normalize,
+    preprocess=config.preprocess,
+  )
+
+
+def sweep(
+  config: Config, data: Any, progress: sweeps.Progress, **others: Any
+) -> xr.Dataset:
+  """`sweeps.sweep` with a Config's settings, and others if given."""
+  settings: dict[str, Any] = {
+    field.name: getattr(config, field.name)
+    for field in dataclasses.fields(Config)
+  }
+  del settings['normalize']  # the data are scaled already
+  settings['seeds_at_once'] = config.seeds_at_once or None
+  if isinstance(config, MixtureConfig):
+    settings |= {'num_train': config.num_train, 'num_test': config.num_test}
+  settings |= others
+  measuring.check_seeds(config.seed, config.num_seeds)
+  _warn_if_unstable(data, settings['lr_times_width'], config.seed)
+  results = sweeps.sweep(data, progress=progress, **settings)
+  attrs = paper_claims.told(config) | results.attrs
+  if hasattr(config, 'dataset'):
+    attrs['dataset'] = config.dataset
+  if getattr(config, 'preprocess', None) == 'raw':
+    attrs['normalize'] = 0
+  results = results.assign_attrs(attrs)
+  if not isinstance(data, components.Spec):
+    return results
+  num_patterns = data.num_classes * data.num_components
+  cliff = paper_claims.cliff(results.singular_values_update, num_patterns)
+  return results.assign(cliff=cliff).assign_attrs(num_patterns=num_patterns)
+
+
+def _warn_if_unstable(
+  data: components.Spec | Split, lr_times_width: float, seed: int
+) -> None:
+  """Says so before the training, which may diverge; or may not."""
+  if isinstance(data, Split):
+    x = data.train.x[:_SAMPLE]
+  else:
+    rows = _SAMPLE + data.num_classes * data.num_components
+    if 4 * 4 * rows * data.dim > cost.host_available():
+      return  # too large to look at; the sweep will say whether it fits
+    draw = functools.partial(mixtures.sample, num_train=_SAMPLE, num_test=1)
+    key = measuring.seed_keys(jnp.asarray(seed)).data
+    x = jax.jit(draw, static_argnums=1)(key, data).train.x
+  stable = float(jax.jit(kernels.stable_lr_times_width)(x))
+  if lr_times_width > stable:
+    logging.warning(
+      'eta m = %g is past %.0f, up to which descent on these inputs is stable '
+      'whatever the logits are; look at the losses.',
+      lr_times_width,
+      stable,
+    )
+
+
+def over(
+  config: MixtureConfig,
+  name: str,
+  progress: sweeps.Progress,
+  others: Callable[[Any], dict[str, Any]] = lambda one: {},
+) -> xr.Dataset:
+  """One width at every value of a setting that lists several: dim `name`.
+
+  Args:
+    config: lists several values under this name.
+    name: the setting.
+    progress: told of all values together.
+    others: from a Config with one value, more settings of `sweeps.sweep`.
+
+  Raises:
+    ValueError: more than one width is asked for.
+  """
+  import xarray as xr
+
+  values = getattr(config, name)
+  if len(config.widths) != 1 or len(set(values)) < len(values):
+    raise ValueError(
+      f'--widths={config.widths} --{name}={values}: expected one width, and '
+      f'{name} without repetition'
+    )
+  watch = watching.watch(progress)
+  parts = watch.parts((f'{name}={value}', 1) for value in values)
+  found = []
+  for value, part in zip(values, parts, strict=True):
+    one = dataclasses.replace(config, **{name: value})
+    results = sweep(one, data(one), part, **others(one))
+    found.append(results.squeeze('width', drop=True))
+  results = xr.concat(found, xr.Variable(name, list(values)))
+  results.attrs.pop(name, None)  # the first one's is not that of all
+  return results.assign_attrs(width=config.widths[0])
+
+
+def early_error(results: xr.Dataset) -> xr.DataArray:
+  """Mean test error over the first 50 steps, where learning happens."""
+  accuracy = results.test_accuracy.sel(step=slice(0, 50))
+  return 1 - statistics.mean_over_steps(accuracy)
+
+
+def figures(
+  results: xr.Dataset, training: str, reference: float
+) -> Mapping[str, Figure]:
+  """The paper's three figures of a sweep over widths, by file name."""
+  return {
+    training: plots.training_figure(results),
+    'figure4_steps': plots.steps_figure(results),
+    'figure5_distance': plots.distance_figure(results, reference),
+  }

@@ -1,0 +1,4 @@
+"""What networks are trained on: mixtures of known geometry, files, arrays.
+
+May import `paper`.
+"""

@@ -1,0 +1,157 @@
+"""Several steps of plain SGD as one, exactly, with the weights left alone.
+
+One step of Section 3's SGD with batch X_t (B, d) and pre-activations h_t is
+
+  w(t+1) = w(t) + U_t^T X_t,
+  U_t = -eta/B 1[h_t >= 0] * (residual_t a)          (B, m), eq. (1).
+
+So after t steps from weights w, w(t) = w + sum_{u<t} U_u^T X_u, and the next
+batch's pre-activations follow without w(t):
+
+  h_t = X_t w^T + sum_{u<t} (X_t X_u^T) U_u.
+
+The first term, for all batches of a block at once, is one large matmul, or a
+look-up where pre-activations are at hand; the second has the block's own small
+Gram matrix; the weights change once, by U^T X, at the end.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ossgd.engines import sgd
+from ossgd.paper import gradients, network
+from ossgd.paper.types import Dataset, Params, matmul
+
+_NUMBERS_AT_ONCE = 2**27
+
+
+def size(batch_size: int, width: int) -> int:
+  """Steps in a block, S: at most 16, and a power of two.
+
+  Longer blocks have larger matmuls and touch the weights less often, but the
+  sum over earlier steps grows with their square: 256 examples are enough. A
+  block's pre-activations stay below 512 MB.
+  """
+  examples = min(256, _NUMBERS_AT_ONCE // width)
+  return 1 << (min(16, max(1, examples // batch_size)).bit_length() - 1)
+
+
+def next_rows(
+  key: jax.Array,
+  steps: jax.Array,
+  permutation: jax.Array,
+  *,
+  order: sgd.Order,
+  batch_size: int,
+) -> tuple[jax.Array, jax.Array]:
+  """`sgd.next_rows` of several steps: rows (S, B), and the permutation (n,).
+
+  A step that occurs twice in a row gives the same rows twice.
+  """
+
+  def one(permutation, step):
+    rows, permutation = sgd.next_rows(
+      key, step, permutation, order=order, batch_size=batch_size
+    )
+    return permutation, rows
+
+  permutation, rows = jax.lax.scan(one, permutation, steps)
+  return rows, permutation
+
+
+def updates(
+  a: jax.Array,
+  h: jax.Array,
+  gram: jax.Array,
+  y: jax.Array,
+  active: jax.Array | np.ndarray,
+  step_size: float,
+) -> tuple[jax.Array, jax.Array]:
+  """U_t of every step of a block, by the recursion above.
+
+  Args:
+    a: output weights, (k, m).
+    h: X_t w^T with the weights before the block, (S, B, m).
+    gram: X_t X_u^T, (S, B, S, B).
+    y: labels, (S, B).
+    active: False for a step that is not to be taken, (S,).
+    step_size: eta.
+
+  Returns:
+    U (S, B, m), zero where not active; and h_t at each step's own weights,
+    (S, B, m).
+  """
+  num_steps, batch_size, _ = h.shape
+  taken: list[jax.Array] = []
+  current: list[jax.Array] = []
+  for t in range(num_steps):
+    h_t = h[t]
+    if t:
+      earlier = jnp.concatenate(taken)
+      h_t += matmul(gram[t, :, :t].reshape(batch_size, -1), earlier)
+    p = h_t >= 0
+    slopes = gradients.residual(network.gated_logits(a, h_t, p), y[t])
+    backward = matmul(slopes * (-step_size / batch_size), a)
+    taken.append(jnp.where(p & active[t], backward, 0.0))
+    current.append(h_t)
+  return jnp.stack(taken), jnp.stack(current)
+
+
+def squared_distances(
+  u: jax.Array, moved: jax.Array, gram: jax.Array
+) -> jax.Array:
+  """What each step of a block adds to ||W - W(0)||^2.
+
+  sum_{s in batch} <u_s, 2 (h_s(t) - h_s(0)) + (X_t X_t^T U_t)_s>
+
+  Args:
+    u: U, (S, B, m).
+    moved: h_t less the same at w(0), (S, B, m).
+    gram: X_t X_u^T, (S, B, S, B).
+
+  Returns:
+    (S,).
+  """
+  steps = jnp.arange(u.shape[0])
+  own = gram[steps, :, steps]  # (S, B, B)
+  products = jax.vmap(lambda u: matmul(u, u.T))(u)
+  return 2 * jnp.sum(u * moved, (1, 2)) + jnp.sum(own * products, (1, 2))
+
+
+def advance(
+  key: jax.Array,
+  state: sgd.State,
+  start_params: Params,
+  data: Dataset,
+  first: jax.Array,
+  end: jax.Array,
+  *,
+  method: sgd.Method,
+  step_size: float,
+) -> sgd.State:
+  """`sgd.advance` for plain SGD on the true gradient, in blocks of steps.
+
+  The arguments are those of `sgd.advance`, and step_size, which is eta; the
+  numbers are its numbers to float32 rounding.
+  """
+  steps_at_once = size(method.batch_size, state.w.shape[0])
+
+  def block(i, state):
+    steps = first + i * steps_at_once + jnp.arange(steps_at_once)
+    rows, permutation = next_rows(
+      key,
+      jnp.minimum(steps, end - 1),
+      state.permutation,
+      order=method.order,
+      batch_size=method.batch_size,
+    )
+    x, y = data.x[rows.reshape(-1)], data.y[rows]
+    h = network.preactivations(state.w, x).reshape(*rows.shape, -1)
+    gram = matmul(x, x.T).reshape(*rows.shape, *rows.shape)
+    u, _ = updates(start_params.a, h, gram, y, steps < end, step_size)
+    w = state.w + matmul(u.reshape(x.shape[0], -1).T, x)
+    return sgd.State(w, state.optimizer, permutation)
+
+  num_blocks = -((first - end) // steps_at_once)
+  return jax.lax.fori_loop(0, num_blocks, block, state)

@@ -1,0 +1,226 @@
+"""What a run costs: FLOPs, bytes moved and memory of each engine, from shapes.
+
+One place decides which engine is the fastest and whether it fits. Times are
+compared, never promised: a machine is described by how many FLOPs it does while
+it moves a byte, and while it compiles.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import psutil
+
+from ossgd.data import mixtures
+from ossgd.engines import blocked, cgroups, measuring, schedule, tiles
+
+# Two EPYC cores were measured at 180 GFLOP/s and 20 GB/s; accelerators have 10
+# to 25 as well.
+_FLOPS_PER_BYTE = 10
+_FLOAT = 4
+_COMPONENTS = 2  # l, of which few make a difference
+# Memory that was given back, and that the allocator keeps.
+_KEPT = 1.1
+# What a process holds besides: Python, JAX, compiled programs.
+RUNTIME = 4 * 10**8
+# FLOPs in the time that compiling an engine takes, 1, 2 and 4 s there; counted
+# as if for five seeds, so that no seed's engine depends on how many are run.
+_COMPILATION = {'plain': 2e11 / 5, 'blocked': 4e11 / 5, 'gram': 8e11 / 5}
+
+
+class Shape(NamedTuple):
+  """The sizes of a run; the symbols are the paper's."""
+
+  width: int  # m
+  dim: int  # d
+  num_classes: int  # k
+  num_train: int  # N
+  num_test: int
+  num_train_eval: int
+  batch_size: int  # B; N with full batches
+  seeds_at_once: int
+
+
+class Work(NamedTuple):
+  """Of one run, all steps and measurements; not of its start and end."""
+
+  flops: float
+  bytes: float
+
+  @property
+  def time(self) -> float:
+    """In FLOPs: a byte moved takes as long as so many."""
+    return self.flops + _FLOPS_PER_BYTE * self.bytes
+
+
+def work(
+  engine: str, shape: Shape, record_steps: np.ndarray, units: int = 1
+) -> Work:
+  """What an engine computes and moves, as its module's docstring derives.
+
+  Args:
+    engine: 'plain', 'blocked' or 'gram'.
+    shape: the run's sizes.
+    record_steps: where it measures.
+    units: devices that share the hidden units; the work is that of one.
+  """
+  m, d, k = shape.width // units, shape.dim, shape.num_classes
+  batch = shape.batch_size
+  block = blocked.size(batch, shape.width)
+  inside = 2 * batch**2 * m * block * (block - 1) / 2  # sums over earlier steps
+  block_bytes = _FLOAT * m * block * batch * (6 + block / 2)
+  if engine == 'gram':
+    n = shape.num_train + shape.num_test
+    planned = list(schedule.plan(record_steps, block))
+    pieces = sum(c.recorded.shape[0] for c in planned)
+    recorded = sum(int(c.recorded.sum()) for c in planned)
+    update = 2 * n * block * batch * m
+    return Work(
+      len(planned) * (update + inside) + recorded * 2 * n * k * m,
+      # H once a chunk from memory, and about three times a piece from cache.
+      _FLOAT * m * n * (2 * len(planned) + 1.5 * (pieces + recorded))
+      + len(planned) * block_bytes,
+    )
+  gaps = np.diff(record_steps, prepend=0)
+  steps = int(gaps.sum())
+  step = 4 * batch * d * m
+  if engine == 'blocked':
+    num_blocks = int(np.sum(-(-gaps // block)))
+    own_gram = 2 * (block * batch) ** 2 * d
+    flops = num_blocks * (block * step + inside + own_gram)
+    moved = num_blocks * (5 * _FLOAT * m * d + block_bytes)
+  else:
+    flops = steps * step
+    moved = steps * _FLOAT * m * (5 * d + 6 * batch)
+  examples = shape.num_test + shape.num_train_eval
+  passes = _FLOAT * m * (d + 4 * examples)
+  return Work(
+    flops + len(gaps) * 2 * examples * (d + k) * m,
+    moved + len(gaps) * passes,
+  )
+
+
+def memory(
+  engine: str, shape: Shape, num_steps: int, shards: tuple[int, int] = (1, 1)
+) -> int:
+  """The most bytes a block of seeds holds on a device at any time.
+
+  The largest of five times: the data are drawn, a seed begins, trains, is
+  measured, ends. What is counted is what XLA's compiled programs say that they
+  allocate, with arguments, results and temporary arrays.
+
+  Args:
+    engine: 'plain', 'blocked' or 'gram'.
+    shape: the run's sizes.
+    num_steps: T.
+    shards: parts that the seeds and the units are split into.
+  """
+  seeds, units = shards
+  m, d, batch = shape.width // units, shape.dim, shape.batch_size
+  n, n_test = shape.num_train + shape.num_test, shape.num_test
+  weights = m * (d + shape.num_classes)
+  inputs = n * d
+  drawn = 4 * weights  # w(0), and the random bits it comes from
+  patterns = n_test * m / _FLOAT  # one byte each
+  rows = blocked.size(batch, shape.width) * batch
+  if engine == 'gram':
+    padded = m + -m % tiles.width(m)
+    fixed = n * shape.num_train + num_steps * batch
+    h, c = n * padded, shape.num_train * padded
+    held = fixed + h + 2 * c + patterns
+    begin = held + weights + inputs + (padded > m) * weights
+    train, measure = held + 8 * rows * padded, held + 5 * rows * padded
+    kept = c
+  else:
+    held = 2 * weights + patterns
+    rows = rows if engine == 'blocked' else batch
+    begin = held + weights + m * _rows(m, n_test)
+    train = held + weights + rows * (3 * m + d)
+    measure = held + _evaluation(m, shape.num_train_eval, n_test)
+    kept = weights
+  # Begun again, w(T) and its update, QR decompositions of both.
+  end = max(kept + drawn, kept + 3 * weights, 5.1 * weights)
+  floats = inputs + max(_data(shape), drawn, begin, train, measure, end)
+  return int(_KEPT * _FLOAT * floats) * (shape.seeds_at_once // seeds)
+
+
+def _data(shape: Shape) -> float:
+  """Numbers that drawing the data holds beside the data."""
+  n, d = shape.num_train + shape.num_test, shape.dim
+  at_once = min(n * d, max(d, mixtures.DRAWN_AT_ONCE))
+  return n * d + 3 * at_once + 4 * _COMPONENTS * shape.num_classes * d
+
+
+def _evaluation(m: int, num_train: int, num_test: int) -> int:
+  """Numbers that measuring holds: both data sets are under way at a time.
+
+  Pre-activations and ReLU of each; the test set's changed patterns as well,
+  once the training set has only one of its two left.
+  """
+  train, test = _rows(m, num_train), _rows(m, num_test)
+  return m * max(2 * (train + test), train + 3 * test)
+
+
+def _rows(m: int, n: int) -> int:
+  """Examples at a time: whole batches have a program, the rest another."""
+  at_once = max(1, measuring.EVALUATED_AT_ONCE // m)
+  return n if n < at_once else at_once + n % at_once
+
+
+def results(width: int, dim: int, num_records: int) -> int:
+  """Bytes that one seed's results take on the host, in float64 and stacked."""
+  return 3 * (7 * 8 * num_records + 2 * _FLOAT * min(width, dim))
+
+
+def available() -> int:
+  """Bytes that a new run can have on each device."""
+  stats = jax.local_devices()[0].memory_stats()
+  if stats and 'bytes_limit' in stats:
+    return stats['bytes_limit'] - stats['bytes_in_use']
+  # Devices of a CPU share one memory.
+  return host_available() // jax.local_device_count()
+
+
+def host_available() -> int:
+  """Bytes that this process can have, of the machine and of its cgroups."""
+  return min([psutil.virtual_memory().available, *cgroups.free()])
+
+
+def choose(
+  candidates: tuple[str, ...],
+  shape: Shape,
+  record_steps: np.ndarray,
+  limit: int,
+  shards: tuple[int, int] = (1, 1),
+) -> str:
+  """The engine that has the results first, of those that fit.
+
+  Args:
+    candidates: engines that are exact for the run.
+    shape: its sizes.
+    record_steps: where it measures.
+    limit: bytes of a device.
+    shards: parts that the seeds and the units are split into.
+
+  Raises:
+    ValueError: none fits.
+  """
+  last = int(record_steps[-1])
+  runtime = RUNTIME // jax.local_device_count()
+  needed = {e: memory(e, shape, last, shards) + runtime for e in candidates}
+  fitting = [engine for engine in candidates if needed[engine] <= limit]
+  if not fitting:
+    engine = min(candidates, key=needed.__getitem__)
+    raise ValueError(
+      f'width {shape.width} needs about {needed[engine] / 1e9:.3g} GB '
+      + ('' if shards == (1, 1) else 'on each device ')
+      + f'with {shape.seeds_at_once} seed(s) at once (engine {engine}), but '
+      f'{limit / 1e9:.3g} GB are free; expected a run that fits: lower '
+      + ('seeds_at_once, ' if shape.seeds_at_once > 1 else '')
+      + 'widths, num_train or num_test'
+    )
+
+  def time(engine):
+    return _COMPILATION[engine] + work(engine, shape, record_steps).time
+
+  return min(fitting, key=time)

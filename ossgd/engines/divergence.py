@@ -1,0 +1,35 @@
+"""Runs whose numbers overflow: found, stopped, and marked from there on."""
+
+import jax
+import numpy as np
+
+from ossgd.engines import measuring
+
+
+def finite(record: measuring.Record) -> np.ndarray:
+  """Whether losses and distance are numbers: (seed, step) bool.
+
+  Weights that are not make the distance one that is not, also where a pattern
+  of NaN >= 0 hides them from the loss.
+  """
+  measured = (record.train_loss, record.test_loss, record.relative_distance)
+  return np.logical_and.reduce([np.isfinite(v) for v in measured])
+
+
+def everywhere(record: measuring.Record) -> bool:
+  """Whether all seeds were measured, and last to be not finite: bool."""
+  measured = finite(record)
+  return measured.shape[1] > 0 and not measured[:, -1].any()
+
+
+def marked(record: measuring.Record) -> measuring.Record:
+  """The measurements with NaN from the first step that is not finite on."""
+  gone = ~np.logical_and.accumulate(finite(record), axis=1)
+  return jax.tree.map(lambda v: np.where(gone, np.nan, v), record)
+
+
+def steps(record: measuring.Record, record_steps: np.ndarray) -> np.ndarray:
+  """The first recorded step that is not finite, NaN if none: (seed,)."""
+  bad = ~finite(record)
+  first = record_steps[np.argmax(bad, axis=1)]
+  return np.where(bad.any(axis=1), first, np.nan)

@@ -1,0 +1,248 @@
+"""The plain engine: minibatch SGD on the hand-written gradient, by scan.
+
+This is the definition the other engines are held to: any optax optimizer,
+any data, the true or the pseudo-gradient. Measuring happens between steps, in
+a function of the weights that cannot change them.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from ossgd.paper import gradients, network
+from ossgd.paper.types import Dataset, Params
+
+Order = Literal['one_pass', 'epochs', 'full_batch']
+# (params, w0, x, y) -> (m, d)
+GradientFn = Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+class State(NamedTuple):
+  """All that training carries from one step to the next."""
+
+  w: jax.Array  # hidden weights w_r(t): (m, d)
+  optimizer: optax.OptState
+  permutation: jax.Array  # the examples in this epoch's order: (n,) int32
+
+
+class Method(NamedTuple):
+  """How to take a step; the numbers of Section 3's SGD."""
+
+  optimizer: optax.GradientTransformation
+  batch_size: int  # `examples_per_step`, which N decides with full batches
+  order: Order
+  gradient_fn: GradientFn
+
+
+def true_gradient(
+  params: Params, w0: jax.Array, x: jax.Array, y: jax.Array
+) -> jax.Array:
+  """Eq. (1), the gradient SGD follows: (m, d)."""
+  del w0
+  return gradients.gradient(params, x, y)
+
+
+def pseudo_gradient(
+  params: Params, w0: jax.Array, x: jax.Array, y: jax.Array
+) -> jax.Array:
+  """Section 5's pseudo-gradient: eq. (1) with the pattern of w0: (m, d)."""
+  return gradients.pseudo_gradient(params, network.pattern(w0, x), x, y)
+
+
+def pseudo_network_gradient(
+  params: Params, w0: jax.Array, x: jax.Array, y: jax.Array
+) -> jax.Array:
+  """The gradient of Section 5.1's g, whose pattern is that of w0: (m, d).
+
+  With it g is what is trained, so loss and accuracy are those of g.
+  """
+  p0 = network.pattern(w0, x)
+  return gradients.pseudo_network_gradient(params, p0, x, y)
+
+
+def examples_per_step(order: Order, num_examples: int, batch_size: int) -> int:
+  """B as it is used: with `full_batch` all examples, whatever was asked."""
+  return num_examples if order == 'full_batch' else batch_size
+
+
+def trains_g(gradient_fn: GradientFn) -> bool:
+  """Whether a gradient is that of g; all others train f."""
+  return gradient_fn is pseudo_network_gradient
+
+
+def steps_per_epoch(order: Order, num_examples: int, batch_size: int) -> int:
+  """Whole batches in one pass over the data.
+
+  What is left over when the batch size does not divide the data waits for the
+  next shuffle; with `full_batch` the batch is the data.
+  """
+  return num_examples // examples_per_step(order, num_examples, batch_size)
+
+
+def check_order(
+  order: Order, num_examples: int, batch_size: int, num_steps: int
+) -> None:
+  """Raises ValueError where an order cannot give that many batches."""
+  if order not in ('one_pass', 'epochs', 'full_batch'):
+    raise ValueError(
+      f'order is {order!r}; expected one_pass, epochs or full_batch'
+    )
+  if order == 'full_batch':
+    return
+  if not 1 <= batch_size <= num_examples:
+    raise ValueError(
+      f'batch_size is {batch_size}; expected 1 to {num_examples}, the number '
+      'of training examples'
+    )
+  most = steps_per_epoch(order, num_examples, batch_size)
+  if order == 'one_pass' and num_steps > most:
+    raise ValueError(
+      f'one pass over {num_examples} examples in batches of {batch_size} has '
+      f'{most} steps, but num_steps is {num_steps}; ask for at most {most} '
+      'steps, draw more examples, or use order=epochs'
+    )
+
+
+def next_rows(
+  key: jax.Array,
+  step: jax.Array,
+  permutation: jax.Array,
+  *,
+  order: Order,
+  batch_size: int,
+) -> tuple[jax.Array, jax.Array]:
+  """The rows of the batch of one step, and its epoch's permutation.
+
+  Batch t of an epoch is rows t B to (t + 1) B of that epoch's permutation,
+  which is a function of the key and the epoch alone: the same key gives the
+  same order however a run is cut into calls.
+
+  Args:
+    key: the order's key, the same in every call of one run.
+    step: scalar int. Under `vmap` keep it unmapped, or every step shuffles.
+    permutation: of the epoch that the step before belongs to, (n,).
+    order: as in Method.
+    batch_size: B.
+
+  Returns:
+    Rows (B,), or (n,) with `full_batch`; and the permutation, (n,).
+  """
+  if order == 'full_batch':
+    return permutation, permutation
+  num_examples = permutation.shape[0]
+  batches = steps_per_epoch(order, num_examples, batch_size)
+
+  def shuffle():
+    epoch_key = jax.random.fold_in(key, step // batches)
+    return jax.random.permutation(
+      epoch_key, jnp.arange(num_examples, dtype=jnp.int32)
+    )
+
+  permutation = jax.lax.cond(step % batches == 0, shuffle, lambda: permutation)
+  first = (step % batches) * batch_size
+  rows = jax.lax.dynamic_slice(permutation, (first,), (batch_size,))
+  return rows, permutation
+
+
+def start(w: jax.Array, num_examples: int, method: Method) -> State:
+  """The state before the first step."""
+  permutation = jnp.arange(num_examples, dtype=jnp.int32)
+  return State(w, method.optimizer.init(w), permutation)
+
+
+def advance(
+  key: jax.Array,
+  state: State,
+  start_params: Params,
+  data: Dataset,
+  first: jax.Array,
+  end: jax.Array,
+  *,
+  method: Method,
+) -> State:
+  """Takes the steps first, ..., end - 1.
+
+  Args:
+    key: the order's key, the same in every call of one run.
+    state: before step `first`.
+    start_params: w(0), which the pseudo-gradient's pattern needs, and a.
+    data: the training set.
+    first: scalar int; 0 is the first step of a run.
+    end: scalar int. Under `vmap` keep both unmapped, or each step is computed
+      and thrown away for the slowest.
+    method: optimizer, batch size, order and gradient.
+
+  Returns:
+    The state before step `end`.
+  """
+  chex.assert_rank(state.w, 2)
+  w0, a = start_params
+
+  def next_batch(step, permutation):
+    if method.order == 'full_batch':
+      return data, permutation
+    rows, permutation = next_rows(
+      key, step, permutation, order=method.order, batch_size=method.batch_size
+    )
+    return Dataset(data.x[rows], data.y[rows]), permutation
+
+  def step_fn(step, state):
+    batch, permutation = next_batch(step, state.permutation)
+    params = Params(state.w, a)
+    gradient = method.gradient_fn(params, w0, batch.x, batch.y)
+    updates, optimizer = method.optimizer.update(
+      gradient, state.optimizer, state.w
+    )
+    w = optax.apply_updates(state.w, updates)
+    return State(w, optimizer, permutation)
+
+  return jax.lax.fori_loop(first, end, step_fn, state)
+
+
+def train(
+  key: jax.Array,
+  params: Params,
+  data: Dataset,
+  *,
+  record_steps: jax.Array,
+  method: Method,
+  observe: Callable[[Params], Any],
+) -> tuple[Params, Any]:
+  """Trains from params and observes at record_steps, Section 3.
+
+  w_r(t+1) = w_r(t) - eta 1/B sum_{s in B_t} dL(w(t), x_s, y_s)/dw_r
+
+  Memory holds one state and what observe returns, however many the steps.
+
+  Args:
+    key: decides the order of the examples, consumed.
+    params: at initialisation.
+    data: the training set.
+    record_steps: (r,) int, non-decreasing; 0 is the initialisation. Training
+      ends at the last of them.
+    method: optimizer, batch size, order and gradient.
+    observe: a pure function of the parameters.
+
+  Returns:
+    The trained parameters, and what observe returned, stacked (r, ...).
+
+  Raises:
+    ValueError: the order cannot give that many batches (where the steps are
+      concrete).
+  """
+
+  def interval(state, ends):
+    state = advance(key, state, params, data, *ends, method=method)
+    return state, observe(Params(state.w, params.a))
+
+  begins = jnp.concatenate([jnp.zeros_like(record_steps[:1]), record_steps])
+  state, records = jax.lax.scan(
+    interval,
+    start(params.w, data.x.shape[0], method),
+    (begins[:-1], record_steps),
+  )
+  return Params(state.w, params.a), records

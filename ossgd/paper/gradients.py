@@ -1,0 +1,156 @@
+"""Eq. (1) by hand: the gradient, and the pseudo-gradient of Section 5.
+
+Both are the same sum; they differ in the activation pattern only. The
+pseudo-network's own gradient differs in o as well. With
+o = softmax(f(x, w)) and residual = o - 1[i = y], the bracket of eq. (1) is
+
+  sum_{i != y} a_{i,r} o_i - sum_{i != y} a_{y,r} o_i
+    = sum_i a_{i,r} (o_i - 1[i = y]),
+
+which makes a batch two matmuls around the residual. Section 5 and the
+appendices write v_i = -residual_i: their sums have the opposite sign.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ossgd.paper import network
+from ossgd.paper.types import Params, matmul
+
+
+def residual(f: jax.Array, y: jax.Array) -> jax.Array:
+  """o_i - 1[i = y] = -v_i, the slope of the loss in f: (n, k) -> (n, k)."""
+  chex.assert_rank([f, y], [2, 1])
+  return jax.nn.softmax(f) - jax.nn.one_hot(y, f.shape[-1], dtype=f.dtype)
+
+
+def example_gradient(
+  params: Params, x: jax.Array, y: jax.Array, p: jax.Array | None = None
+) -> jax.Array:
+  """Eq. (1) read literally, for one example.
+
+  (sum_{i != y} a_{i,r} o_i - sum_{i != y} a_{y,r} o_i) 1[<w_r, x> >= 0] x
+
+  Args:
+    params: w (m, d), a (k, m).
+    x: one input, (d,).
+    y: its label, ().
+    p: the pattern to use in place of today's, (m,) bool: the initial one
+      gives the pseudo-gradient.
+
+  Returns:
+    (m, d), row r the derivative in w_r.
+  """
+  chex.assert_rank([x, y], [1, 0])
+  a = params.a
+  o = jax.nn.softmax(network.logits(params, x[None])[0])
+  others = jnp.arange(o.shape[0]) != y
+  attracted = matmul((o * others)[None], a)[0]
+  repelled = a[y] * jnp.sum(o * others)
+  if p is None:
+    p = network.pattern(params.w, x[None])[0]
+  return jnp.outer((attracted - repelled) * p, x)
+
+
+def pattern_gradient(
+  a: jax.Array,
+  p: jax.Array,
+  x: jax.Array,
+  slopes: jax.Array,
+  weights: jax.Array | None = None,
+) -> jax.Array:
+  """sum_s p_s (sum_i a_{i,r} slope_{s,i}) 1[p_{s,r}] x_s, batched eq. (1).
+
+  Args:
+    a: output weights, (k, m).
+    p: pattern, (n, m) bool.
+    x: inputs, (n, d).
+    slopes: residuals, (n, k).
+    weights: p_s, (n,), summing to one; 1/n each if not given.
+
+  Returns:
+    (m, d).
+  """
+  chex.assert_rank([a, p, x, slopes], 2)
+  slopes = (
+    slopes / slopes.shape[0] if weights is None else slopes * weights[:, None]
+  )
+  backward = matmul(slopes, a)
+  return matmul(jnp.where(p, backward, jnp.zeros((), backward.dtype)).T, x)
+
+
+def gradient(
+  params: Params,
+  x: jax.Array,
+  y: jax.Array,
+  weights: jax.Array | None = None,
+) -> jax.Array:
+  """Eq. (1) averaged over a batch, with today's pattern.
+
+  Args:
+    params: w (m, d), a (k, m).
+    x: inputs, (n, d).
+    y: labels in 0..k-1, (n,).
+    weights: p_s, (n,), summing to one; 1/n each if not given. With p_{a,b}
+      this is the gradient of the simplified case (S), Appendix A.
+
+  Returns:
+    (m, d).
+  """
+  h = network.preactivations(params.w, x)
+  p = h >= 0
+  slopes = residual(network.gated_logits(params.a, h, p), y)
+  return pattern_gradient(params.a, p, x, slopes, weights)
+
+
+def pseudo_gradient(
+  params: Params,
+  p0: jax.Array,
+  x: jax.Array,
+  y: jax.Array,
+  weights: jax.Array | None = None,
+) -> jax.Array:
+  """Eq. (1) with the pattern frozen at p0; o is still the network's own.
+
+  Section 5.1 freezes the indicator alone: o_i(x, w) stays the softmax of f,
+  not of the pseudo-network g.
+
+  Args:
+    params: w (m, d), a (k, m).
+    p0: the pattern of these inputs at the initialisation, (n, m) bool.
+    x: inputs, (n, d).
+    y: labels in 0..k-1, (n,).
+    weights: p_s, (n,), summing to one; 1/n each if not given.
+
+  Returns:
+    (m, d).
+  """
+  slopes = residual(network.logits(params, x), y)
+  return pattern_gradient(params.a, p0, x, slopes, weights)
+
+
+def pseudo_network_gradient(
+  params: Params,
+  p0: jax.Array,
+  x: jax.Array,
+  y: jax.Array,
+  weights: jax.Array | None = None,
+) -> jax.Array:
+  """The gradient of the pseudo-network g of Section 5.1, frozen throughout.
+
+  Eq. (1) with the pattern frozen at p0 and o = softmax(g(x, w)): the gradient
+  of a linear model, logistic regression on the features a_{i,r} 1[p0_r] x.
+
+  Args:
+    params: w (m, d), a (k, m).
+    p0: the pattern of these inputs at the initialisation, (n, m) bool.
+    x: inputs, (n, d).
+    y: labels in 0..k-1, (n,).
+    weights: p_s, (n,), summing to one; 1/n each if not given.
+
+  Returns:
+    (m, d).
+  """
+  slopes = residual(network.pseudo_logits(params, p0, x), y)
+  return pattern_gradient(params.a, p0, x, slopes, weights)

@@ -1,0 +1,215 @@
+"""What the paper says of a sweep over widths, as claims, and of what set-up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ossgd.results import judging
+from ossgd.results.claims import INF, Claim, about
+from ossgd.results.statistics import (
+  Proportion,
+  cell_slopes,
+  log_slope,
+  mean_over_steps,
+)
+
+if TYPE_CHECKING:
+  import xarray as xr
+
+# The settings that the paper names; all others are ours, and free.
+SECTION_3 = {
+  'normalize': True,
+  'init_scale': 1.0,
+  'order': 'epochs',
+  'optimizer': 'sgd',
+  'gradient_fn': 'true_gradient',
+}
+SYNTHETIC = {
+  'dataset': 'synthetic',
+  'num_classes': 10,
+  'num_components': 2,
+  'dim': 1000,
+  'center_scale': 5.0,
+  'noise_scale': 1.0,
+  'num_train': 1000,
+}
+SECTION_7 = SECTION_3 | {
+  'num_steps': 400,
+  'batch_size': 16,
+  'lr_times_width': 10.0,
+  'target': 0.98,
+}
+FIGURE_1 = SYNTHETIC | SECTION_7
+FIGURE_2 = SECTION_3 | {
+  'dataset': 'mnist',
+  'num_classes': 10,
+  'dim': 784,
+  'num_train': 60000,
+  'num_steps': 20000,
+  'batch_size': 64,
+  'lr_times_width': 400.0,
+  'target': 0.95,
+}
+_FIGURES = {'Figure 1': FIGURE_1, 'Figure 2': FIGURE_2}
+# A factor of 1.3 over widths that differ by 16: "roughly the same".
+FLAT = 0.1
+
+
+def but(varied: str) -> dict[str, Any]:
+  """Section 7's synthetic set-up without the setting that a script varies."""
+  return {name: v for name, v in FIGURE_1.items() if name != varied}
+
+
+def told(config: Any) -> dict[str, Any]:
+  """What a Config says of the settings that the paper names, as attributes."""
+  return {
+    name: int(value) if isinstance(value, bool) else value
+    for name in (*FIGURE_1, 'num_test')
+    if not isinstance(value := getattr(config, name, ()), tuple)
+  }
+
+
+def right(results: xr.Dataset, accuracy: xr.DataArray) -> Proportion:
+  """Accuracies as counts of test examples; other dims are to do all at once."""
+  return Proportion(accuracy, judging.settings(results).get('num_test'))
+
+
+def step_cells(
+  reached: xr.DataArray, steps: np.ndarray
+) -> tuple[xr.DataArray, xr.DataArray]:
+  """The steps to a target: after the last record below it, up to this one.
+
+  Args:
+    reached: the first recorded step at the target; NaN if none is.
+    steps: all recorded steps, increasing.
+  """
+  at = np.searchsorted(steps, reached.fillna(steps[0]).values)
+  before = steps[np.maximum(at - 1, 0)] + 1.0
+  return reached.copy(data=before).where(reached.notnull()), reached
+
+
+def training_claims(
+  figure: str,
+  *,
+  num_patterns: int | None,
+  constant: float,
+  accuracy: float = 0.99,
+) -> list[Claim]:
+  """What Section 7 and D.1 say of a sweep over widths.
+
+  Args:
+    figure: where in the paper: 'Figure 1' or 'Figure 2', with its set-up.
+    num_patterns: k l, the singular values that stand out of the update; None
+      where it is not known.
+    constant: c of Figure 5's line c / sqrt(m).
+    accuracy: what the final test accuracy is to pass. "Quickly converges to
+      100 %" is said of the synthetic data only; on MNIST D.1 desires 95 %.
+  """
+
+  def scaled_distance(ds):
+    return (ds.distance_at_accuracy * np.sqrt(ds.width)).mean(
+      'width', skipna=False
+    )
+
+  where = f'Section 7, {figure}'
+  found = [
+    Claim(
+      where,
+      f'the network learns: accuracy above {100 * accuracy:g} %',
+      'final test accuracy, at every width',
+      accuracy,
+      INF,
+      lambda ds: right(ds, ds.test_accuracy.isel(step=-1)),
+    ),
+    Claim(
+      where,
+      'wider networks get there sooner',
+      'slope of log (1 - mean test accuracy over all steps) in log m',
+      -INF,
+      0.0,
+      lambda ds: log_slope(1 - mean_over_steps(ds.test_accuracy)),
+    ),
+    Claim(
+      where,
+      'fewer than one pattern in ten changes',
+      'largest pattern difference, over widths and steps',
+      -INF,
+      0.1,
+      lambda ds: ds.pattern_difference.max(['width', 'step'], skipna=False),
+    ),
+    Claim(
+      where,
+      'the coupling tightens with width',
+      'slope of log final pattern difference in log m',
+      -INF,
+      0.0,
+      lambda ds: log_slope(ds.pattern_difference.isel(step=-1)),
+    ),
+    Claim(
+      where,
+      'the solution stays within a tenth of the initial norm',
+      'largest relative distance, over widths and steps',
+      -INF,
+      0.1,
+      lambda ds: ds.relative_distance.max(['width', 'step'], skipna=False),
+    ),
+    *(_cliff_claims(where, num_patterns) if num_patterns else ()),
+    Claim(
+      'D.1, Figure 4',
+      'the steps to the target accuracy do not depend on width',
+      'slope of log steps to the target in log m, between recorded steps',
+      -FLAT,
+      FLAT,
+      lambda ds: cell_slopes(*step_cells(ds.steps_to_accuracy, ds.step.values)),
+    ),
+    Claim(
+      'D.1, Figure 5',
+      'the relative distance at the target falls as 1/sqrt(m)',
+      'slope of log relative distance at the target in log m',
+      -0.55,
+      -0.45,
+      lambda ds: log_slope(ds.distance_at_accuracy),
+    ),
+    Claim(
+      'D.1, Figure 5',
+      f'and closely matches {constant:.3g} / sqrt(m)',
+      'sqrt(m) x relative distance at the target, mean over widths',
+      0.9 * constant,
+      1.1 * constant,
+      scaled_distance,
+    ),
+  ]
+  return about(_FIGURES[figure], found)
+
+
+def cliff(spectrum: xr.DataArray, num_patterns: int) -> xr.DataArray:
+  """Singular value k l over the next one; NaN where there is no next one."""
+  pair = spectrum.reindex(rank=[num_patterns, num_patterns + 1])
+  return pair.isel(rank=0) / pair.isel(rank=1)
+
+
+def _cliff_claims(where: str, count: int) -> list[Claim]:
+  return [
+    Claim(
+      where,
+      f'the top {count} singular values of the update are much larger',
+      f'value {count} / value {count + 1} of the update, lowest over widths',
+      10.0,
+      INF,
+      lambda ds: cliff(ds.singular_values_update, count).min(
+        'width', skipna=False
+      ),
+    ),
+    Claim(
+      where,
+      'the final weights have no such cliff',
+      f'value {count} / value {count + 1} of the weights, largest over widths',
+      -INF,
+      1.1,
+      lambda ds: cliff(ds.singular_values_weights, count).max(
+        'width', skipna=False
+      ),
+    ),
+  ]

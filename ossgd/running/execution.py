@@ -1,0 +1,173 @@
+"""A width at work: its jobs in blocks of seeds, each run chunk by chunk.
+
+Between chunks progress can be told, the states be saved, and the work stopped;
+what a store has of a job already is not done again.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import threadpoolctl
+
+from ossgd.engines import divergence, measuring, meshes
+from ossgd.running import hosts, jobs, states, timing, watching
+from ossgd.running.compiled import Plan, Unit
+
+Arrays = dict[str, np.ndarray]
+
+
+def run_width(
+  unit: Unit, plan: Plan, of_width: Sequence[jobs.Job], watch: watching.Watch
+) -> tuple[measuring.Record, Arrays]:
+  """All jobs of a width, each done once: see `run_block`.
+
+  Args:
+    unit: of the width.
+    plan: that it was made of.
+    of_width: the jobs, a seed each.
+    watch: told of every chunk; its store keeps every job that is finished.
+
+  Returns:
+    Measurements (seed, step), and arrays (seed, ...) of the last step.
+  """
+  finished: dict[jobs.Job, Arrays] = {}
+  for job in of_width:
+    arrays = watch.load(f'seed={job.seed} finished', job)
+    if arrays is not None:
+      finished[job] = arrays
+  pending = [job for job in of_width if job not in finished]
+  for block in _blocks(pending, plan, watch):
+    watch.check()
+    begin, end = len(finished), len(finished) + len(block)
+    ends = dict.fromkeys([block[0].seed, block[-1].seed])
+    part = watch.part(
+      begin / len(of_width),
+      end / len(of_width),
+      'seed=' + '-'.join(map(str, ends)),
+    )
+    fill = -len(block) % meshes.shards(plan.mesh)[0]
+    seeds = np.array([job.seed for job in [*block, *[block[-1]] * fill]])
+    of_seeds = 0 if plan.seeds_at_once == 1 else len(seeds)
+    saved = states.Flight(watch, block, unit.layout, of_seeds)
+    record, last = run_block(unit, plan, seeds, part.tell, saved)
+    for i, job in enumerate(block):
+      named = {f'last_{name}': value for name, value in last.items()}
+      named |= states.arrays_of(record)
+      finished[job] = {name: v[i : i + 1] for name, v in named.items()}
+      watch.save(f'seed={job.seed} finished', job, finished[job])
+    saved.end()
+  together = {
+    name: np.concatenate([finished[job][name] for job in of_width])
+    for name in finished[of_width[0]]
+  }
+  last = {
+    name.removeprefix('last_'): value
+    for name, value in together.items()
+    if name.startswith('last_')
+  }
+  return states.records_of(together), last
+
+
+def _blocks(
+  pending: Sequence[jobs.Job], plan: Plan, watch: watching.Watch
+) -> Iterator[list[jobs.Job]]:
+  """Jobs that go on from the same chunk, at most so many at once.
+
+  Those in flight come first; how they were grouped before does not matter.
+  """
+
+  def begun(job):
+    saved = states.load(watch, job)
+    return 0 if saved is None else int(saved['done'])
+
+  at = {job: begun(job) for job in pending}
+  order = sorted(pending, key=at.__getitem__, reverse=True)
+  for _, group in itertools.groupby(order, at.__getitem__):
+    together = list(group)
+    for first in range(0, len(together), plan.seeds_at_once):
+      yield together[first : first + plan.seeds_at_once]
+
+
+def run_block(
+  unit: Unit,
+  plan: Plan,
+  block: np.ndarray,
+  tell: Callable[[float, str], None],
+  saved: states.Flight,
+) -> tuple[measuring.Record, Arrays]:
+  """A block of seeds: arrays (seed, step), and (seed, ...) of the last step.
+
+  Their states are saved now and then, and go on from there: the numbers are
+  those of seeds that were never stopped.
+  """
+  one = plan.seeds_at_once == 1
+  put = functools.partial(meshes.put, mesh=plan.mesh, of_seeds=not one)
+  seeds = put(jnp.asarray(block[0] if one else block))
+  with timing.part('start') as wait:
+    split = plan.shared
+    if split is None:
+      split = put(plan.draw(seeds))
+    params = unit.draw(seeds, split)
+    saved.check(params, split, shared=plan.shared is not None)
+    state, begin = wait(unit.start(params, seeds, split))
+    del params
+  state, records, done = saved.resume(state)
+  passed: Any = None
+  for i, chunk in enumerate(unit.chunks[done:], start=done):
+    passed = None
+    stages = zip(unit.stages.items(), chunk.arguments, strict=True)
+    for (stage_name, stage), argument in stages:
+      with timing.part(stage_name) as wait:
+        state, passed = wait(
+          stage(state, passed, seeds, begin, split, argument)
+        )
+    records.append(_at_recorded(passed, len(block), chunk.recorded))
+    if divergence.everywhere(records[-1]):
+      break  # not one seed is left
+    saved.save(state, records, i + 1)
+    tell(chunk.end / plan.num_steps, '')
+  kept = unit.kept(state)
+  del state, begin, passed  # a wide network needs their memory at the end
+  # LAPACK's own threads and XLA's wait for each other on a busy machine: one
+  # decomposition was seen to take 10 s instead of 0.1 s.
+  with (
+    timing.part('spectrum'),
+    threadpoolctl.threadpool_limits(1, user_api='blas'),
+  ):
+    begun = unit.draw(seeds, split)
+    w = unit.weights(kept, begun, split)
+    del kept
+    last = hosts.fetch(unit.finish(w, begun, split))
+  if one:
+    last = jax.tree.map(lambda v: v[None], last)
+  return _padded(states.joined(records), len(plan.record_steps)), last
+
+
+def _padded(record: measuring.Record, number: int) -> measuring.Record:
+  """Measurements of a block that stopped early, NaN where there are none.
+
+  Counts have no NaN: they are zero there, beside a loss that is NaN.
+  """
+
+  def one(values):
+    missing = number - values.shape[1]
+    none = np.nan if np.issubdtype(values.dtype, np.floating) else 0
+    return np.pad(values, ((0, 0), (0, missing)), constant_values=none)
+
+  return jax.tree.map(one, record)
+
+
+def _at_recorded(
+  record: measuring.Record, num_seeds: int, recorded: np.ndarray
+) -> measuring.Record:
+  """Arrays (seed, step) of a block's measurements, fetched."""
+
+  def one(values):
+    return np.reshape(values, (num_seeds, -1))[:, recorded]
+
+  return jax.tree.map(one, hosts.fetch(record))

@@ -1,0 +1,111 @@
+"""Jobs: one width with one seed, and all that its numbers depend on.
+
+What is stored of a job is known by a digest of its description: settings, the
+data's content, the user's functions, the sources that make numbers and the
+versions below them. How jobs are grouped, and on which devices, is no part of
+it; neither is what only draws, judges or stores.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import ossgd
+from ossgd.paper.types import Split
+from ossgd.running import identities
+
+
+class Job(NamedTuple):
+  """One width and one seed of some work."""
+
+  width: int
+  seed: int | None  # None: what all seeds of the width share
+  engine: str
+  basis: str  # JSON of all else that the numbers depend on; see `basis`
+
+  def description(self) -> dict[str, Any]:
+    """As JSON values."""
+    own = {'width': self.width, 'seed': self.seed, 'engine': self.engine}
+    return own | json.loads(self.basis)
+
+  def digest(self) -> str:
+    """What it is known by: 16 hexadecimal digits."""
+    return identities.sha256(json.dumps(self.description(), sort_keys=True))[
+      :16
+    ]
+
+
+def basis(settings: Mapping[str, Any], *modules: str) -> str:
+  """What the jobs of some work have in common.
+
+  Args:
+    settings: all that is asked for, functions and data included.
+    modules: those that make the numbers; what they import is looked up.
+
+  Raises:
+    ValueError: a function among the settings cannot be told from others.
+  """
+  below = environment()
+  for name in ('ossgd', 'python'):  # sources are in `code`
+    del below[name]
+  described = {
+    'settings': {name: identities.of(v, name) for name, v in settings.items()},
+    'environment': below,
+    'code': identities.code(*modules),
+  }
+  return json.dumps(described, sort_keys=True)
+
+
+def environment() -> dict[str, Any]:
+  """What numbers depend on besides the settings, as JSON values."""
+  config: Any = jax.config  # its options are attributes made at run time
+  device = jax.devices()[0]
+  packages = ('jax', 'jaxlib', 'numpy')
+  return {
+    'ossgd': ossgd.__version__,  # of the code that runs, installed or not
+    **{name: importlib.metadata.version(name) for name in packages},
+    'python': platform.python_version(),
+    'prng': config.jax_default_prng_impl,
+    'threefry_partitionable': config.jax_threefry_partitionable,
+    'device': f'{device.platform}: {device.device_kind}',
+    'matmul_precision': config.jax_default_matmul_precision or 'highest',
+    'x64': config.jax_enable_x64,
+  }
+
+
+def data_digest(split: Split) -> str:
+  """Of all arrays of a Split, as they are trained on and tested with."""
+  digest = hashlib.sha256()
+  for leaf in jax.tree.leaves(split):
+    array = np.asarray(leaf)
+    kind = np.float32 if array.dtype.kind == 'f' else np.int64
+    digest.update(identities.array_digest(array.astype(kind)).encode())
+  return digest.hexdigest()[:32]
+
+
+def difference(previous: Mapping, config: Mapping) -> str:
+  """The settings that differ, `name: there, here`."""
+  flat, flat_previous = _flat(config), _flat(previous)
+  names = [
+    n for n in flat | flat_previous if flat.get(n) != flat_previous.get(n)
+  ]
+  return '; '.join(
+    f'{n}: {flat_previous.get(n)} there, {flat.get(n)} here' for n in names
+  )
+
+
+def _flat(config: Mapping, prefix: str = '') -> dict[str, str]:
+  """Nested settings as one level of printable ones."""
+  flat: dict[str, str] = {}
+  for name, value in config.items():
+    if isinstance(value, Mapping):
+      flat |= _flat(value, f'{prefix}{name}.')
+    else:
+      flat[prefix + name] = json.dumps(value)
+  return flat

@@ -1,0 +1,126 @@
+"""Work that is done, kept on disk while the rest is not.
+
+A store is a folder of npz files, one a job: what a finished job measured, or
+the state of one in flight. Each is written whole, or not at all, and says
+which job it belongs to. A file that is damaged is set aside under another name
+and its work done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ossgd.data import idx
+from ossgd.running import jobs
+from ossgd.storing import files
+
+_IDENTITY = 'identity'
+
+
+class Store:
+  """A folder of finished jobs and of those in flight.
+
+  A file is known by what it holds and by its job's digest, both in its name:
+  two jobs that differ in anything at all never meet.
+  """
+
+  def __init__(self, folder: Path, every: float):
+    """Opens a store; its folder is there.
+
+    Args:
+      folder: for the files, of no other use.
+      every: seconds between two saved states of a job.
+    """
+    self._folder, self._every = folder, every
+    self._saved = time.monotonic()
+    self.stopping = ''  # why to save the state and stop, at the next chunk
+    self.data: set[str] = set()  # digests of the fixed data that were used
+    for path in folder.glob('.*.part'):
+      path.unlink()  # of a process that was killed while it wrote
+
+  def due(self) -> bool:
+    """Whether what is in flight should save its state now."""
+    late = time.monotonic() - self._saved > self._every
+    return bool(self.stopping) or late
+
+  def load(self, name: str, job: jobs.Job) -> dict[str, np.ndarray] | None:
+    """The arrays that were saved of a job under a name, or None."""
+    path = self.path(name, job)
+    if not path.is_file():
+      self._tell_of_others(path, name, job)
+      return None
+    try:
+      arrays = idx.read_archive(path)
+      identity = bytes(arrays.pop(_IDENTITY, np.zeros(0, np.uint8)))
+      if identity != _identity(name, job, arrays):
+        raise ValueError(f'{path} is not what was saved as {name}.')
+    except ValueError as error:
+      self.set_aside(path, str(error))
+      return None
+    return arrays
+
+  def save(
+    self, name: str, job: jobs.Job, arrays: Mapping[str, np.ndarray]
+  ) -> None:
+    """Replaces what is saved of a job under a name.
+
+    Raises:
+      SaveError: the disk is full or not to be written.
+    """
+    identity = np.frombuffer(_identity(name, job, arrays), np.uint8)
+    members: dict[str, Any] = {_IDENTITY: identity, **arrays}
+    with (
+      files.replacing(self.path(name, job)) as temporary,
+      temporary.open('wb') as file,
+    ):
+      np.savez(file, **members)
+    self._saved = time.monotonic()
+
+  def remove(self, name: str, job: jobs.Job) -> None:
+    """Forgets what was saved of a job under a name, if anything was."""
+    self.path(name, job).unlink(missing_ok=True)
+
+  def set_aside(self, path: Path, reason: str) -> None:
+    """Renames a file that cannot be used, and says so."""
+    aside = files.set_aside(path)
+    logging.warning('%s Set aside as %s, to be done again.', reason, aside)
+
+  def path(self, name: str, job: jobs.Job) -> Path:
+    """Where a job's file of this name is."""
+    plain = re.sub(r'[^A-Za-z0-9=._-]+', '_', name)
+    return self._folder / f'{plain}.{job.digest()}.npz'
+
+  def _tell_of_others(self, path: Path, name: str, job: jobs.Job) -> None:
+    """Says why work of this name that is there is not this job's."""
+    plain = path.name.removesuffix(f'.{job.digest()}.npz')
+    for other in sorted(self._folder.glob(f'{glob.escape(plain)}.*.npz')):
+      with contextlib.suppress(Exception):  # as damage has it
+        with np.load(other) as archive:
+          _, there, _ = json.loads(bytes(archive[_IDENTITY]))
+        logging.info(
+          '%s is to do: %s is not of the same (%s), and stays as it is.',
+          name,
+          other,
+          jobs.difference(there, job.description()),
+        )
+
+
+def is_ours(name: str) -> bool:
+  """Whether a file in a store's folder has a name that a store gives."""
+  return re.fullmatch(r'[A-Za-z0-9=._-]+\.[0-9a-f]{16}\.npz', name) is not None
+
+
+def _identity(
+  name: str, job: jobs.Job, arrays: Mapping[str, np.ndarray]
+) -> bytes:
+  return json.dumps([name, job.description(), sorted(arrays)]).encode()

@@ -1,0 +1,59 @@
+"""Files that are whole or absent, in folders that this machine has."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class SaveError(Exception):
+  """A file cannot be written; what was there before still is."""
+
+
+def sha256(path: Path) -> str:
+  """Of a file, in hexadecimal."""
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+  """A temporary path that takes the place of `path` if all goes well.
+
+  Raises:
+    SaveError: the operating system does not let it be written.
+  """
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  try:
+    yield temporary
+    with temporary.open('rb') as file:
+      os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+  except OSError as error:
+    if error.errno is None:  # not of the operating system
+      raise
+    raise SaveError(f'cannot write {path}: {error.strerror}') from error
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+  """Renames a file that cannot be used, to a name that is free."""
+  aside, count = path.with_suffix('.damaged'), 1
+  while aside.exists():
+    count += 1
+    aside = path.with_suffix(f'.damaged{count}')
+  path.replace(aside)
+  return aside
+
+
+def _sync_folder(folder: Path) -> None:
+  """A rename outlives a crash of the machine where folders can be synced."""
+  with contextlib.suppress(OSError):  # not on Windows, nor on all networks
+    number = os.open(folder, os.O_RDONLY)
+    try:
+      os.fsync(number)
+    finally:
+      os.close(number)

@@ -1,0 +1,247 @@
+"""Run folders before the work: who may write there, and what may stay.
+
+A folder is held by one process at a time. Results of other settings or data are
+refused, with the difference, and so is a folder with anything that this program
+did not write. What the same command left unfinished stays in CHECKPOINTS, to be
+gone on with; results are shown whichever versions and sources made them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from ossgd.data import paths
+from ossgd.running import jobs
+from ossgd.storing import checkpoints, files, records
+from ossgd.storing.records import CHECKPOINTS, CONFIG, RESULTS, RecordError
+
+_LOCK = '.lock'
+# What may be of another version than the results that are shown.
+_VERSIONS = ('ossgd', 'jax', 'jaxlib', 'numpy', 'python', 'device')
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+  """Makes a folder, and keeps other processes from writing there.
+
+  The operating system lets go of the lock when its process ends, however it
+  does.
+
+  Raises:
+    RecordError: the folder cannot be written, or another process holds it.
+  """
+  try:
+    paths.check_local(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+  except OSError as error:
+    raise RecordError(
+      f'cannot write to the folder {folder}: {error.strerror}; give another '
+      'with --out'
+    ) from error
+  except ValueError as error:
+    raise RecordError(f'--out: {error}') from error
+  lock = filelock.FileLock(folder / _LOCK, timeout=0)
+  try:
+    lock.acquire()
+  except filelock.Timeout as error:
+    raise RecordError(_held(folder)) from error
+  except (OSError, NotImplementedError) as error:
+    raise RecordError(
+      f'{folder} is on a file system that gives no locks ({error}), so two '
+      'processes could write there at once; give a folder of a local disk with '
+      '--out and copy it later, or have locks enabled (NFS: lockd, Lustre: the '
+      'option flock)'
+    ) from error
+  try:
+    _forget_if_idle(folder)  # what a killed process left
+    yield
+  finally:
+    _forget_if_idle(folder)
+    lock.release()
+
+
+def _held(folder: Path) -> str:
+  """Who holds a folder, as far as its lock file tells.
+
+  Without flock, filelock makes do with a file of the holder's number and host,
+  which stays when that is killed.
+  """
+  path = folder / _LOCK
+  with contextlib.suppress(OSError, ValueError):
+    since = time.strftime(
+      '%Y-%m-%d %H:%M', time.localtime(path.stat().st_mtime)
+    )
+    number, host, *_ = path.read_text().split()
+    return (
+      f'{path} says that process {int(number)} on {host} is at work in '
+      f'{folder} since {since}; wait for it, or remove that file if there is '
+      'no such process any more'
+    )
+  return (
+    f'another process is at work in {folder}; wait for it, or give another '
+    'folder with --out'
+  )
+
+
+def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
+  """Makes a folder ready for results, before anything is computed.
+
+  Work that another process left unfinished stays in CHECKPOINTS if it is of
+  this config; each file of it says with which versions it was done.
+
+  Args:
+    folder: from `hold`.
+    config: what will be given to `records.write_report`.
+    overwrite: other results there may be replaced, unfinished ones too.
+
+  Returns:
+    Whether the folder already holds the results of this config.
+
+  Raises:
+    RecordError: it holds other results, or unfinished ones of another config,
+      or something that this program did not write.
+  """
+  made = _made(folder, overwrite)
+  difference = jobs.difference(_asked(made), _asked(config)) if made else ''
+  if difference and not overwrite:
+    raise RecordError(
+      f'{folder} holds other results ({difference}); give another folder with '
+      '--out, or replace what is there with --overwrite'
+    )
+  again = overwrite and not (folder / CHECKPOINTS / CONFIG).exists()
+  if made and _intact(folder, made) and not difference and not again:
+    _tell_versions(folder, made, config)
+    if not (folder / CHECKPOINTS / CONFIG).exists():
+      records.forget_unfinished(folder)  # killed while it went
+    return True
+  foreign = _foreign(folder)
+  if foreign:
+    raise RecordError(
+      f'{folder} holds {", ".join(foreign)}, which this program did not write '
+      'or does not know any more; give an empty folder with --out'
+    )
+  known = records.read_notes(folder).get(records.KNOWN)
+  if difference:
+    records.forget_unfinished(folder)
+  (folder / CHECKPOINTS).mkdir(exist_ok=True)
+  more = {records.KNOWN: known} if known else {}
+  records.write_config(folder / CHECKPOINTS, {**config, **more})
+  return False
+
+
+def _made(folder: Path, overwrite: bool) -> dict[str, Any]:
+  """The config of what is there, unfinished work first; {} if nothing is.
+
+  A config of unfinished work that is damaged is set aside: each file of the
+  work says whose it is.
+  """
+  unfinished = folder / CHECKPOINTS
+  if (unfinished / CONFIG).exists():
+    try:
+      return records.read_config(unfinished)
+    except RecordError as error:
+      _set_aside(unfinished / CONFIG, str(error.__cause__))
+  if not (folder / CONFIG).exists():
+    return {}
+  try:
+    return records.read_config(folder)
+  except RecordError:
+    if overwrite:
+      return {}
+    raise
+
+
+def _asked(config: Mapping) -> dict[str, Any]:
+  """What was asked for, of a config; versions and sources were there."""
+  aside = (records.SECONDS, records.FILES, records.KNOWN, 'code')
+  asked = {name: v for name, v in config.items() if name not in aside}
+  environment = asked.get('environment')
+  if isinstance(environment, Mapping):
+    modes = {n: v for n, v in environment.items() if n not in _VERSIONS}
+    asked['environment'] = modes
+  return asked
+
+
+def _tell_versions(folder: Path, made: Mapping, config: Mapping) -> None:
+  """Says what results were made with, if it is not what there is today."""
+  then: Any = made.get('environment') or {}
+  now = config.get('environment') or {}
+  others = [
+    f'{name} {then.get(name)}, today {now.get(name)}'
+    for name in _VERSIONS
+    if then.get(name) != now.get(name)
+  ]
+  if made.get('code') != config.get('code'):
+    others.append('other sources than today')
+  if others:
+    logging.info(
+      '%s was made with %s; --overwrite computes again',
+      folder,
+      '; '.join(others),
+    )
+
+
+def _foreign(folder: Path) -> list[str]:
+  """Names of what this program did not write; hidden files do not count."""
+  found = []
+  for path in sorted(folder.iterdir()):
+    if path.name.startswith('.') or '.damaged' in path.name:
+      continue
+    if path.name == CHECKPOINTS and path.is_dir():
+      found += [
+        f'{CHECKPOINTS}/{inner.name}'
+        for inner in sorted(path.iterdir())
+        if not inner.name.startswith('.')
+        and inner.name != CONFIG
+        and '.damaged' not in inner.name
+        and not checkpoints.is_ours(inner.name)
+      ]
+    elif path.name == CONFIG and path.is_file():
+      found += [] if _is_config(folder) else [CONFIG]
+    elif not path.is_file() or not records.is_known(folder, path.name):
+      found.append(path.name)
+  return found
+
+
+def _is_config(folder: Path) -> bool:
+  try:
+    return 'experiment' in records.read_config(folder)
+  except RecordError:
+    return False
+
+
+def _forget_if_idle(folder: Path) -> None:
+  """Forgets CHECKPOINTS in which nothing was done that is worth keeping."""
+  notes = records.read_notes(folder)
+  if notes and records.KNOWN not in notes:
+    done = (folder / CHECKPOINTS).glob('*.npz')
+    if all('engine.' in path.name for path in done):
+      records.forget_unfinished(folder)
+
+
+def _intact(folder: Path, made: Mapping) -> bool:
+  """Whether results.nc is what was written; else it is set aside."""
+  path = folder / RESULTS
+  unfinished = (folder / CHECKPOINTS / CONFIG).exists()
+  expected = records.listed(made).get(RESULTS)
+  if expected is None:  # of a version that left no digest, or unfinished
+    return path.exists() and not unfinished
+  if path.exists() and expected == files.sha256(path):
+    return True
+  if path.exists() and not records.is_known(folder, RESULTS):
+    _set_aside(path, 'it is damaged')
+  return False
+
+
+def _set_aside(path: Path, reason: str) -> None:
+  aside = files.set_aside(path)
+  logging.warning('cannot use %s: %s. Set aside as %s.', path, reason, aside)

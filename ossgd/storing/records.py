@@ -1,0 +1,274 @@
+"""Run folders: what an experiment leaves on disk, each file whole or absent.
+
+  results.nc    the measurements (netCDF4)
+  config.json   every setting, and the versions that the numbers depend on
+  report.md     the claims the experiment bears on
+  *.png         the figures
+
+config.json is written last, with the SHA-256 of the others: a folder that has
+one is complete. Until then `checkpoints/` holds what is done, the config that
+it was done with, and the SHA-256 of what is there already; see `folders`. A
+file that is known by neither is not ours: it is never replaced nor removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ossgd.running import jobs
+from ossgd.storing import checkpoints, netcdf
+from ossgd.storing.files import replacing, sha256
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
+
+RESULTS, CONFIG, REPORT = 'results.nc', 'config.json', 'report.md'
+SECONDS, FILES, KNOWN = 'seconds', 'files', 'known'  # in config.json
+CHECKPOINTS = 'checkpoints'
+_LARGEST_CONFIG, _DEEPEST_CONFIG = 1 << 20, 20  # bytes; ours have 3000, and 4
+environment = jobs.environment  # what is in a config besides settings
+
+
+class RecordError(ValueError):
+  """A run folder cannot be written or read; the message says what to do."""
+
+
+def write_results(folder: Path, results: xr.Dataset) -> None:
+  """Writes results.nc: call it before anything is made of the results.
+
+  Whatever goes wrong in a report or a figure, the measurements are safe.
+
+  Args:
+    folder: from `folders.prepare`; no longer complete, until `write_report`.
+    results: the measurements.
+
+  Raises:
+    RecordError: there is a results.nc that this program did not write.
+  """
+  if not is_known(folder, RESULTS):
+    raise RecordError(
+      f'{folder / RESULTS} was not written by this program; move it away'
+    )
+  write_notes(folder, read_notes(folder) | {FILES: {}})
+  _put(folder, RESULTS, netcdf.content(results))
+  (folder / CONFIG).unlink(missing_ok=True)
+
+
+def write_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
+  """Writes figures as PNG, by name without the ending."""
+  for name, figure in figures.items():
+    content = io.BytesIO()
+    figure.savefig(content, format='png', dpi=150)
+    _put(folder, f'{name}.png', content.getvalue())
+
+
+def write_report(
+  folder: Path,
+  config: Mapping[str, Any],
+  *,
+  report: str,
+  seconds: Mapping[str, float],
+) -> None:
+  """Writes the report, and last what makes a folder complete.
+
+  Figures of earlier results that were not drawn again are removed.
+
+  Args:
+    folder: with the results and figures.
+    config: JSON values, as given to `folders.prepare`.
+    report: Markdown.
+    seconds: of each part of the work; two runs of one config differ in them.
+  """
+  _put(folder, REPORT, report.encode())
+  written = listed(read_notes(folder))
+  earlier = _known(folder).keys() - written.keys()
+  for path in folder.iterdir():
+    if path.name in earlier and is_known(folder, path.name):
+      path.unlink()
+  more = {SECONDS: seconds, FILES: written}
+  write_config(folder, {**config, **more})
+  forget_unfinished(folder)
+
+
+def forget_unfinished(folder: Path) -> None:
+  """Removes what a store and this module left in CHECKPOINTS, and no more."""
+  unfinished = folder / CHECKPOINTS
+  # What is left of it, if this process is killed now, counts for nothing.
+  (unfinished / CONFIG).unlink(missing_ok=True)
+  for path in [*unfinished.glob('*.npz'), *unfinished.glob('.*.part')]:
+    if checkpoints.is_ours(path.name) or path.suffix == '.part':
+      path.unlink()
+  with contextlib.suppress(OSError):  # something else is there
+    unfinished.rmdir()
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+  """Writes config.json."""
+  with replacing(folder / CONFIG) as path:
+    text = json.dumps(config, indent=2)
+    path.write_text(text + '\n', encoding='utf-8')
+
+
+def is_known(folder: Path, name: str) -> bool:
+  """Whether a file is what this program wrote there, or is not there."""
+  path = folder / name
+  if not path.is_file():
+    return not path.exists()
+  return sha256(path) in _known(folder).get(name, [])
+
+
+def read_notes(folder: Path) -> dict[str, Any]:
+  """The config in CHECKPOINTS and what was written since; {} if none."""
+  try:
+    return read_config(folder / CHECKPOINTS)
+  except RecordError:
+    return {}
+
+
+def write_notes(
+  folder: Path, notes: Mapping[str, Any], more: Mapping[str, str] | None = None
+) -> None:
+  """Replaces the config in CHECKPOINTS; what was known stays known.
+
+  Args:
+    folder: the run folder.
+    notes: a config, and FILES that were written for it.
+    more: SHA-256 by name, of files that are about to be written.
+  """
+  (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+  known = _known(folder)
+  for name, digest in (more or {}).items():
+    known[name] = sorted({*known.get(name, []), digest})
+  write_config(folder / CHECKPOINTS, {**notes, KNOWN: known})
+
+
+def listed(config: Mapping[str, Any]) -> dict[str, str]:
+  """SHA-256 by name, of the files that a config is the config of."""
+  files = config.get(FILES)
+  return files if isinstance(files, dict) else {}
+
+
+def _known(folder: Path) -> dict[str, list[str]]:
+  """Every SHA-256 that a file may have and be ours, by name."""
+  known: dict[str, set[str]] = {}
+  earlier = read_notes(folder).get(KNOWN)
+  lists = [earlier if isinstance(earlier, dict) else {}]
+  with contextlib.suppress(RecordError):
+    lists.append(listed(read_config(folder)))
+  for one in lists:
+    for name, digests in one.items():
+      if Path(name).name == name:  # a config may be anyone's
+        more = digests if isinstance(digests, list) else [digests]
+        known.setdefault(name, set()).update(map(str, more))
+  return {name: sorted(digests) for name, digests in known.items()}
+
+
+def _put(folder: Path, name: str, content: bytes) -> None:
+  """Writes a file unless there is another's, and notes what it wrote.
+
+  Its digest is noted before, so that a process that is killed at any time
+  leaves no file that is not known.
+  """
+  notes = read_notes(folder)
+  if not notes:  # complete: shown again
+    with contextlib.suppress(RecordError):
+      notes = read_config(folder)
+      notes[FILES] = {n: d for n, d in listed(notes).items() if n == RESULTS}
+  if not is_known(folder, name):
+    write_notes(folder, notes)
+    logging.warning(
+      '%s was not written by this program, or was changed since; it is left '
+      'as it is.',
+      folder / name,
+    )
+    return
+  digest = hashlib.sha256(content).hexdigest()
+  write_notes(folder, notes, {name: digest})
+  if not (folder / name).exists() or sha256(folder / name) != digest:
+    with replacing(folder / name) as path:
+      path.write_bytes(content)
+  write_notes(folder, notes | {FILES: listed(notes) | {name: digest}})
+
+
+def read(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
+  """The results and the config of a complete run folder.
+
+  Raises:
+    RecordError: a file is missing or is not what it should be.
+  """
+  config = read_config(folder)
+  return _read_results(folder, config), config
+
+
+def _read_results(folder: Path, config: Mapping[str, Any]) -> xr.Dataset:
+  path = folder / RESULTS
+  try:
+    if not path.is_file():
+      raise ValueError('there is no such file')
+    if listed(config).get(RESULTS) not in (None, sha256(path)):
+      raise ValueError(f'it is not the one that {CONFIG} was written for')
+    return netcdf.read(path)
+  except Exception as error:  # HDF5's depend on which bytes are damaged
+    raise RecordError(
+      f'cannot read {path}: {error}; move it away and run the script again, or '
+      'give another folder with --out'
+    ) from error
+
+
+def read_measured(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
+  """The same of a folder for which `folders.prepare` says it has them.
+
+  Report and figures may be missing, and config.json with them.
+  """
+  config = read_notes(folder) or read_config(folder)
+  return _read_results(folder, config), {
+    name: value for name, value in config.items() if name != KNOWN
+  }
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+  """config.json of a run folder.
+
+  Raises:
+    RecordError: it is missing or is not a JSON object.
+  """
+  path = folder / CONFIG
+  try:
+    if path.exists() and not path.is_file():
+      raise ValueError('it is not a file')
+    with path.open('rb') as file:
+      content = file.read(_LARGEST_CONFIG + 1)
+    if len(content) > _LARGEST_CONFIG:
+      raise ValueError(f'it has more than {_LARGEST_CONFIG} bytes')
+    config = json.loads(content.decode())
+    if not isinstance(config, dict):
+      raise ValueError('it is not a JSON object')
+    _check_depth(config)
+  except (OSError, ValueError, RecursionError) as error:
+    raise RecordError(
+      f'cannot read {path}: {error}; give another folder with --out, or move '
+      'what is there away'
+    ) from error
+  return config
+
+
+def _check_depth(value: Any) -> None:
+  """Raises if JSON values are nested deeper than recursion may go."""
+  level, depth = [value], 0
+  while level:
+    if depth > _DEEPEST_CONFIG:
+      raise ValueError(f'it is nested deeper than {_DEEPEST_CONFIG} levels')
+    groups = (
+      v.values() if isinstance(v, dict) else v
+      for v in level
+      if isinstance(v, dict | list)
+    )
+    level, depth = [item for group in groups for item in group], depth + 1

@@ -1,0 +1,327 @@
+import functools
+import hashlib
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+import numpy as np
+from absl.testing import parameterized
+
+from ossgd.data import idx, images, sources, tfds_store
+from tests import idx_files
+
+
+class _Case(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    self.folder = pathlib.Path(folder)
+    self.files = idx.Arrays(*idx_files.small_set())
+
+
+class OwnFilesTest(_Case):
+  @parameterized.parameters('', '.gz')
+  def test_idx_folder(self, suffix):
+    """Pixels in [0, 1], or unit norm; the examples in the files' order."""
+    idx_files.write(self.folder, self.files, suffix=suffix)
+    name = f'idx:{self.folder}'
+    flat = self.files.x_test.reshape(20, 784).astype(np.float64)
+    raw = images.load(name, normalize=False)
+    np.testing.assert_allclose(raw.test.x, flat / 255, rtol=1e-6)
+    unit = images.load(name)
+    expected = flat / np.sqrt((flat**2).sum(axis=1))[:, None]
+    np.testing.assert_allclose(unit.test.x, expected, rtol=1e-6)
+    for split in (raw, unit):
+      self.assertEqual(split.train.x.shape, (30, 784))
+      self.assertEqual(split.train.x.dtype, np.float32)
+      self.assertEqual(split.train.y.dtype, np.int32)
+      np.testing.assert_array_equal(split.train.y, self.files.y_train)
+      np.testing.assert_array_equal(split.test.y, self.files.y_test)
+
+  def test_preprocess(self):
+    """Of pixels in [0, 1], in float64: each image less the mean image."""
+    idx_files.write(self.folder, self.files)
+    split = images.load(f'idx:{self.folder}', preprocess='centred_unit_norm')
+    train, test = (
+      x.reshape(len(x), 784) / 255.0
+      for x in (self.files.x_train, self.files.x_test)
+    )
+    expected = test - train.mean(axis=0)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(split.test.x, expected, atol=1e-6)
+
+  def test_npz_file(self):
+    """Bytes are pixels; numbers of any other type are what they are."""
+    path = self.folder / 'data.npz'
+    other = self.files._replace(x_test=self.files.x_test.astype(np.float64))
+    np.savez(path, **other._asdict())
+    split = images.load(f'npz:{path}', normalize=False)
+    pixels = self.files.x_train.reshape(30, 784) / 255
+    np.testing.assert_allclose(split.train.x, pixels, rtol=1e-6)
+    np.testing.assert_array_equal(split.test.x, other.x_test.reshape(20, 784))
+
+  def test_faults_are_found(self):
+    """A black image has no direction; a damaged file is not read."""
+    black = self.files._replace(x_train=self.files.x_train.copy())
+    black.x_train[7] = 0
+    idx_files.write(self.folder, black)
+    with self.assertRaisesRegex(ValueError, 'train x is zero in row 7'):
+      images.load(f'idx:{self.folder}')
+    images.load(f'idx:{self.folder}', normalize=False)
+    path = self.folder / idx_files.NAMES[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    with self.assertRaisesRegex(ValueError, f'{path} cannot be used'):
+      images.load(f'idx:{self.folder}')
+
+  @parameterized.parameters('idx', 'npz')
+  def test_missing(self, kind):
+    path = self.folder / 'nothing'
+    with self.assertRaisesRegex(FileNotFoundError, str(path)):
+      images.load(f'{kind}:{path}')
+
+  @parameterized.parameters('', 'cifar10', 'idx:', 'npz:', 'tfds:mnist', 'idx')
+  def test_unknown_name(self, name):
+    with self.assertRaisesRegex(ValueError, f"{name!r}.*'idx:DIR'"):
+      images.load(name)
+
+
+class FoldersTest(_Case):
+  @parameterized.parameters('', 'mnist', 'mnist/3.0.1', 'mnist/3.0.1/')
+  def test_inside(self, inside):
+    """The set's own folder is known: no second copy inside of it."""
+    (self.folder / 'mnist' / '3.0.1').mkdir(parents=True)
+    given = pathlib.Path(f'{self.folder}/{inside}')
+    self.assertEqual(tfds_store.root_of('mnist', given), self.folder)
+
+  def test_root_of_that_name(self):
+    """A folder for TFDS may be called mnist."""
+    root = self.folder / 'mnist'
+    self.assertEqual(tfds_store.root_of('mnist', root), root)
+    (root / 'mnist' / '3.0.1').mkdir(parents=True)
+    self.assertEqual(tfds_store.root_of('mnist', root), root)
+
+  def test_no_home(self):
+    """The message says what to give."""
+    with (
+      mock.patch.object(pathlib.Path, 'expanduser', side_effect=RuntimeError),
+      self.assertRaisesRegex(ValueError, 'no such home folder; give data_dir'),
+    ):
+      images.load('mnist', data_dir='~stranger/x')
+
+  @parameterized.parameters(
+    dict(name='npz:gs://bucket/mine.npz'),
+    dict(name='idx:s3://bucket/mine'),
+    dict(data_dir='gs://bucket/tfds'),
+    dict(),
+  )
+  def test_bucket(self, **settings):
+    """No folder of that name is made here; `TFDS_DATA_DIR` may name one too."""
+    self.enter_context(
+      mock.patch.dict(os.environ, TFDS_DATA_DIR='gs://bucket/tfds')
+    )
+    with self.assertRaisesRegex(ValueError, 'bucket.*is an address.*mount'):
+      images.load(**settings)
+
+
+class KnownSetTest(_Case):
+  """A known set of 50 images in the place of MNIST's 70,000."""
+
+  def setUp(self):
+    super().setUp()
+    self.patch(sources, '_SHAPES', tuple(a.shape for a in self.files))
+    digests = tuple(idx.sha256(a) for a in self.files)
+    self.patch(sources, 'FILE_DIGESTS', {'mnist': digests})
+    self.fetch = self.patch(sources, 'fetch', mock.Mock())
+    self.fetch.return_value = self.files
+    # In TFDS's order, which is known once it has been prepared somewhere.
+    self.ordered = _in_tfdss_order()
+    digests = tuple(idx.sha256(a) for a in self.ordered)
+    self.patch(sources, 'TFDS_DIGESTS', {'mnist': digests})
+    self.cache = self.folder / 'ossgd' / 'mnist-3.0.1.npz'
+
+  def patch(self, module, name, value):
+    return self.enter_context(mock.patch.object(module, name, value))
+
+  def load(self, name='mnist'):
+    split = images.load(name, data_dir=self.folder, normalize=False)
+    expected = self.ordered.x_train.reshape(30, 784) / np.float32(255)
+    np.testing.assert_array_equal(split.train.x, expected)
+    np.testing.assert_array_equal(split.train.y, self.ordered.y_train)
+    np.testing.assert_array_equal(split.test.y, self.ordered.y_test)
+    return split
+
+  @parameterized.parameters('mnist', 'fashion_mnist')
+  def test_fetched_once_and_decoded_once(self, name):
+    """First from a source, then from the cache, with the same arrays."""
+    self.load(name)
+    self.fetch.assert_called_once_with(name)
+    self.assertTrue((self.folder / name / '3.0.1').is_dir())
+    self.patch(tfds_store, 'read', mock.Mock(side_effect=AssertionError))
+    self.load(name)
+    self.fetch.assert_called_once()
+    self.assertNotIn('tensorflow', sys.modules)
+
+  def test_what_tfds_has_prepared_comes_before_any_source(self):
+    tfds_store.prepare('mnist', self.folder, self.files)
+    self.load()
+    self.fetch.assert_not_called()
+
+  def test_folder_from_the_environment(self):
+    """TFDS_DATA_DIR is TFDS's own variable for it."""
+    with mock.patch.dict(os.environ, TFDS_DATA_DIR=str(self.folder)):
+      images.load('mnist')
+    self.assertTrue(self.cache.is_file())
+
+  @parameterized.named_parameters(
+    ('bit', lambda path, files: _flip(path)),
+    ('cut', lambda path, files: path.write_bytes(path.read_bytes()[:-99])),
+    ('whole_but_other', lambda path, files: _brighten(path, files)),
+  )
+  def test_damaged_cache_is_set_aside_and_made_again(self, spoil):
+    """It is not trained on: `load` compares every array it returns."""
+    self.load()
+    spoil(self.cache, self.ordered)
+    spoilt = self.cache.read_bytes()
+    self.load()
+    self.assertEqual(self.cache.with_suffix('.damaged').read_bytes(), spoilt)
+    self.assertNotEqual(self.cache.read_bytes(), spoilt)
+    self.patch(tfds_store, 'read', mock.Mock(side_effect=AssertionError))
+    self.load()
+    self.fetch.assert_called_once()
+
+  def test_wrong_prepared_set_is_named_and_left_alone(self):
+    """Another set under MNIST's name: an error with both digests."""
+    other = idx.Arrays(*idx_files.small_set(seed=1))
+    tfds_store.prepare('mnist', self.folder, other)
+    with self.assertRaisesRegex(
+      ValueError,
+      r'(?s)mnist/3\.0\.1 does not hold mnist: train-images-idx3-ubyte has '
+      r'SHA-256 \w{64}, expected \w{64}.*Move it away',
+    ):
+      self.load()
+    self.assertFalse(self.cache.exists())
+    self.assertTrue((self.folder / 'mnist' / '3.0.1').is_dir())
+
+  def test_damaged_prepared_set_is_named(self):
+    tfds_store.prepare('mnist', self.folder, self.files)
+    (record,) = self.folder.glob('mnist/3.0.1/*train.array_record*')
+    record.write_bytes(record.read_bytes()[:1000])
+    with self.assertRaisesRegex(ValueError, r'3\.0\.1 cannot be used. Move'):
+      self.load()
+    self.fetch.assert_not_called()
+
+  def test_no_source(self):
+    """The error lists what was tried, and what a user can do about it."""
+    self.fetch.side_effect = FileNotFoundError('- npm: no such program')
+    with self.assertRaises(FileNotFoundError) as caught:
+      self.load()
+    for part in (
+      f'{self.folder}/mnist/3.0.1: TFDS has prepared nothing there',
+      '- npm: no such program',
+      'idx:DIR',
+      'npz:FILE',
+      'data_dir',
+    ):
+      self.assertIn(part, str(caught.exception))
+
+  def test_folder_that_cannot_be_written_to(self):
+    """A set that others have prepared is read there, if slowly every time."""
+    tfds_store.prepare('mnist', self.folder, self.files)
+    with mock.patch.object(np, 'savez', side_effect=PermissionError):
+      self.load()
+    self.assertEmpty(list(self.cache.parent.glob('*')))
+
+
+@functools.cache
+def _in_tfdss_order() -> idx.Arrays:
+  with tempfile.TemporaryDirectory() as folder:
+    files = idx.Arrays(*idx_files.small_set())
+    tfds_store.prepare('mnist', pathlib.Path(folder), files)
+    return tfds_store.read('mnist', pathlib.Path(folder))
+
+
+def _flip(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 3] ^= 1
+  path.write_bytes(content)
+
+
+def _brighten(path, files):
+  np.savez(path, **files._replace(x_train=files.x_train | 1)._asdict())
+
+
+# Of MNIST's test images, from the file that its authors published.
+_SORTED_TEST_IMAGES = (
+  '426afedf4383f0cdb3da8ea95bbbc5ee9a584969f2ac07e9cc4218d0c8d50e80'
+)
+
+
+class ImportTest(parameterized.TestCase):
+  def test_tfds_is_imported_when_needed(self):
+    """Importing the library costs neither TFDS's nor TensorFlow's import."""
+    script = 'import sys; from ossgd.data import images; print(*sys.modules)'
+    run = subprocess.run(
+      [sys.executable, '-c', script], capture_output=True, text=True, check=True
+    )
+    loaded = run.stdout.split()
+    self.assertIn('ossgd.data.images', loaded)
+    self.assertNotIn('tensorflow_datasets', loaded)
+    self.assertNotIn('tensorflow', loaded)
+
+
+class MnistTest(parameterized.TestCase):
+  """MNIST itself, in the default folder: fetched once on each machine."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    try:
+      cls.raw = images.load('mnist', normalize=False)
+    except FileNotFoundError as error:
+      raise unittest.SkipTest(f'MNIST cannot be had here. {error}') from error
+    cls.unit = images.load('mnist')
+
+  def test_is_mnist(self):
+    """Counts and mean are those that the literature gives for MNIST."""
+    split = self.raw
+    self.assertEqual(split.train.x.shape, (60000, 784))
+    self.assertEqual(split.test.x.shape, (10000, 784))
+    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    np.testing.assert_array_equal(np.bincount(split.train.y), counts)
+    counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    np.testing.assert_array_equal(np.bincount(split.test.y), counts)
+    x = np.asarray(split.train.x)
+    self.assertEqual((x.min(), x.max()), (0, 1))
+    self.assertAlmostEqual(x.mean(dtype=np.float64), 0.1307, places=4)
+    self.assertAlmostEqual(x.std(dtype=np.float64), 0.3081, places=4)
+
+  def test_is_in_tfdss_order(self):
+    """The first test labels that `tfds.load('mnist', split='test')` gives."""
+    first = [2, 0, 4, 8, 7, 6, 0, 6, 3, 1]
+    np.testing.assert_array_equal(self.unit.test.y[:10], first)
+
+  def test_has_unit_norm(self):
+    for x in (self.unit.train.x, self.unit.test.x):
+      norms = np.linalg.norm(np.asarray(x, np.float64), axis=1)
+      np.testing.assert_allclose(norms, 1, atol=1e-6)
+
+  def test_usual_standardisation(self):
+    """(x - 0.1307) / 0.3081, as everybody writes it, then unit norm.
+
+    0.1307 is off by 4e-5, and no image is nearer to it than 1.
+    """
+    split = images.load('mnist', preprocess='standardised_unit_norm')
+    usual = (np.asarray(self.raw.test.x, np.float64) - 0.1307) / 0.3081
+    usual /= np.linalg.norm(usual, axis=1, keepdims=True)
+    np.testing.assert_allclose(split.test.x, usual, atol=4e-5)
+    self.assertTrue(np.any(np.asarray(split.train.x), axis=0).all())
+
+  def test_no_pixel_is_lost_on_the_way(self):
+    """Sorted, the images are the files': a digest that no order changes."""
+    pixels = np.rint(np.asarray(self.raw.test.x) * 255).astype(np.uint8)
+    digest = hashlib.sha256(b''.join(sorted(x.tobytes() for x in pixels)))
+    self.assertEqual(digest.hexdigest(), _SORTED_TEST_IMAGES)

@@ -1,0 +1,179 @@
+"""The engines agree at random; `python -m tests.agreement` asks more often."""
+
+import random
+from unittest import mock
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import numpy as np
+from absl.testing import parameterized
+
+from ossgd.engines import blocked, divergence, gram, schedule
+from tests import agreement, rounding
+
+# Blocks of 16 steps, of five with a tile to spare, and of all examples.
+SMALL = agreement.Shape(
+  *(20, 9, 7, 3, 24, 3, 'epochs', 8.0, 20, -1, 1, 'seed:1,unit:1')
+)
+WIDE = SMALL._replace(width=521, batch_size=12, zero_columns=2, seeds_at_once=2)
+SHAPES = {
+  'small': (SMALL, 80),
+  'wide': (WIDE, 30),
+  'full': (SMALL._replace(order='full_batch', zero_columns=0), 40),
+  'pass': (SMALL._replace(order='one_pass', num_train_eval=7), 6),
+}
+# Gaps longer than a chunk, several pieces in one, and a last gap of one.
+FIXED = agreement.Configuration(SMALL, 80, 20, 0.0, 5)
+
+
+class AgreementTest(parameterized.TestCase):
+  @parameterized.named_parameters(
+    *((name, *settings, False) for name, settings in SHAPES.items()),
+    ('x64', SMALL, 80, True),
+  )
+  def test_random_schedules(self, shape, num_steps, x64):
+    """Four of each, twenty together, seeds and gaps drawn."""
+
+    @hypothesis.settings(
+      max_examples=4,
+      deadline=None,
+      database=None,
+      derandomize=True,
+      phases=[hypothesis.Phase.generate],
+    )
+    @hypothesis.given(st.randoms(use_true_random=True))
+    def check(rng):
+      configuration = agreement.random_configuration(rng, shape, (num_steps,))
+      wrong, _ = agreement.disagreements(configuration)
+      self.assertEmpty(wrong, configuration)
+
+    with jax.enable_x64(x64):
+      check()
+
+  def test_printed_configuration_is_the_same_again(self):
+    rng = random.Random(0)
+    for mode in agreement.MODES:
+      shape = agreement.random_shape(rng, mode)
+      drawn = agreement.random_configuration(rng, shape, (7,))
+      self.assertEqual(agreement.parsed(agreement.printed(drawn)), drawn)
+
+
+class GateTest(parameterized.TestCase):
+  """Rounding may turn a gate whose pre-activation is all but zero."""
+
+  # Unit 0 is in doubt on the first of four orthogonal examples, where a step
+  # closes it, and closed on the others; a gate that stays closed for one step
+  # is at the next open, and moves as far then.
+  x = np.eye(5)
+  problem = rounding.Problem(
+    w=np.array([[1e-9, -1, -1, -1, 1], [0.5] * 5, [0.5] * 5]),
+    a=np.array([[-1.0, 1, -1], [1, -1, 1]]),
+    x=x,
+    y=np.array([0, 0, 1, 1, 0]),
+    rows=np.tile(np.arange(4), (6, 1)),
+    num_train=4,
+    num_train_eval=4,
+    step_size=1e-4,
+  )
+  steps = np.arange(7)
+
+  def found(self, *turned):
+    """An engine's, whose other units are off as float32 is."""
+    values = rounding.expected(self.problem, self.steps, set(turned)).values
+    off = np.array([[0], [3e-8], [0]])
+    return values | {'step': self.steps, 'w': values['w'] + off}
+
+  @parameterized.parameters(0, 1)
+  def test_found_again(self, number):
+    """Also one whose unit ends where it would have ended with another."""
+    found = self.found(*[(0, 0, 0)][:number])
+    expected = rounding.expected(self.problem, self.steps)
+    away = rounding.distances(expected, found)
+    self.assertEqual(away['relative_distance'].max() > 1, number > 0)
+    self.assertLess(away['w'].max(), 1)
+    apart, turned = rounding.closest(self.problem, expected, found)
+    self.assertEqual(turned, number)
+    self.assertLess(max(map(np.max, apart.values())), 1)
+
+  def test_no_other_gate_excuses(self):
+    """One that is not in doubt."""
+    found = self.found((0, 1, 0))
+    expected = rounding.expected(self.problem, self.steps)
+    apart, _ = rounding.closest(self.problem, expected, found)
+    self.assertGreater(max(map(np.max, apart.values())), 1)
+
+
+class FaultTest(parameterized.TestCase):
+  """What the comparison is for: a fault of each kind is found."""
+
+  def wrong(self, configuration=FIXED):
+    """What disagrees, in programs that are compiled anew."""
+    agreement.forget()
+    self.addCleanup(agreement.forget)
+    return ' '.join(agreement.disagreements(configuration)[0])
+
+  def test_none(self):
+    self.assertEmpty(self.wrong())
+
+  def test_an_early_end(self):
+    """A chunk where nothing was measured, taken for a divergence."""
+    real = divergence.everywhere
+
+    def fault(record):
+      return not divergence.finite(record)[:, -1:].any() or real(record)
+
+    with mock.patch.object(divergence, 'everywhere', fault):
+      self.assertIn('gram', self.wrong())
+
+  def test_a_step_left_out(self):
+    """The first of every chunk."""
+
+    def fault(*arguments):
+      for chunk in self.plan(*arguments):
+        chunk.steps.active[0] = False
+        yield chunk
+
+    self.plan = schedule.plan
+    with mock.patch.object(schedule, 'plan', fault):
+      self.assertIn('gram', self.wrong())
+
+  def test_rows_of_another_step(self):
+    """The first step of a block takes its labels from the next one."""
+    real = blocked.updates
+
+    def fault(a, h, gram, y, active, step_size):
+      return real(a, h, gram, y.at[0].set(y[1]), active, step_size)
+
+    with mock.patch.object(blocked, 'updates', fault):
+      wrong = self.wrong()
+      self.assertIn('gram', wrong)
+      self.assertIn('blocked', wrong)
+
+  def test_a_coefficient_that_is_set(self):
+    """An example that occurs twice in a chunk counts once: weights alone."""
+    real = gram.train
+
+    def fault(state, start, split, steps, **settings):
+      new, trained = real(state, start, split, steps, **settings)
+      rows = start.rows[steps.step].reshape(-1)
+      c = state.c.at[rows].set(state.c[rows] + trained.updates)
+      return new._replace(c=c), trained
+
+    with mock.patch.object(gram, 'train', fault):
+      wrong = self.wrong()
+      self.assertIn('gram', wrong)
+      self.assertNotIn('blocked', wrong)
+
+  def test_one_part_in_ten_thousand(self):
+    """No bound is so wide that a step size wrong by that passes."""
+    real = blocked.updates
+
+    def fault(*arguments):
+      *others, step_size = arguments
+      return real(*others, np.float32(step_size * (1 + 1e-4)))
+
+    with mock.patch.object(blocked, 'updates', fault):
+      wrong = self.wrong()
+      self.assertIn('gram', wrong)
+      self.assertIn('blocked', wrong)

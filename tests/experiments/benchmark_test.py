@@ -1,0 +1,77 @@
+"""The benchmark in its smallest form: same work, same results, honest sums."""
+
+from unittest import mock
+
+import numpy as np
+from absl.testing import parameterized
+
+from experiments import benchmark
+from experiments.common.speed import floor, growth
+from tests import oracles
+
+SMALL = benchmark.Config(
+  widths=(64,), num_steps=20, repetitions=2, growing_widths=(32, 64)
+)
+# PyTorch is no dependency of the tests; its script has the same interface.
+NO_TORCH = {
+  name: contender
+  for name, contender in benchmark.CONTENDERS.items()
+  if 'torch' not in name
+}
+
+
+class BenchmarkTest(parameterized.TestCase):
+  def test_same_work_same_results(self):
+    """Contenders agree; times, limits and floors are there for every work."""
+    fractions = []
+    with (
+      mock.patch.dict(benchmark.CONTENDERS, NO_TORCH, clear=True),
+      mock.patch.object(growth, 'measure', return_value=(0.5, 1e9)),
+    ):
+      results = benchmark.run(
+        SMALL, lambda fraction, _: fractions.append(fraction)
+      )
+    self.assertEqual(
+      list(results.work.values),
+      [
+        'synthetic, every step, m = 64',
+        'synthetic, m = 64',
+        'MNIST shape, m = 64',
+      ],
+    )
+    self.assertLess(float(results.disagreement.max()), 1e-4)
+    for name in ('seconds', 'cold_seconds', 'matmul_flops', 'flops', 'bytes'):
+      self.assertGreater(float(results[name].min()), 0)
+    self.assertEqual(fractions, sorted(fractions))
+    self.assertEqual(fractions[-1], 1.0)
+    table = benchmark.table(results)
+    for work in results.work.values:
+      self.assertEqual(table.count(f'| {work} '), len(NO_TORCH))
+    self.assertIn('width = 64, dim = 1000', table)
+    self.assertIn('growth', growth.figures(results))
+
+  def test_unavoidable(self):
+    """Counted by hand for Section 7's sizes at m = 4000."""
+    case = benchmark.case_of('synthetic, every step', 4000, 400)
+    flops, bytes_ = floor.unavoidable(case)
+    steps = 2 * 2000 * 4000 * (16 + 10) * 400
+    ends = 2 * 1000 * (2000 * 4000 + 1000 * 2000 + 1000 * 4000)
+    self.assertEqual(flops, steps + ends)
+    self.assertEqual(bytes_, 2 * 4 * 2000 * 4000 * 400 / 16)
+
+  def test_rivals_descend(self):
+    """The plain loop in JAX is eq. (1), by NumPy."""
+    case = benchmark.case_of('synthetic', 16, 3)
+    w = np.asarray(case.params.w, np.float64)
+    for batch in case.rows():
+      x, y = case.split.train.x[batch], case.split.train.y[batch]
+      w = w - case.step_size * oracles.gradient(w, case.params.a, x, y)
+    moved = NO_TORCH['jax loop'](case)() - case.params.w
+    self.assertLess(oracles.relative_error(moved, w - case.params.w), 1e-4)
+
+  def test_growth_in_a_process(self):
+    """A second process, its time and its memory."""
+    settings = dict(width=16, dim=20, num_train=40, num_seeds=1, devices=2)
+    seconds, peak = growth.measure(settings, 4)
+    self.assertGreater(seconds, 0)
+    self.assertBetween(peak, 1e8, 1e10)

@@ -1,0 +1,236 @@
+"""Tests of experiments.publish: summaries, pages, and that they agree."""
+
+import contextlib
+import hashlib
+import io
+import json
+import pathlib
+import re
+import tempfile
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from experiments import publish
+from experiments.common.publishing import pages, summaries
+from ossgd.results import claims
+from tests.experiments import report_test
+
+ROOT = pathlib.Path(__file__).parents[2]
+FIGURES = ROOT / 'experiments' / 'figures'
+TEMPLATE = ROOT / 'experiments' / 'readme.md.jinja'
+
+
+def run_folder(path: pathlib.Path, config=None) -> pathlib.Path:
+  """A complete run folder of `synthetic`."""
+  results = report_test.make_results().assign_attrs(num_test=2000)
+  return report_test.write(path, results, config)
+
+
+def refuse(constant: str):
+  raise AssertionError(f'{constant} is no JSON')
+
+
+class CommittedTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.summaries = summaries.read_all(FIGURES)
+
+  def test_pages_are_those_of_the_summaries(self):
+    """Else: python -m experiments.publish --runs="""
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    self.assertEqual(pages.readme(readme, self.summaries), readme)
+    results = (ROOT / 'experiments' / 'RESULTS.md').read_text(encoding='utf-8')
+    self.assertEqual(pages.results_page(self.summaries), results)
+
+  def test_figures_are_those_of_the_runs(self):
+    """Each is in a summary, by its digest, and none is missing."""
+    known = {
+      f'{name}/{file}': digest
+      for name, summary in self.summaries.items()
+      for file, digest in summary.figures.items()
+    }
+    found = {
+      path.relative_to(FIGURES).as_posix(): hashlib.sha256(
+        path.read_bytes()
+      ).hexdigest()
+      for path in FIGURES.rglob('*.png')
+    }
+    self.assertEqual(found, known)
+
+  def test_every_summary_is_json_with_its_run(self):
+    for name in self.summaries:
+      text = (FIGURES / f'{name}.json').read_text(encoding='utf-8')
+      content = json.loads(text, parse_constant=refuse)
+      self.assertIn(content['experiment'], name)
+      self.assertNotEmpty(content['versions']['device'])
+      self.assertGreater(content['settings'].get('num_seeds', 1), 0)
+
+  def test_no_number_in_readme_is_typed(self):
+    """What the template says of results has no digit but in expressions."""
+    text = TEMPLATE.read_text()
+    cells = re.findall(r'\{% call.*?%\}(.*?)\{% endcall %\}', text)
+    self.assertGreater(len(cells), 15)
+    for cell in cells:
+      self.assertNotRegex(re.sub(r'\{\{.*?\}\}', '', cell), r'\d')
+    without = pages.readme(f'{pages.BEGIN}{pages.END}', {})
+    rows = re.findall(r'^\| `\w+` \| .*', without, re.M)
+    results = [row.split('|')[4].strip() for row in rows]
+    self.assertContainsSubset(set(results), {'not run yet', ''})
+    self.assertEqual(without.count('not run yet'), len(cells) + 2)
+    self.assertNotIn('±', without)
+
+
+class SummaryTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    root = self.enter_context(tempfile.TemporaryDirectory())
+    self.root = pathlib.Path(root)
+    self.folder = run_folder(self.root / 'runs' / 'synthetic')
+    self.summary, _ = summaries.summarise(self.folder)
+
+  def test_round_trip(self):
+    """JSON of today's standard, from which the report is made again."""
+    text = summaries.encode(self.summary)
+    json.loads(text, parse_constant=refuse)
+    again = summaries.decode(text)
+    self.assertEqual(
+      claims.report(again.findings), claims.report(self.summary.findings)
+    )
+    self.assertEqual(again.blocks, self.summary.blocks)
+    self.assertEqual(again.settings, self.summary.settings)
+    for before, after in zip(
+      self.summary.findings, again.findings, strict=True
+    ):
+      for name in ('low', 'high'):
+        ends = getattr(before.claim, name), getattr(after.claim, name)
+        np.testing.assert_allclose(*ends, rtol=1e-5)
+      for name in ('mean', 'std', 'interval', 'p'):
+        values = getattr(before, name), getattr(after, name)
+        np.testing.assert_allclose(*values, rtol=1e-5)
+    stored = json.loads(text)['findings'][0]
+    self.assertEqual(
+      stored['family_wise'], claims.family_wise(self.summary.findings)[0]
+    )
+    with self.assertRaisesRegex(ValueError, 'cannot be measured'):
+      again.findings[0].claim.measure(None)
+
+  def test_look_ups(self):
+    """Numbers of the tables as printed; what is not there is an error."""
+    table = self.summary.blocks[0]
+    at = table[0].index('pattern difference')
+    first, last = (float(row[at].split()[0]) for row in (table[1], table[-1]))
+    self.assertEqual(self.summary.ends('pattern difference'), [first, last])
+    self.assertEqual(self.summary.at('pattern difference', '4000'), last)
+    self.assertIn('coupling', self.summary.found('tightens').claim.words)
+    for look_up in (
+      lambda: self.summary.ends('nothing'),
+      lambda: self.summary.at('pattern difference', '7'),
+      lambda: self.summary.found('nothing'),
+    ):
+      with self.assertRaisesRegex(LookupError, 'synthetic has no'):
+        look_up()
+
+  def test_another_version_is_not_published(self):
+    """Its numbers may be other ones today."""
+    config = report_test.make_config()
+    config['environment'] |= {'jax': '0.4.1'}
+    old = run_folder(self.root / 'old', config=config)
+    with self.assertRaisesRegex(ValueError, 'old cannot be published: jax 0.4'):
+      summaries.summarise(old)
+
+  def test_command_without_its_folder(self):
+    """Where results went is nobody's business; what they are of is."""
+    command = (
+      "python -m experiments.synthetic '--out=/a b' --widths=1 --overwrite"
+    )
+    self.assertEqual(
+      summaries._command(command), 'python -m experiments.synthetic --widths=1'
+    )
+
+
+class PublishTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    run_folder(self.root / 'runs' / 'synthetic')
+    (self.root / 'runs' / 'partial').mkdir()
+    self.readme = self.root / 'README.md'
+    self.readme.write_text(f'above\n{pages.BEGIN}\nstale\n{pages.END}\nbelow\n')
+
+  def publish(self, runs: str) -> tuple[int, str]:
+    code = 0
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+      try:
+        publish.main(
+          [
+            'publish',
+            f'--runs={runs}',
+            f'--into={self.root / "figures"}',
+            f'--readme={self.readme}',
+          ]
+        )
+      except SystemExit as end:
+        code = int(end.code or 0)
+    return code, err.getvalue()
+
+  def test_runs_to_pages(self):
+    """Summary, figures and both pages; what is around the markers stays."""
+    code, _ = self.publish(str(self.root / 'runs'))
+    self.assertEqual(code, 0)
+    figures = self.root / 'figures'
+    self.assertTrue((figures / 'synthetic' / 'figure1.png').is_file())
+    readme = self.readme.read_text()
+    self.assertStartsWith(readme, f'above\n{pages.BEGIN}\n')
+    self.assertEndsWith(readme, f'{pages.END}\nbelow\n')
+    self.assertNotIn('stale', readme)
+    summary = summaries.read_all(figures)['synthetic']
+    changed = summary.ends('pattern difference')[0]
+    self.assertIn(f'{100 * changed:.3g} to', readme)
+    page = (self.root / 'RESULTS.md').read_text()
+    self.assertIn(claims.report(summary.findings), page)
+    self.assertIn('figures/synthetic/figure1.png', page)
+    self.assertIn('python -m experiments.readings --preset=mnist', page)
+
+  def test_a_number_changed_by_hand_is_noticed(self):
+    """Pages made again of an edited summary are other pages."""
+    self.publish(str(self.root / 'runs'))
+    path = self.root / 'figures' / 'synthetic.json'
+    content = json.loads(path.read_text())
+    content['findings'][0]['mean'] = 0.123
+    path.write_text(json.dumps(content))
+    known = summaries.read_all(path.parent)
+    readme = self.readme.read_text()
+    self.assertNotEqual(pages.readme(readme, known), readme)
+    page = (self.root / 'RESULTS.md').read_text()
+    self.assertNotEqual(pages.results_page(known), page)
+
+  def test_figures_of_an_earlier_run_go(self):
+    self.publish(str(self.root / 'runs'))
+    stale = self.root / 'figures' / 'synthetic' / 'stale.png'
+    stale.write_bytes(b'')
+    self.publish(str(self.root / 'runs'))
+    self.assertFalse(stale.exists())
+
+  def test_pages_alone(self):
+    """--runs= reads no run, and makes the pages again."""
+    self.publish(str(self.root / 'runs'))
+    before = self.readme.read_text()
+    self.readme.write_text(before.replace('accuracy', 'typo'))
+    code, _ = self.publish('')
+    self.assertEqual(code, 0)
+    self.assertEqual(self.readme.read_text(), before)
+
+  def test_wrong(self):
+    code, err = self.publish(str(self.root / 'figures'))
+    self.assertEqual(code, 2)
+    self.assertIn('holds no complete run folder; give --runs', err)
+    self.readme.write_text('no markers')
+    code, err = self.publish('')
+    self.assertEqual(code, 2)
+    self.assertIn('expected <!-- results -->', err)
+    self.assertEqual(self.readme.read_text(), 'no markers')
+
+
+if __name__ == '__main__':
+  absltest.main()

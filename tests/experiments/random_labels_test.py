@@ -1,0 +1,214 @@
+"""Tests of experiments.random_labels: true, corrupted and random labels."""
+
+import contextlib
+import dataclasses
+import io
+import pathlib
+import tempfile
+from unittest import mock
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from experiments import random_labels
+from experiments.common import command, training
+from ossgd.paper.types import Dataset, Split
+from ossgd.results import claims
+from tests.experiments import scripts_test
+
+TINY = random_labels.Config(
+  widths=(256,),
+  num_seeds=4,
+  num_steps=200,
+  lr_times_width=40.0,
+  corruption=(1.0, 0.0),  # the order given must not matter
+  dim=50,
+  num_classes=4,
+  noise_scale=2.0,
+  num_train=64,
+  num_test=200,
+  eval_every=5,
+)
+
+
+def verdicts(results) -> list[str]:
+  return list(scripts_test.verdicts(random_labels.EXPERIMENT, results).values())
+
+
+class CorruptTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    y = np.arange(10000, dtype=np.int32) % 5
+    x = np.ones((10000, 1), np.float32)
+    self.split = Split(Dataset(x, y), Dataset(x, y), y, y)
+
+  @parameterized.parameters(0.0, 0.3, 1.0)
+  def test_share(self, fraction):
+    """A label drawn from k classes, its own included, changes with 1 - 1/k."""
+    corrupted = random_labels.corrupt(
+      jax.random.key(0), self.split, fraction=fraction, k=5
+    )
+    y, new = self.split.train.y, np.asarray(corrupted.train.y)
+    changed, expected = np.mean(new != y), fraction * (1 - 1 / 5)
+    error = np.sqrt(expected * (1 - expected) / len(y))
+    self.assertBetween(changed, expected - 4 * error, expected + 4 * error)
+    self.assertEqual(new.dtype, y.dtype)
+
+  def test_random_labels_know_nothing_of_the_true_ones(self):
+    """Of each true class every class is drawn alike: 400 +- 4 x 18 of 2000."""
+    corrupted = random_labels.corrupt(
+      jax.random.key(0), self.split, fraction=1.0, k=5
+    )
+    counts = np.zeros((5, 5), int)
+    np.add.at(counts, (self.split.train.y, np.asarray(corrupted.train.y)), 1)
+    np.testing.assert_allclose(counts, 400, atol=72)
+
+  def test_nothing_else_changes(self):
+    """Inputs and test labels stay; another key corrupts other labels."""
+    one, other = (
+      random_labels.corrupt(key, self.split, fraction=0.5, k=5)
+      for key in jax.random.split(jax.random.key(0))
+    )
+    for a, b in (
+      (one.train.x, self.split.train.x),
+      (one.test.x, self.split.test.x),
+      (one.test.y, self.split.test.y),
+    ):
+      np.testing.assert_array_equal(a, b)
+    self.assertTrue(np.any(one.train.y != other.train.y))
+
+
+class RandomLabelsTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.fractions = []
+    cls.results = random_labels.run(
+      TINY, lambda fraction, label: cls.fractions.append(fraction)
+    )
+    cls.true = cls.results.sel(corruption=0)
+    cls.random = cls.results.sel(corruption=1)
+
+  def test_capacity(self):
+    """Section 4: all labels are fitted; only true ones tell of the test set."""
+    for ds in (self.true, self.random):
+      np.testing.assert_array_equal(ds.train_accuracy.isel(step=-1), 1)
+      self.assertLess(ds.train_accuracy.isel(step=0).max(), 1)
+    self.assertGreater(self.true.test_accuracy.isel(step=-1).min(), 0.95)
+    self.assertLess(self.random.test_accuracy.isel(step=-1).max(), 0.5)
+
+  def test_random_labels_lead_further_away(self):
+    """Section 6, of every seed: more steps, distance and rank."""
+    for name in ('steps_to_fit', 'distance_at_fit', 'stable_rank'):
+      true, random = self.true[name].values, self.random[name].values
+      self.assertTrue(np.all(random > 1.2 * true), f'{name}: {true} {random}')
+    patterns = self.random.pattern_at_fit - self.true.pattern_at_fit
+    self.assertGreater(patterns.min(), 0)
+    large = self.random.num_large - self.true.num_large
+    self.assertGreater(large.min(), 0)
+
+  def test_where_all_labels_are_fitted(self):
+    """The first recorded step, found by a loop."""
+    for ds in (self.true, self.random):
+      for s in range(ds.sizes['seed']):
+        run = ds.isel(seed=s)
+        first = run.train_accuracy.values.tolist().index(1)
+        self.assertEqual(run.steps_to_fit, run.step[first])
+        self.assertEqual(run.distance_at_fit, run.relative_distance[first])
+        self.assertEqual(run.pattern_at_fit, run.pattern_difference[first])
+
+  def test_rank(self):
+    """||dW||_F^2 / ||dW||_2^2 <= number of values, and those above 1 %."""
+    s = self.random.singular_values_update.isel(seed=0).values.astype(float)
+    frobenius, largest = np.linalg.norm(s), s.max()
+    np.testing.assert_allclose(
+      self.random.stable_rank[0], (frobenius / largest) ** 2, rtol=1e-5
+    )
+    self.assertEqual(
+      self.random.num_large[0], sum(v > largest / 100 for v in s)
+    )
+
+  def test_same_data_and_start(self):
+    """Runs of a seed differ in nothing but the labels trained on."""
+    a, b = (ds.isel(step=0) for ds in (self.true, self.random))
+    np.testing.assert_array_equal(a.test_accuracy, b.test_accuracy)
+    np.testing.assert_array_equal(a.test_loss, b.test_loss)
+    self.assertTrue(np.any(a.train_loss.values != b.train_loss.values))
+
+  def test_verdicts_follow_the_measurements(self):
+    """All hold here; none does with the roles of p = 0 and 1 exchanged."""
+    self.assertEqual(verdicts(self.results), ['holds in all', *['holds'] * 5])
+    swapped = self.results.assign_coords(corruption=[0.0, 1.0])
+    swapped['train_accuracy'] = 0.9 * swapped.train_accuracy
+    self.assertEqual(set(verdicts(swapped)), {'fails'})
+
+  def test_claims_ask_of_every_corruption(self):
+    """Capacity at each p; that nothing is learned of random labels alone."""
+    accuracy = self.results.train_accuracy
+    unfitted = self.results.assign(
+      train_accuracy=accuracy.where(accuracy.corruption == 1, 0.9)
+    )
+    self.assertEqual(verdicts(unfitted)[0], 'fails')
+    half = self.results.assign_coords(corruption=[0.5, 0.0])
+    words = [c.words for c in random_labels.EXPERIMENT.claims(half)]
+    self.assertLen(words, 5)
+    self.assertNotIn('random labels', ' '.join(words))
+
+  def test_progress(self):
+    self.assertEqual(self.fractions, sorted(self.fractions))
+    self.assertAlmostEqual(self.fractions[-1], 1)
+
+  def test_never_fitted(self):
+    """Too few steps: no number for it, said in the table, and no claim holds.
+
+    That random labels predict nothing is true with or without training.
+    """
+    early = self.results.isel(step=slice(0, 2))
+    with mock.patch.object(training, 'over', return_value=early):
+      results = random_labels.run(TINY)
+    random = results.sel(corruption=1)
+    for name in ('steps_to_fit', 'distance_at_fit', 'pattern_at_fit'):
+      self.assertTrue(np.isnan(random[name].values).all())
+    row = random_labels.EXPERIMENT.table(results).splitlines()[2]
+    self.assertEqual(row.count('4 of 4 without'), 3)
+    for claim in random_labels.EXPERIMENT.claims(results):
+      if 'fitted' in claim.quantity or 'training' in claim.quantity:
+        found = claims.judge(claim._replace(setup={}), results)
+        self.assertIn(found.verdict, ('undecided', 'fails'))
+    random_labels.EXPERIMENT.figures(results)
+
+  @parameterized.parameters(
+    (dict(corruption=(0.0, 1.5)), 'expected 0 to 1'),
+    (dict(corruption=(-0.1,)), 'expected 0 to 1'),
+    (dict(corruption=(float('nan'),)), 'expected 0 to 1'),
+    (dict(corruption=(0.5, 0.5)), 'without repetition'),
+  )
+  def test_bad_setting(self, settings, words):
+    with self.assertRaisesRegex(ValueError, words):
+      random_labels.run(dataclasses.replace(TINY, **settings))
+
+  def test_from_flags_to_folder(self):
+    """What is saved is enough for the table and the figures."""
+    root = self.enter_context(tempfile.TemporaryDirectory())
+    out = pathlib.Path(root, 'out')
+    experiment = random_labels.EXPERIMENT._replace(
+      run=lambda config, progress: self.results
+    )
+    texts = []
+    for _ in range(2):  # the second is shown from the folder
+      with (
+        contextlib.redirect_stdout(io.StringIO()) as text,
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.suppress(SystemExit),
+      ):
+        command.main(experiment, ['program', f'--out={out}'])
+      texts.append(text.getvalue())
+    self.assertIn(random_labels.EXPERIMENT.table(self.results), texts[0])
+    self.assertEqual(*texts)
+    figures = random_labels.EXPERIMENT.figures(self.results)
+    self.assertEqual({path.stem for path in out.glob('*.png')}, set(figures))
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,293 @@
+"""Tests of experiments.theorem: steps to epsilon, and their exponents."""
+
+import dataclasses
+import math
+from unittest import mock
+
+import jax
+import numpy as np
+import xarray as xr
+from absl.testing import absltest, parameterized
+
+from experiments import theorem
+from ossgd.data import geometry, mixtures
+from ossgd.results import claims
+from ossgd.running import execution, sweeps
+
+TINY = theorem.Config(
+  widths=(64, 8, 128),
+  dim=(20, 40),
+  num_classes=(3, 2),
+  num_components=(1, 2),
+  separation=(0.8, 0.4),
+  epsilon=(0.05, 0.3),
+  num_seeds=2,
+  num_steps=30,
+  batch_size=8,
+  num_test=60,
+)
+EXPECTED = ['holds', 'holds', *['measured'] * 4]
+NAMES = ('width', 'dim', 'num_classes', 'num_components', 'separation')
+
+
+def verdicts(results) -> list[str]:
+  return [
+    claims.judge(claim, results).verdict
+    for claim in theorem.EXPERIMENT.claims(results)
+  ]
+
+
+def constructed(**exponents: float) -> xr.Dataset:
+  """Steps in proportion to powers of the variables, a factor for each seed."""
+  lists = {
+    'width': [100, 10, 400, 1600],
+    'dim': [10, 40],
+    'num_classes': [5, 2, 16],
+    'num_components': [2, 8],
+    'separation': [0.8, 0.4, 0.1],
+  }
+  epsilon = np.array([0.01, 0.1])
+  scale = np.array([30, 31, 29.5, 30.5])
+  at_base = scale[:, None] * (epsilon / 0.01) ** exponents.get('epsilon', 0)
+  variables = {'steps_epsilon': (('seed', 'epsilon'), at_base)}
+  for name, values in lists.items():
+    powers = (np.array(values) / values[0]) ** exponents.get(name, 0)
+    luck = 1 + 0.001 * np.cos(np.arange(4.0 * len(values))).reshape(-1, 4, 1)
+    dims = (name, 'seed', 'epsilon')
+    variables[f'steps_{name}'] = dims, luck * powers[:, None, None] * at_base
+  coords = lists | {'seed': range(4), 'epsilon': epsilon}
+  return xr.Dataset(variables, coords, {'batch_size': 16})
+
+
+class TheoremTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.fractions, cls.calls = [], []
+    sweep = sweeps.sweep
+
+    def watched(spec, **settings):
+      results = sweep(spec, **settings)
+      cls.calls.append((spec, settings, results))
+      return results
+
+    with mock.patch.object(sweeps, 'sweep', watched):
+      cls.results = theorem.run(
+        TINY, lambda fraction, label: cls.fractions.append(fraction)
+      )
+
+  def test_one_at_a_time(self):
+    """The base with all widths, then the base width with one number else."""
+    (base, settings, _), *others = self.calls
+    self.assertEqual(settings['widths'], TINY.widths)
+    expected = ('dim', 40), ('num_classes', 2), ('num_components', 2)
+    for (spec, settings, _), (name, value) in zip(
+      others, (*expected, ('separation', 0.4)), strict=True
+    ):
+      self.assertEqual(settings['widths'], (64,))
+      changed = {name: value}
+      if name == 'num_components':
+        changed['ratio'] = 1 / 16
+      self.assertEqual(spec, dataclasses.replace(base, **changed))
+
+  def test_fresh_samples(self):
+    """One pass, and samples enough for all its steps: more of harder data."""
+    steps = []
+    for _, settings, results in self.calls:
+      self.assertEqual(settings['order'], 'one_pass')
+      self.assertEqual(settings['num_train'], 8 * settings['num_steps'])
+      self.assertEqual(results.step[-1], settings['num_steps'])
+      steps.append(settings['num_steps'])
+    self.assertEqual(steps, [30, 30, 30, 60, 120])
+
+  def test_data_meet_the_assumptions(self):
+    """(A1) with the delta asked for and lambda <= 1 / (8 l), and (A2)."""
+    for spec, _, _ in self.calls:
+      split = mixtures.sample(
+        jax.random.key(0), spec, num_train=200, num_test=1
+      )
+      found = geometry.measured_separation(*split.train, split.train_component)
+      self.assertTrue(found.separable and found.unit_norm)
+      self.assertGreater(found.delta, spec.separation - 1e-5)
+      self.assertLess(found.delta, 1.2 * spec.separation)
+
+  def test_first_step_below_epsilon(self):
+    """Found by a loop over what the sweeps recorded."""
+    for i, (spec, _, results) in enumerate(self.calls):
+      name = NAMES[max(0, i)] if i else 'width'
+      for width in results.width.values:
+        at = width if not i else getattr(spec, name)
+        for seed in (0, 1):
+          run = results.sel(width=width, seed=seed)
+          for epsilon in TINY.epsilon:
+            wrong = 1 - run.test_accuracy.values
+            reached = np.flatnonzero(wrong <= epsilon + 1e-6)
+            expected = run.step.values[reached[0]] if len(reached) else np.nan
+            found = self.results[f'steps_{name}'].sel(
+              {name: at, 'seed': seed, 'epsilon': epsilon}
+            )
+            np.testing.assert_equal(found.item(), float(expected))
+
+  def test_base_is_shared(self):
+    """The base point is in every list, and is one run."""
+    expected = self.results.steps_width.sel(width=64)
+    for name in (*NAMES[1:], 'epsilon'):
+      steps = self.results[f'steps_{name}']
+      if name != 'epsilon':
+        steps = steps.sel({name: getattr(TINY, name)[0]})
+      np.testing.assert_array_equal(steps, expected)
+    self.assertTrue((expected.diff('epsilon') <= 0).all())
+
+  def test_rounding_does_not_decide(self):
+    """An error of epsilon counts, also when float32 has it a bit larger."""
+    right = np.float32(0.7)
+    accuracy = [right - 1 / 60, np.nextafter(right, np.float32(0))]
+    fake = xr.Dataset(
+      {'test_accuracy': (('width', 'seed', 'step'), [[accuracy]])},
+      {'width': [64], 'seed': [0], 'step': [3, 4]},
+    )
+    config = dataclasses.replace(
+      TINY,
+      epsilon=(0.3,),
+      **{name: getattr(TINY, name)[:1] for name in NAMES[1:]},
+    )
+    with mock.patch.object(sweeps, 'sweep', return_value=fake):
+      results = theorem.run(config)
+    self.assertEqual(results.steps_epsilon.item(), 4)
+
+  def test_shown(self):
+    """A row a setting and an exponent; six figures."""
+    table = theorem.EXPERIMENT.table(self.results)
+    for symbol in ('d', 'k', 'l', 'delta'):  # an exponent, two settings
+      self.assertEqual(table.count(f'\n| {symbol} '), 3, symbol)
+    self.assertIn('for width 64 to 128', table)
+    figures = theorem.EXPERIMENT.figures(self.results)
+    self.assertEqual(
+      set(figures), {f'theorem_{name}' for name in (*NAMES, 'epsilon')}
+    )
+    for figure in figures.values():
+      figure.draw_without_rendering()
+    self.assertEqual(self.fractions, sorted(self.fractions))
+    self.assertAlmostEqual(self.fractions[-1], 1)
+
+  @parameterized.parameters(
+    ({'epsilon': (0.1, 0.0)}, 'expected 0 to 1'),
+    ({'epsilon': (0.1, 0.1)}, 'different numbers'),
+    ({'dim': ()}, 'different numbers'),
+    ({'num_classes': (2, 2)}, 'different numbers'),
+    ({'separation': (0.8, 1.9)}, 'No arrangement'),
+    ({'num_components': (1, 0)}, 'num_components'),
+    ({'widths': (8, 8)}, 'all different'),
+  )
+  def test_bad_setting(self, settings, part):
+    """Said before any training, whichever list it stands in."""
+    with (
+      mock.patch.object(execution, 'run_block', side_effect=AssertionError),
+      self.assertRaisesRegex(ValueError, part),
+    ):
+      theorem.run(dataclasses.replace(TINY, **settings))
+
+
+class ClaimsTest(parameterized.TestCase):
+  def test_mild_growth(self):
+    """Linear in k and l, flat in m and d: what the theorem allows."""
+    results = constructed(
+      num_classes=1, num_components=1, separation=-2, epsilon=-0.1
+    )
+    self.assertEqual(verdicts(results), EXPECTED)
+    table = claims.table_cells(
+      theorem.EXPERIMENT.table(results).partition('\n\n')[0]
+    )
+    measured = [
+      (symbol, round(float(slope.split()[0]), 3) + 0, *others)
+      for symbol, slope, *others in table[1:]
+    ]
+    self.assertEqual(
+      [(symbol, slope, proof) for symbol, slope, proof, *_ in measured],
+      [
+        ('m', 0, '0'),
+        ('m, all that reached it', 0, '0'),
+        ('d', 0, '0'),
+        ('k', 1, '10'),
+        ('l', 1, '10'),
+        ('delta', -2, '-6'),
+        ('epsilon', -0.1, '-12'),
+      ],
+    )
+    # The difference, T at a given eta m and B T.
+    self.assertEqual(measured[3][3:], ('-9.00', '5', '20'))
+    self.assertEqual(measured[5][3:], ('4.00', '-3', '-12'))
+
+  @parameterized.parameters(
+    ('width', 0.3),
+    ('width', -0.3),
+    ('dim', 0.2),
+  )
+  def test_steeper_than_the_proof(self, name, exponent):
+    """Its own claim fails and no other."""
+    place = (*NAMES, 'epsilon').index(name)
+    expected = [*EXPECTED[:place], 'fails', *EXPECTED[place + 1 :]]
+    self.assertEqual(verdicts(constructed(**{name: exponent})), expected)
+
+  def test_exponents_are_measured(self):
+    """No steps that can be run would leave k^10: no verdict, an interval."""
+    results = constructed(num_classes=1.5, epsilon=-0.1)
+    claim = theorem.EXPERIMENT.claims(results)[2]
+    finding = claims.judge(claim, results)
+    self.assertEqual(
+      (finding.verdict, finding.reason), ('measured', 'proof: 10')
+    )
+    self.assertBetween(1.5, *finding.interval)
+
+  def test_recorded_steps(self):
+    """What lies between two records is part of the interval."""
+    results = constructed()
+    wide = results.assign(least_width=0.5 * results.steps_width)
+    claim = theorem.EXPERIMENT.claims(results)[0]
+    narrow, between = (claims.judge(claim, ds) for ds in (results, wide))
+    self.assertEqual(narrow.verdict, 'holds')
+    self.assertEqual(between.verdict, 'undecided')
+    # Three widths from the base on: log 2 / log 16 to either side.
+    np.testing.assert_allclose(
+      np.array(between.interval),
+      np.add(narrow.interval, [-0.25, 0.25]),
+      atol=1e-3,
+    )
+    self.assertRegex(theorem.EXPERIMENT.table(wide), r'-0\.25\d to 0\.25\d')
+
+  def test_width_from_the_base_on(self):
+    """A narrow network may take longer: the theorem has m >= M."""
+    results = constructed()
+    narrow = results.width == 10
+    results['steps_width'] = results.steps_width.where(~narrow, 500)
+    self.assertEqual(verdicts(results)[0], 'holds')
+    first = theorem.EXPERIMENT.claims(results)[0]
+    self.assertIn('m = 100 to 1600', first.quantity)
+    table = theorem.EXPERIMENT.table(results)
+    self.assertIn('from 10 on: m = 10.', table)
+    self.assertRegex(table, r'reached it \| -0\.\d+ .* for width 10 to 1600')
+
+  def test_not_reached(self):
+    """A seed without the error leaves a claim open and its width out."""
+    results = constructed()
+    lost = (results.width == 10) & (results.seed == 2)
+    results['steps_width'] = results.steps_width.where(~lost)
+    table = theorem.EXPERIMENT.table(results)
+    self.assertIn('from 10 on: m = 100.', table)
+    self.assertEqual(verdicts(results)[0], 'holds')
+    results['steps_width'] = results.steps_width.where(results.seed != 2)
+    self.assertEqual(verdicts(results)[0], 'undecided')
+    table = theorem.EXPERIMENT.table(results)
+    self.assertIn('from 10 on: none.', table)
+    self.assertIn('1 of 4 without', table)
+
+  def test_width_that_the_proof_asks_for(self):
+    """k^20 l^20 / (delta^12 epsilon^24) of k = 5, l = 2, 0.8 and 0.01."""
+    expected = math.log10(10**20 / (0.8**12 * 0.01**24))
+    self.assertIn(
+      f'10^{expected:.1f} at', theorem.EXPERIMENT.table(constructed())
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,187 @@
+"""Tests of sweeps with a store: every job once, however they are grouped."""
+
+import pathlib
+import shutil
+import tempfile
+from unittest import mock
+
+import numpy as np
+import xarray as xr
+from absl.testing import absltest, parameterized
+
+from ossgd.data import arrays, mixtures
+from ossgd.engines import cost
+from ossgd.running import sweeps, watching
+from ossgd.storing import checkpoints
+
+SETTINGS = dict(
+  data=mixtures.gaussian(num_classes=3, num_components=1, dim=12),
+  widths=(16,),
+  num_seeds=4,
+  num_steps=12,
+  batch_size=4,
+  num_train=24,
+  num_test=10,
+  eval_every=2,
+  eval_growth=0.0,
+  engine='plain',
+)
+
+
+class Transform:
+  """Of a kind that nothing is known of."""
+
+  def __call__(self, key, split):
+    return split
+
+
+class Case(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+      self.enter_context(tempfile.TemporaryDirectory())
+    )
+    self.told: list[tuple[float, str]] = []
+
+  def sweep(self, stop_at=np.inf, folder=None, **settings) -> xr.Dataset | None:
+    """Results, or None if it was stopped at a fraction of the work."""
+    store = checkpoints.Store(folder or self.folder, 0.0)
+    self.told = []
+
+    def tell(fraction, label):
+      self.told.append((fraction, label))
+      if fraction >= stop_at:
+        store.stopping = 'SIGTERM'
+
+    try:
+      return sweeps.sweep(
+        progress=watching.Watch(tell, store), **SETTINGS | settings
+      )
+    except watching.Stopped:
+      return None
+
+  def names(self) -> list[str]:
+    return sorted(path.name for path in self.folder.iterdir())
+
+
+class IdentityTest(Case):
+  def test_other_settings_in_one_store(self):
+    """Each sweep gets its own numbers, and nothing of the other's is lost."""
+    expected = {}
+    for again in (False, True):
+      for lr in (1.0, 50.0):
+        found = self.sweep(lr_times_width=lr, num_seeds=1)
+        if again:
+          self.assertEmpty(self.told, 'done before')
+        else:
+          expected[lr] = sweeps.sweep(
+            **SETTINGS | dict(lr_times_width=lr, num_seeds=1)
+          )
+        xr.testing.assert_identical(found, expected[lr])
+
+  def test_other_data_of_the_same_shape(self):
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+      x, y = rng.normal(size=(24, 5)), np.arange(24) % 3
+      split = arrays.to_split(x, y, x[:6], y[:6])
+      settings = dict(data=split, num_seeds=1)
+      found = self.sweep(**settings)
+      expected = sweeps.sweep(**SETTINGS | settings)
+      xr.testing.assert_identical(found, expected)
+
+  def test_a_function_that_cannot_be_told(self):
+    """It is refused where something is stored, and only there."""
+    settings = dict(transform=Transform(), num_seeds=1)
+    with self.assertRaisesRegex(ValueError, 'transform holds.*partial'):
+      self.sweep(**settings)
+    sweeps.sweep(**SETTINGS | settings)
+
+  def test_what_does_not_count(self):
+    """Other seeds, widths and targets leave finished jobs as they are."""
+    self.sweep()
+    self.assertLen(self.names(), 1 + 4)
+    self.sweep(widths=(16, 32), num_seeds=2, seed=1, target=0.5)
+    self.assertEqual(
+      {label for _, label in self.told},
+      {
+        'm=32 seed=1',
+        'm=32 seed=2',
+      },
+    )
+    self.assertLen(self.names(), 2 + 4 + 2)
+
+
+class GroupingTest(Case):
+  @parameterized.parameters((4, 3), (4, 1), (2, 4), (1, 2), (2, 2))
+  def test_goes_on_in_other_groups(self, begun, goes_on):
+    """From the step that each seed is at."""
+    whole = sweeps.sweep(**SETTINGS)
+    self.assertIsNone(self.sweep(stop_at=0.6, seeds_at_once=begun))
+    stopped, _ = self.told[-1]
+    found = self.sweep(seeds_at_once=goes_on)
+    xr.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-5)
+    done = {4: 0, 2: 0.5, 1: 0.5}[begun]
+    first, _ = self.told[0]
+    self.assertGreaterEqual(first, done)
+    self.assertLen(self.names(), 1 + 4)
+    if begun == goes_on:
+      self.assertGreater(first, stopped)
+
+  def test_seeds_at_different_steps(self):
+    """A process that was killed between the files of two seeds."""
+    whole = sweeps.sweep(**SETTINGS)
+    early, late = self.folder / 'early', self.folder / 'late'
+    for folder, stop_at in ((early, 0.1), (late, 0.4)):
+      folder.mkdir()
+      self.sweep(stop_at=stop_at, folder=folder, seeds_at_once=4)
+    for path in late.glob('*seed=[12]_*'):
+      shutil.copy(path, early)
+    found = self.sweep(folder=early, seeds_at_once=4)
+    labels = list(dict.fromkeys(label for _, label in self.told))
+    self.assertEqual(labels, ['m=16 seed=1-2', 'm=16 seed=0-3'])
+    xr.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-5)
+
+  def test_between_records(self):
+    """Where nothing was measured since the state before."""
+    settings = dict(
+      num_steps=60, eval_every=50, num_seeds=1, engine='gram', batch_size=2
+    )
+    whole = sweeps.sweep(**SETTINGS | settings)
+    np.testing.assert_array_equal(whole.step, [0, 50, 60])
+    self.assertIsNone(self.sweep(stop_at=0.2, **settings))
+    stopped, _ = self.told[-1]
+    found = self.sweep(**settings)
+    xr.testing.assert_identical(found, whole)
+    self.assertGreater(self.told[0][0], stopped)
+
+
+class EngineTest(Case):
+  def test_is_that_of_the_beginning(self):
+    """Whatever would be chosen by the memory that is free today."""
+    with mock.patch.object(cost, 'choose', return_value='blocked'):
+      self.assertIsNone(self.sweep(stop_at=0.3, engine='auto'))
+    chosen = sweeps.sweep(**SETTINGS | dict(engine='auto'))
+    self.assertNotEqual(chosen.engine, 'blocked')
+    found = self.sweep(engine='auto')
+    self.assertEqual(found.engine, 'blocked')
+    self.assertGreater(self.told[0][0], 0.2)
+    expected = sweeps.sweep(**SETTINGS | dict(engine='blocked'))
+    xr.testing.assert_identical(found, expected)
+
+  def test_no_room_today(self):
+    """It is refused with the bytes, and all that is there stays."""
+    self.assertIsNone(self.sweep(stop_at=0.3, engine='gram'))
+    before = self.names()
+    with (
+      mock.patch.object(cost, 'available', return_value=1000),
+      self.assertRaisesRegex(ValueError, 'GB.*begun with engine gram'),
+    ):
+      self.sweep(engine='gram')
+    self.assertEqual(self.names(), before)
+    self.assertIsNotNone(self.sweep(engine='gram'))
+    with mock.patch.object(cost, 'available', return_value=1000):
+      self.assertIsNotNone(self.sweep(engine='gram'), 'nothing is left to do')
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,235 @@
+"""Tests of ossgd.running.jobs: a job is known by what its numbers depend on."""
+
+import functools
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import textwrap
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl.testing import absltest, parameterized
+
+from experiments import random_labels
+from ossgd.data import arrays, mixtures
+from ossgd.engines import sgd
+from ossgd.paper import decomposition
+from ossgd.paper.types import Dataset, Split
+from ossgd.running import identities, jobs
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# A user's module: with a helper, a constant, and what draws.
+USERS = '''
+"""A study."""
+import numpy as np
+from ossgd.paper.types import Split
+
+SCALE = 2.0  # how much
+TABLE = np.arange(3)
+
+
+def helper(x):
+  """Doubles."""
+  return x * SCALE + TABLE[1]
+
+
+def transform(key, split):
+  """Of the data."""
+  # A comment.
+  return split._replace(train=helper(split.train))
+
+
+def maker(by):
+  def inner(key, split):
+    return by * helper(split)
+  return inner
+
+
+def figure():
+  return 'blue'
+'''
+
+
+class FunctionTest(parameterized.TestCase):
+  def identities(self, source: str, expression: str) -> str:
+    """What a process of its own says of a user's module."""
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    (folder / 'users.py').write_text(textwrap.dedent(source))
+    script = (
+      'import functools, json, sys, jax, users\nfrom ossgd.running import identities\n'
+      f'print(json.dumps(identities.of({expression})))'
+    )
+    run = subprocess.run(
+      [sys.executable, '-c', script],
+      env={'PYTHONPATH': f'{folder}:{ROOT}', 'JAX_PLATFORMS': 'cpu'},
+      capture_output=True,
+      text=True,
+      check=False,
+      cwd=folder,
+    )
+    self.assertEqual(run.returncode, 0, run.stderr)
+    return run.stdout
+
+  @parameterized.parameters(
+    ('# A comment.', '# Another.\n\n', True),
+    ('Of the data.', 'Of all the data.', True),
+    ('Doubles.', 'Does it.', True),
+    ("'blue'", "'red'", True),
+    ('# how much', '', True),
+    ('x * SCALE', 'x / SCALE', False),
+    ('SCALE = 2.0', 'SCALE = 3.0', False),
+    ('np.arange(3)', 'np.arange(4)', False),
+    ('TABLE[1]', 'TABLE[2]', False),
+    ('train=helper', 'test=helper', False),
+  )
+  def test_an_edit(self, old, new, same):
+    """Comments and drawing change nothing; a helper's helper does."""
+    self.assertIn(old, USERS)
+    before = self.identities(USERS, 'users.transform')
+    after = self.identities(USERS.replace(old, new), 'users.transform')
+    self.assertEqual(before == after, same)
+
+  def test_what_functions_hold(self):
+    """Closures, partial arguments and `jit` are looked through."""
+    named = {
+      text: self.identities(USERS, text)
+      for text in (
+        'users.maker(1.0)',
+        'users.maker(2.0)',
+        'functools.partial(users.transform, 1)',
+        'functools.partial(users.transform, 2)',
+        'jax.jit(users.transform)',
+        'jax.jit(users.maker(1.0))',
+      )
+    }
+    self.assertLen(set(named.values()), len(named))
+    again = self.identities(USERS, 'users.maker(1.0)')
+    self.assertEqual(named['users.maker(1.0)'], again)
+
+  def test_known_functions(self):
+    """By name and version or sources; settings as they are."""
+    for one, other in (
+      (optax.sgd, optax.adam),
+      (optax.sgd, functools.partial(optax.sgd, momentum=0.9)),
+      (sgd.true_gradient, sgd.pseudo_gradient),
+      (lambda lr: optax.adam(lr), lambda lr: optax.adam(2 * lr)),
+      (jnp.arange(3), jnp.arange(4)),
+      (np.zeros(2), np.zeros(2, np.float32)),
+      (
+        functools.partial(random_labels.corrupt, fraction=0.1, k=2),
+        functools.partial(random_labels.corrupt, fraction=0.2, k=2),
+      ),
+      (
+        decomposition.take_apart,
+        functools.partial(decomposition.take_apart, ranks=(1,)),
+      ),
+      (mixtures.gaussian(dim=3), mixtures.gaussian(dim=4)),
+    ):
+      self.assertEqual(identities.of(one), identities.of(one))
+      self.assertNotEqual(identities.of(one), identities.of(other))
+      json.dumps(identities.of(one))
+
+  def test_what_cannot_be_told(self):
+    """Is refused with what to pass instead."""
+
+    class Transform:
+      def __call__(self, key, split):
+        return split
+
+    for value in (Transform(), functools.partial(print, Transform())):
+      with self.assertRaisesRegex(
+        ValueError, r'transform holds .*Transform.*functools\.partial'
+      ):
+        jobs.basis({'transform': value}, 'ossgd.running.sweeps')
+
+
+class CodeTest(parameterized.TestCase):
+  def test_modules_that_make_no_number_exist(self):
+    """A list of names that are gone would say nothing."""
+    found = {
+      f'{path.parent.name}.{path.stem}'
+      for package in ('ossgd', 'experiments')
+      for path in (ROOT / package).glob('*.py')
+    }
+    self.assertContainsSubset(identities.NO_NUMBERS, found)
+    for name in ('gram', 'runs', 'units', 'supply', 'base', 'execution'):
+      self.assertNotIn(f'ossgd.{name}', identities.NO_NUMBERS)
+
+  @parameterized.parameters(
+    ('gram', 'start.norm', 'start.norm * 2', False),
+    ('gram', 'What a chunk of steps did', 'What steps did', True),
+    ('runs', '  # evaluation', '', True),
+    ('base', 'jnp.matmul(a, b', 'jnp.matmul(b, a', False),
+    ('plots', 'import', '\nimport', True),
+    ('plots', 'def training_figure', 'def figure', True),
+    ('claims', '0.95', '0.9', True),
+    ('netcdf', 'def ', 'def x', True),
+  )
+  def test_an_edit_of_ours(self, module, old, new, same):
+    """Of what sweeps import, code counts; what only draws does not."""
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    (folder / 'ossgd').mkdir()
+    for path in (ROOT / 'ossgd').glob('*.py'):
+      text = path.read_text()
+      if path.stem == module:
+        text = text.replace(old, new)
+      (folder / 'ossgd' / path.name).write_text(text)
+    script = (
+      'from ossgd.running import identities; '
+      'print(identities.code("ossgd.running.sweeps"))'
+    )
+    run = subprocess.run(
+      [sys.executable, '-c', script],
+      env={'PYTHONPATH': str(folder)},
+      capture_output=True,
+      text=True,
+      check=True,
+      cwd=folder,
+    )
+    self.assertEqual(
+      run.stdout.strip() == identities.code('ossgd.running.sweeps'), same
+    )
+
+
+class DataTest(parameterized.TestCase):
+  def test_digest(self):
+    """Of the content: any number or label that differs is other data."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 5)), np.arange(12) % 3
+    split = arrays.to_split(x, y, x[:6], y[:6])
+    digest = jobs.data_digest(split)
+    self.assertEqual(
+      jobs.data_digest(arrays.to_split(x, y, x[:6], y[:6])), digest
+    )
+    on_host = Split(
+      Dataset(np.float64(split.train.x), np.int64(split.train.y)), split.test
+    )
+    self.assertEqual(jobs.data_digest(on_host), digest)
+    x[3, 2] += 1e-5
+    self.assertNotEqual(
+      jobs.data_digest(arrays.to_split(x, y, split.test.x, y[:6])), digest
+    )
+    other = split._replace(test=Dataset(split.test.x, split.test.y[::-1]))
+    self.assertNotEqual(jobs.data_digest(other), digest)
+
+  def test_unit_norm_has_the_same_bits_everywhere(self):
+    """In another order of summation, or as a part of more rows."""
+    x = np.random.default_rng(1).normal(size=(40, 3000)).astype(np.float32)
+    y = np.arange(40) % 2
+    split = arrays.to_split(x, y, x[:7], y[:7])
+    np.testing.assert_array_equal(split.train.x[:7], split.test.x)
+    scaled = x / np.abs(x).max(axis=1, keepdims=True)
+    for i in (0, 39):
+      total = np.float64(0)
+      for value in scaled[i].tolist():
+        total += value * value
+      expected = (scaled[i] / np.sqrt(total)).astype(np.float32)
+      np.testing.assert_array_equal(split.train.x[i], expected)
+
+
+if __name__ == '__main__':
+  absltest.main()

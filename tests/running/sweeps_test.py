@@ -1,0 +1,400 @@
+"""Sweeps: one run against NumPy, seeds against each other, bad settings."""
+
+import functools
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl.testing import parameterized
+
+from ossgd.data import mixtures
+from ossgd.engines import measuring, sgd
+from ossgd.paper import network
+from ossgd.paper.types import Dataset, Params, Split
+from ossgd.running import sweeps
+from tests import oracles
+
+SPEC = mixtures.gaussian(num_classes=3, num_components=2, dim=12)
+SMALL = dict(
+  widths=(16,),
+  num_seeds=2,
+  num_steps=9,
+  batch_size=5,
+  eval_every=2,
+  eval_growth=0.6,
+  num_train=31,
+  num_test=17,
+  target=0.5,
+)
+
+
+def split(seed=0):
+  _, _, x, y = oracles.problem(seed, k=3, m=1, d=6, n=40)
+  y[:3] = 0, 1, 2
+  train, test = Dataset(x[:25], y[:25]), Dataset(x[25:], y[25:])
+  return jax.tree.map(jnp.asarray, Split(train, test))
+
+
+@functools.cache
+def sweep():
+  """Two widths, three seeds: for what only looks at results."""
+  return sweeps.sweep(SPEC, **(SMALL | dict(widths=(16, 24), num_seeds=3)))
+
+
+class RunTest(parameterized.TestCase):
+  def test_record_against_numpy(self):
+    """What a run reports of its weights is what NumPy says of them."""
+    data = split()
+    keys = measuring.seed_keys(jnp.asarray(0))
+    params = measuring.init_params(
+      keys.init, width=30, dim=6, num_classes=3, scale=1.0
+    )
+    begin = measuring.start(params, data)
+    method = sgd.Method(optax.sgd(2.0), 5, 'epochs', sgd.true_gradient)
+    state = sgd.start(begin.params.w, 25, method)
+    with mock.patch.object(measuring, 'EVALUATED_AT_ONCE', 4 * 30):
+      state = sgd.advance(
+        keys.order, state, params, data.train, 0, 6, method=method
+      )
+      record = measuring.measure(state.w, begin, data, num_train_eval=11)
+    (w0, a), w = begin.params, state.w
+    for name, x, y in (
+      ('test', *data.test),
+      ('train', data.train.x[:11], data.train.y[:11]),
+    ):
+      f = oracles.logits(*(np.asarray(v, np.float64) for v in (w, a, x)))
+      loss = -np.mean(
+        [
+          np.log(oracles.softmax(row)[label])
+          for row, label in zip(f, y, strict=True)
+        ]
+      )
+      correct = np.sum(f.argmax(1) == y)
+      record_of = record._asdict()
+      np.testing.assert_allclose(record_of[f'{name}_loss'], loss, rtol=1e-5)
+      self.assertEqual(record_of[f'{name}_correct'], correct)
+    x = np.asarray(data.test.x)
+    flips = np.mean((x @ w.T >= 0) != (x @ w0.T >= 0))
+    self.assertGreater(flips, 0)
+    np.testing.assert_allclose(record.pattern_difference, flips, rtol=1e-6)
+    np.testing.assert_allclose(
+      record.relative_distance,
+      np.linalg.norm(w - w0) / np.linalg.norm(w0),
+      rtol=1e-5,
+    )
+    last = measuring.finish(w, params, data, extra=None)
+    for name, matrix in (('update', w - w0), ('weights', w)):
+      value = last[f'singular_values_{name}']
+      expected = np.linalg.svd(np.asarray(matrix, np.float64))[1]
+      np.testing.assert_allclose(value, expected, atol=1e-5 * expected[0])
+
+  @parameterized.parameters(
+    ('plain', 1), ('plain', 2), ('blocked', 1), ('gram', 1), ('gram', 2)
+  )
+  def test_accuracies_are_counts(self, engine, seeds_at_once):
+    """Exactly, so that all right is 1 and the target is met where it is."""
+    sizes = {'train': 47, 'test': 41}
+    ds = sweeps.sweep(
+      mixtures.gaussian(num_classes=2, num_components=1, dim=20),
+      **SMALL
+      | {f'num_{name}': size for name, size in sizes.items()}
+      | dict(num_steps=40, target=1.0, num_train_eval=None),
+      engine=engine,
+      seeds_at_once=seeds_at_once,
+    )
+    for name, size in sizes.items():
+      values = ds[f'{name}_accuracy'].values
+      np.testing.assert_array_equal(values, np.rint(values * size) / size)
+      self.assertEqual(values.max(), 1, name)
+      told = 'num_train_eval' if name == 'train' else 'num_test'
+      self.assertEqual(ds.attrs[told], size)
+    first = (ds.test_accuracy == 1).idxmax('step')
+    np.testing.assert_array_equal(ds.steps_to_accuracy, first)
+
+  def test_last_seed_is_a_seed_of_its_own(self):
+    """Its label is the key that `jax.random.key` makes of it."""
+    last = 2**31 - 1
+    ds = sweeps.sweep(SPEC, **(SMALL | dict(num_seeds=1, seed=last)))
+    self.assertEqual(ds.seed.values.tolist(), [last])
+    np.testing.assert_array_equal(
+      jax.random.key_data(measuring.seed_keys(jnp.asarray(last)).data),
+      jax.random.key_data(jax.random.split(jax.random.key(last), 4)[0]),
+    )
+
+  def test_keys(self):
+    """Two seeds differ in all streams, and one seed's streams differ."""
+    bits = [
+      tuple(jax.random.key_data(key).tolist())
+      for seed in (0, 1)
+      for key in measuring.seed_keys(jnp.asarray(seed))
+    ]
+    self.assertLen(set(bits), 8)
+
+  def test_widths_start_independently(self):
+    """A wide network does not repeat the rows of a narrow one."""
+    key = measuring.seed_keys(jnp.asarray(0)).init
+    narrow, wide = (
+      measuring.init_params(key, width=m, dim=6, num_classes=3, scale=1.0).w
+      for m in (16, 32)
+    )
+    correlation = np.corrcoef(narrow.ravel(), wide[:16].ravel())[0, 1]
+    self.assertLess(abs(correlation), 4 / np.sqrt(narrow.size))
+
+
+class SweepTest(parameterized.TestCase):
+  def test_labels(self):
+    """Every axis carries its real values; step 0 is the initialisation."""
+    ds = sweep()
+    self.assertEqual(ds.sizes, dict(width=2, seed=3, step=6, rank=12))
+    np.testing.assert_array_equal(ds.step, [0, 2, 4, 6, 8, 9])
+    np.testing.assert_array_equal(ds.width, [16, 24])
+    np.testing.assert_array_equal(ds.seed, [0, 1, 2])
+    first, last = ds.isel(step=0), ds.isel(step=-1)
+    np.testing.assert_array_equal(first.pattern_difference, 0)
+    np.testing.assert_array_equal(first.relative_distance, 0)
+    self.assertGreater(last.pattern_difference.min(), 0)
+    self.assertGreater(last.relative_distance.min(), 0)
+    self.assertTrue((last.train_loss < first.train_loss).all())
+    self.assertEqual(ds.target, 0.5)
+
+  def test_derived(self):
+    """Steps to the target, and the distance there, belong together."""
+    ds = sweep()
+    for values in ds.stack(run=('width', 'seed')).transpose('run', ...).run:
+      run = ds.sel(width=values.width, seed=values.seed)
+      reached = np.flatnonzero(run.test_accuracy >= 0.5)
+      self.assertNotEmpty(reached)
+      self.assertEqual(run.steps_to_accuracy, run.step[reached[0]])
+      self.assertEqual(
+        run.distance_at_accuracy, run.relative_distance[reached[0]]
+      )
+
+  def test_same_seed_same_numbers(self):
+    """A second sweep repeats the first, from any seed on; seeds differ."""
+    ds = sweep()
+    again = sweeps.sweep(SPEC, **(SMALL | dict(seed=1)))
+    self.assertTrue(ds.sel(width=[16], seed=[1, 2]).identical(again))
+    losses = ds.train_loss.isel(step=0).values
+    self.assertLen(np.unique(losses), losses.size)
+
+  @parameterized.parameters((2, 'spec'), (3, 'spec'), (2, 'split'))
+  def test_vmapped_seeds(self, seeds_at_once, data):
+    """Side by side or one by one, to float32 rounding; 3 = 2 + 1 too."""
+    data = SPEC if data == 'spec' else split()
+    settings = SMALL | dict(num_seeds=3)
+    one_by_one = sweeps.sweep(data, **settings)
+    together = sweeps.sweep(data, **settings, seeds_at_once=seeds_at_once)
+    for name in ('train_loss', 'test_loss', 'relative_distance'):
+      np.testing.assert_allclose(together[name], one_by_one[name], rtol=1e-4)
+    for name in ('singular_values_update', 'singular_values_weights'):
+      np.testing.assert_allclose(together[name], one_by_one[name], atol=1e-4)
+
+  def test_data_kinds(self):
+    """A Split is used as it is, arrays after scaling to unit norm."""
+    data = split()
+    settings = SMALL | dict(num_seeds=1)
+    ds = sweeps.sweep(data, **settings)
+    arrays = (3 * data.train.x, data.train.y, 3 * data.test.x, data.test.y)
+    same = sweeps.sweep(tuple(map(np.asarray, arrays)), **settings)
+    np.testing.assert_allclose(same.test_loss, ds.test_loss, rtol=1e-5)
+    larger = data._replace(train=Dataset(3 * data.train.x, data.train.y))
+    other = sweeps.sweep(larger, **settings)
+    self.assertGreater(abs(other.train_loss - ds.train_loss).max(), 1e-2)
+
+  @parameterized.product(data=('spec', 'split'), seeds_at_once=(1, 2))
+  def test_transform_and_extra(self, data, seeds_at_once):
+    """Each seed's data are changed under a key of its own; extra sees them."""
+
+    def scramble(key, split):
+      y = jax.random.randint(key, split.train.y.shape, 0, 3, jnp.int32)
+      return split._replace(train=Dataset(split.train.x, y))
+
+    def extra(params, initial, split):
+      return {'labels': split.train.y, 'moved': jnp.sum(params.w - initial.w)}
+
+    ds = sweeps.sweep(
+      SPEC if data == 'spec' else split(),
+      **SMALL,
+      seeds_at_once=seeds_at_once,
+      transform=scramble,
+      extra=extra,
+    )
+    self.assertEqual(ds.labels.dims, ('width', 'seed', 'labels_0'))
+    for seed in (0, 1):
+      key = measuring.seed_keys(jnp.asarray(seed)).transform
+      n = ds.sizes['labels_0']
+      expected = jax.random.randint(key, (n,), 0, 3, jnp.int32)
+      np.testing.assert_array_equal(
+        ds.labels.sel(width=16, seed=seed), expected
+      )
+    self.assertTrue((ds.moved != 0).all())
+
+  def test_short_spectra_end_in_nan(self):
+    """min(m, d) values each, NaN beyond."""
+    ds = sweeps.sweep(SPEC, **(SMALL | dict(widths=(5, 16), num_seeds=1)))
+    known = np.isfinite(ds.singular_values_update.values).sum(-1)
+    np.testing.assert_array_equal(known, [[5], [12]])
+
+  def test_settings_reach_the_run(self):
+    """Step size, initial scale, optimizer, order and gradient all matter."""
+    settings = SMALL | dict(num_seeds=1)
+    ds = sweeps.sweep(SPEC, **settings)
+    for change in (
+      dict(lr_times_width=5.0),
+      dict(init_scale=2.0),
+      dict(optimizer=optax.adam),
+      dict(order='full_batch'),
+      dict(gradient_fn=sgd.pseudo_gradient),
+    ):
+      other = sweeps.sweep(SPEC, **settings, **change)
+      self.assertGreater(
+        abs(other.train_loss - ds.train_loss).max(), 1e-6, change
+      )
+
+  @parameterized.parameters(1, 2)
+  def test_what_is_trained_is_measured(self, seeds_at_once):
+    """g, a linear model: float64 descent on the features of w(0), by hand.
+
+    Its softmax is not f's, whose loss is another one after some steps.
+    """
+    data, width, step_size = split(), 40, 20.0 / 40
+    settings = dict(
+      widths=(width,), num_seeds=2, num_steps=6, order='full_batch'
+    )
+    settings |= dict(lr_times_width=20.0, num_train_eval=11, eval_growth=0)
+    ds = sweeps.sweep(
+      data,
+      **settings,
+      gradient_fn=sgd.pseudo_network_gradient,
+      seeds_at_once=seeds_at_once,
+    ).sel(width=width, seed=1)
+    self.assertEqual(ds.attrs['network'], 'g')
+    w0, a = measuring.init_params(
+      measuring.seed_keys(jnp.asarray(1)).init,
+      width=width,
+      dim=6,
+      num_classes=3,
+      scale=1.0,
+    )
+    w0, a = np.asarray(w0, np.float64), np.asarray(a, np.float64)
+
+    def features(x):  # (n, k, m d), with logits = features @ w
+      active = (x @ w0.T >= 0)[:, None, :, None]
+      every = active * a[None, :, :, None] * x[:, None, None, :]
+      return every.reshape(*every.shape[:2], -1)
+
+    (x, y), (test_x, test_y) = jax.tree.map(np.asarray, data[:2])
+    phi, test_phi, w = features(x), features(test_x), w0.ravel()
+    for step in range(7):
+      for name, some, labels in (
+        ('train', phi[:11], y[:11]),
+        ('test', test_phi, test_y),
+      ):
+        g = some @ w
+        o = np.array([oracles.softmax(row) for row in g])
+        loss = -np.mean(np.log(o[np.arange(len(labels)), labels]))
+        accuracy = np.mean(g.argmax(axis=1) == labels)
+        here = ds.sel(step=step)
+        np.testing.assert_allclose(here[f'{name}_loss'], loss, rtol=1e-4)
+        self.assertEqual(here[f'{name}_accuracy'], accuracy)
+      slopes = np.array([oracles.softmax(row) for row in phi @ w])
+      slopes[np.arange(len(y)), y] -= 1
+      last = w
+      w = w - step_size * np.einsum('nk,nkp->p', slopes, phi) / len(y)
+    f = np.maximum(test_x @ last.reshape(w0.shape).T, 0) @ a.T
+    self.assertGreater(np.abs(f - test_phi @ last).max(), 0.1)
+    other = sweeps.sweep(data, **settings, gradient_fn=sgd.pseudo_gradient)
+    self.assertEqual(other.attrs['network'], 'f')
+
+  def test_step_size_falls_with_width(self):
+    """eta = lr_times_width / m is what the optimizer is given."""
+    given = []
+
+    def optimizer(step_size):
+      given.append(step_size)
+      return optax.sgd(step_size)
+
+    settings = SMALL | dict(widths=(16, 24), num_seeds=1, num_steps=1)
+    sweeps.sweep(SPEC, **settings, lr_times_width=6.0, optimizer=optimizer)
+    self.assertEqual(given, [6 / 16, 6 / 24])
+
+  def test_one_compilation_per_width(self):
+    """Neither seeds nor recorded steps trace the gradient again."""
+
+    def traces(**settings):
+      gradient_fn = mock.Mock(wraps=sgd.true_gradient)
+      sweeps.sweep(SPEC, **(SMALL | settings), gradient_fn=gradient_fn)
+      return gradient_fn.call_count
+
+    one = traces(num_seeds=1, num_steps=1)
+    self.assertGreater(one, 0)
+    self.assertEqual(traces(num_seeds=4, num_steps=9), one)
+    self.assertEqual(traces(widths=(16, 24)), 2 * one)
+
+  def test_progress(self):
+    """Fractions rise to one, in the share of the work of each width."""
+    told = []
+    sweeps.sweep(
+      SPEC,
+      **(SMALL | dict(widths=(16, 24))),
+      progress=lambda *call: told.append(call),
+    )
+    fractions = [fraction for fraction, _ in told]
+    self.assertEqual(fractions, sorted(fractions))
+    self.assertAlmostEqual(fractions[-1], 1.0)
+    narrow = max(f for f, label in told if label.startswith('m=16 '))
+    self.assertAlmostEqual(narrow, 16 / 40)
+
+  @parameterized.parameters(
+    (dict(widths=()), 'widths'),
+    (dict(widths=(8, 8)), 'all different'),
+    (dict(widths=(8, 0)), 'width is 0'),
+    (dict(num_seeds=0), 'num_seeds is 0'),
+    (dict(num_steps=0), 'num_steps is 0'),
+    (dict(eval_every=-1), 'eval_every is -1'),
+    (dict(eval_growth=-0.1), 'eval_growth is -0.1'),
+    (dict(lr_times_width=float('nan')), 'lr_times_width is nan'),
+    (dict(lr_times_width=float('inf')), 'lr_times_width is inf'),
+    (dict(init_scale=0.0), 'init_scale is 0.0'),
+    (dict(num_train=0), 'num_train is 0'),
+    (dict(target=1.5), 'target is 1.5'),
+    (dict(batch_size=32), 'batch_size is 32'),
+    (dict(order='one_pass', num_steps=7), 'at most 6'),
+    (dict(num_train_eval=0), 'num_train_eval is 0'),
+    (dict(seeds_at_once=-1), 'seeds_at_once is -1'),
+    (dict(seed=-1), 'seed is -1 .*; expected seeds from 0 to 2147483647'),
+    (dict(seed=2**31 - 1, num_seeds=2), 'seed is 2147483647 and num_seeds 2'),
+    (dict(seed=2**32), 'seed is 4294967296'),
+    (dict(seed=0.5), 'seed is 0.5; expected an integer'),
+    (dict(num_seeds=10**9), 'results of 1000000000 seeds .* GB are free'),
+  )
+  def test_refused(self, change, message):
+    """A wrong setting is named before anything is trained."""
+    progress = mock.Mock()
+    with self.assertRaisesRegex(ValueError, message):
+      sweeps.sweep(SPEC, **(SMALL | change), progress=progress)
+    progress.assert_not_called()
+
+  def test_pattern_is_exactly_zero_at_the_start(self):
+    """Two programs compute it: a difference in rounding would show."""
+    spec = mixtures.gaussian(num_classes=3, dim=70)
+    ds = sweeps.sweep(
+      spec,
+      **(SMALL | dict(widths=(1, 33, 513), num_steps=1, num_test=301)),
+    )
+    np.testing.assert_array_equal(ds.pattern_difference.isel(step=0), 0)
+
+
+class EvaluateTest(parameterized.TestCase):
+  def test_batches_do_not_matter(self):
+    """Cut into uneven pieces, the same means."""
+    w, a, x, y = oracles.problem(0, k=3, m=8, d=5, n=19)
+    params = Params(jnp.asarray(w), jnp.asarray(a))
+    p0 = network.pattern(-params.w, x)
+    whole = measuring.evaluate(params, Dataset(x, y), p0)
+    with mock.patch.object(measuring, 'EVALUATED_AT_ONCE', 4 * 8):
+      pieces = measuring.evaluate(params, Dataset(x, y), p0)
+    np.testing.assert_allclose(pieces, whole, rtol=1e-6)
+    self.assertEqual(whole[2], 1.0)

@@ -1,0 +1,292 @@
+"""Tests of ossgd.storing.folders: folders are never mixed up, nor held twice."""
+
+import errno
+import fcntl
+import os
+import pathlib
+import warnings
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+from matplotlib.figure import Figure
+
+from ossgd.storing import folders, records
+from tests.storing import records_test
+from tests.storing.records_test import CONFIG, SETTINGS
+
+OTHER = CONFIG | {'experiment': 'other'}
+
+
+class PrepareTest(records_test.Case):
+  def test_fresh_folder(self):
+    """Made with its parents, and empty of what the test of it wrote."""
+    with folders.hold(self.folder):
+      self.assertFalse(folders.prepare(self.folder, CONFIG))
+    self.assertEqual(self.files(), {'.lock': b''})
+
+  def test_same_settings_are_done(self):
+    """Tuples are lists in JSON: they must not count as a difference."""
+    self.write()
+    self.assertTrue(folders.prepare(self.folder, CONFIG))
+    self.assertFalse(folders.prepare(self.folder, CONFIG, overwrite=True))
+
+  @parameterized.parameters(
+    ('settings', {**SETTINGS, 'widths': (8,)}, 'widths', '[8, 32]', '[8]'),
+    ('settings', {**SETTINGS, 'order': 'q'}, 'order', '"epochs"', '"q"'),
+    ('settings', {**SETTINGS, 'extra': 1}, 'extra', 'None', '1'),
+    ('environment', {'x64': True}, 'x64', 'None', 'true'),
+    ('data', ['cd'], 'data', 'None', '["cd"]'),
+    ('experiment', 'other', 'experiment', '"toy"', '"other"'),
+  )
+  def test_other_settings_are_refused(self, group, value, name, there, here):
+    """The message names the setting, both values and both ways out."""
+    self.write()
+    before = self.files()
+    config = CONFIG | {group: value}
+    with self.assertRaises(records.RecordError) as caught:
+      folders.prepare(self.folder, config)
+    message = str(caught.exception)
+    self.assertIn(f'{name}: {there} there, {here} here', message)
+    for part in (str(self.folder), '--out', '--overwrite'):
+      self.assertIn(part, message)
+    self.assertNotIn('num_seeds', message)  # the same in both
+    self.assertFalse(folders.prepare(self.folder, config, overwrite=True))
+    self.assertEqual(self.files(), before, 'prepare removes nothing')
+
+  def test_missing_setting_is_a_difference(self):
+    """Results of a version that had one setting more are other results."""
+    self.write({**CONFIG, 'settings': {**SETTINGS, 'extra': 1}})
+    with self.assertRaisesRegex(records.RecordError, 'extra: 1 there'):
+      folders.prepare(self.folder, CONFIG)
+
+  def test_what_is_not_ours(self):
+    """It is named, before any work and whatever the flags, and stays."""
+    self.write(curve=Figure(figsize=(1, 1)))
+    whole = self.files()
+    for name, content in (
+      ('report.md', b'edited by hand\n'),
+      ('curve.png', b'redrawn'),
+      ('photo.png', b'mine'),
+      ('notes.txt', b'mine'),
+      ('checkpoints/model.pt', b'weights'),
+      ('checkpoints/model.npz', b'weights'),
+      ('data/x.npy', b'x'),
+    ):
+      path = self.folder / name
+      path.parent.mkdir(exist_ok=True)
+      path.write_bytes(content)
+      with self.assertRaisesRegex(
+        records.RecordError, f'holds {name.split("/x")[0]}, which.*--out'
+      ):
+        folders.prepare(self.folder, OTHER, overwrite=True)
+      self.assertTrue(folders.prepare(self.folder, CONFIG), 'may be shown')
+      self.assertEqual(path.read_bytes(), content)
+      path.unlink()
+      if path.parent != self.folder:
+        path.parent.rmdir()
+      for known, before in whole.items():
+        (self.folder / known).write_bytes(before)
+    # Hidden files are the system's; what was set aside was ours.
+    for name in ('.DS_Store', 'results.damaged'):
+      (self.folder / name).touch()
+    self.assertFalse(folders.prepare(self.folder, OTHER, overwrite=True))
+
+  def test_foreign_folder(self):
+    """A folder of someone else's is refused at once; results.nc too."""
+    self.folder.mkdir(parents=True)
+    for name in ('results.nc', 'config.json'):
+      (self.folder / name).write_text('{"hidden_size": 3}')
+    for overwrite in (False, True):
+      with self.assertRaises(records.RecordError):
+        folders.prepare(self.folder, CONFIG, overwrite=overwrite)
+    (self.folder / 'config.json').unlink()
+    for overwrite in (False, True):
+      with self.assertRaisesRegex(records.RecordError, 'holds results.nc, whi'):
+        folders.prepare(self.folder, CONFIG, overwrite=overwrite)
+
+  def test_killed_after_the_results(self):
+    """They are there, and so is what is ours, at any later moment."""
+    figures = {'curve': Figure(figsize=(1, 1))}
+    with folders.hold(self.folder):
+      folders.prepare(self.folder, CONFIG)
+      records.write_results(self.folder, records_test.make_results())
+    steps = [
+      lambda: None,
+      lambda: records.write_figures(self.folder, figures),
+      lambda: records.write_report(
+        self.folder, CONFIG, report='well', seconds={}
+      ),
+    ]
+    for step in steps:
+      with folders.hold(self.folder):
+        self.assertTrue(folders.prepare(self.folder, CONFIG))
+        found, _ = records.read_measured(self.folder)
+        self.assertEqual(found.sizes['seed'], 3)
+        step()
+    self.assertFalse((self.folder / 'checkpoints').exists())
+
+  def test_figures_that_are_not_drawn_any_more(self):
+    """Go with the results they were of; another's does not."""
+    self.write(old=Figure(figsize=(1, 1)), kept=Figure(figsize=(1, 1)))
+    with folders.hold(self.folder):
+      folders.prepare(self.folder, OTHER, overwrite=True)
+      self.write(OTHER, kept=Figure(figsize=(2, 1)))
+    self.assertEqual(
+      set(self.files()),
+      {'results.nc', 'report.md', 'config.json', 'kept.png', '.lock'},
+    )
+
+  @parameterized.parameters(
+    ('environment', {'jax': '0.0.2'}, 'jax 0.0.1, today 0.0.2'),
+    ('code', 'ef', 'other sources than today'),
+  )
+  def test_other_versions_are_shown(self, group, value, message):
+    """With what the results were made with, and how to make them again."""
+    self.write(CONFIG | {'code': 'ab'})
+    config = CONFIG | {'code': 'ab', group: value}
+    with self.assertLogs(level='INFO') as logs:
+      self.assertTrue(folders.prepare(self.folder, config))
+    self.assertRegex(logs.output[0], f'made with .*{message}; --overwrite')
+    self.assertFalse(folders.prepare(self.folder, config, overwrite=True))
+
+  def test_config_without_results(self):
+    """With results.nc deleted there is nothing to reuse: run again."""
+    self.write()
+    (self.folder / 'results.nc').unlink()
+    self.assertFalse(folders.prepare(self.folder, CONFIG))
+
+  @parameterized.parameters('file', 'file/below', '/proc', '/proc/below')
+  def test_unwritable(self, name):
+    """Found before hours of training; root may not be stopped by chmod."""
+    self.folder.mkdir(parents=True)
+    (self.folder / 'file').touch()
+    path = self.folder / name
+    with self.assertRaises(records.RecordError) as caught, folders.hold(path):
+      self.fail('held')
+    self.assertRegex(str(caught.exception), f'write.*{path}: .+--out')
+
+  @parameterized.parameters('gs://bucket/run', 's3:/bucket')
+  def test_address(self, name):
+    """Of a bucket: Python would make a local folder of that name."""
+    with (
+      self.assertRaisesRegex(records.RecordError, f'{name[:4]}.*mount.*copy'),
+      folders.hold(pathlib.Path(name)),
+    ):
+      self.fail('held')
+    self.assertNotIn(pathlib.Path(name).parts[0], os.listdir())
+
+  @parameterized.parameters(errno.ENOLCK, errno.EOPNOTSUPP)
+  def test_no_locks(self, number):
+    """The file system is at fault, and said to be."""
+    error = OSError(number, os.strerror(number))
+    with (
+      mock.patch.object(fcntl, 'flock', side_effect=error),
+      self.assertRaisesRegex(
+        records.RecordError, f'file system.*{os.strerror(number)}.*local disk'
+      ),
+      folders.hold(self.folder),
+    ):
+      self.fail('held')
+
+  def test_lock_of_another_host(self):
+    """Where there is no flock, a file says who holds it: perhaps no one."""
+    self.folder.mkdir(parents=True)
+    lock = self.folder / '.lock'
+    lock.write_text('4321\nnode17\n')
+    missing = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    with (
+      mock.patch.object(fcntl, 'flock', side_effect=missing),
+      warnings.catch_warnings(action='ignore'),
+    ):
+      with (
+        self.assertRaisesRegex(
+          records.RecordError,
+          rf'{lock} says that process 4321 on node17 .*since \d+.*remove',
+        ),
+        folders.hold(self.folder),
+      ):
+        self.fail('held')
+      lock.unlink()
+      with folders.hold(self.folder):
+        pass
+
+  def test_one_process_at_a_time(self):
+    """The second is refused, also from within one process; then it may."""
+    with (
+      folders.hold(self.folder),
+      self.assertRaisesRegex(records.RecordError, 'another process.*--out'),
+      folders.hold(self.folder),
+    ):
+      self.fail('held twice')
+    with folders.hold(self.folder):
+      pass
+
+  def test_unfinished_work(self):
+    """Stays for the same settings and code, is refused or removed for others.
+
+    A folder in which nothing was done is left as it was.
+    """
+    unit = self.folder / 'checkpoints' / 'unit.0123456789abcdef.npz'
+    with folders.hold(self.folder):
+      self.assertFalse(folders.prepare(self.folder, CONFIG))
+    self.assertFalse(unit.parent.exists())
+    with folders.hold(self.folder):
+      folders.prepare(self.folder, CONFIG)
+      unit.touch()
+    for overwrite in (False, True):
+      with folders.hold(self.folder):
+        folders.prepare(self.folder, CONFIG, overwrite=overwrite)
+        self.assertTrue(unit.exists())
+    with (
+      folders.hold(self.folder),
+      self.assertRaisesRegex(
+        records.RecordError, 'experiment: "toy" there, .*--overwrite'
+      ),
+    ):
+      folders.prepare(self.folder, OTHER)
+    with folders.hold(self.folder):
+      folders.prepare(self.folder, OTHER, overwrite=True)
+      self.assertFalse(unit.exists())
+
+  def test_killed_before_anything_was_done(self):
+    """Other settings are welcome: there is nothing to lose."""
+    unfinished = self.folder / 'checkpoints'
+    unfinished.mkdir(parents=True)
+    records.write_config(unfinished, CONFIG)
+    (unfinished / '.unit.npz.7.part').write_bytes(b'half')
+    with folders.hold(self.folder):
+      folders.prepare(self.folder, CONFIG | {'experiment': 'other'})
+      self.assertEqual(
+        [path.name for path in unfinished.iterdir()], ['config.json']
+      )
+
+  @parameterized.parameters(b'', b'{"settings": ', b'[1]', b'\xff')
+  def test_damaged_config_of_unfinished_work(self, content):
+    """Named and set aside; the units say themselves whose they are."""
+    unfinished = self.folder / 'checkpoints'
+    unfinished.mkdir(parents=True)
+    (unfinished / 'unit.0123456789abcdef.npz').touch()
+    path = unfinished / 'config.json'
+    path.write_bytes(content)
+    with self.assertLogs(level='WARNING') as logs:
+      self.assertFalse(folders.prepare(self.folder, CONFIG))
+    self.assertIn(f'cannot use {path}: ', logs.output[0])
+    self.assertEqual((unfinished / 'config.damaged').read_bytes(), content)
+    self.assertTrue((unfinished / 'unit.0123456789abcdef.npz').exists())
+    self.assertEqual(records.read_config(unfinished)['experiment'], 'toy')
+
+  def test_killed_while_checkpoints_are_removed(self):
+    """The folder is complete, whatever is left of them."""
+    unfinished = self.folder / 'checkpoints'
+    unfinished.mkdir(parents=True)
+    records.write_config(unfinished, CONFIG)
+    (unfinished / 'unit.0123456789abcdef.npz').touch()
+    with mock.patch.object(records, 'forget_unfinished'):
+      self.write()
+    (unfinished / 'config.json').unlink()
+    self.assertTrue(folders.prepare(self.folder, CONFIG))
+    self.assertFalse(unfinished.exists())
+
+
+if __name__ == '__main__':
+  absltest.main()
