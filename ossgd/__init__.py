@@ -24,7 +24,7 @@ functions. What is public, each imported when it is first asked for:
   images          MNIST and its like, and files, by name
 
   sgd             steps, orders and gradients of training
-  sweeps          `sweep`, and the variables of its Dataset
+  sweeps          home of `sweep`, with the variables of its Dataset
   statistics      intervals over seeds
   claims          verdicts
   plots           figures of a Dataset

@@ -280,7 +280,7 @@ class MannersTest(parameterized.TestCase):
 
   def test_flags_are_read_at_the_edge(self):
     """No script sees a flag: it is given a config."""
-    readers = {n for n in SOURCES if 'flags' in modules(SOURCES[n], 'absl')}
+    readers = {n for n in SOURCES if 'absl.flags' in imported(SOURCES[n])}
     self.assertEqual(readers, {'experiments.common.options'})
 
   def test_dependencies_are_declared(self):
