@@ -1,0 +1,239 @@
+"""The engines side by side: how each trains and measures one run.
+
+`plain` is the definition. `blocked` and `gram` give its numbers, to float32
+rounding, for plain SGD on the true gradient.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from ossgd.engines import blocked, gram, measuring, meshes, schedule, sgd
+from ossgd.engines.interface import Chunk, Engine, Stage
+from ossgd.engines.setup import Setup
+from ossgd.paper.types import Dataset, Params, Split
+
+
+def make(setup: Setup, mesh: Mesh | None = None) -> Engine:
+  """The engine of a setup, one that was chosen.
+
+  Args:
+    setup: with the name of an engine.
+    mesh: over which the units are split, if any.
+  """
+  kind = {'plain': _plain, 'blocked': _blocked, 'gram': OnGram}[setup.engine]
+  engine = kind(setup, mesh)
+  if setup.engine != 'plain' and setup.used_columns is not None:
+    return SkippingZeros(engine, np.array(setup.used_columns))
+  return engine
+
+
+def _plain(setup: Setup, mesh: Mesh | None) -> Engine:
+  """Any optimizer and gradient."""
+  return OnWeights(
+    setup, mesh, functools.partial(sgd.advance, method=setup.method)
+  )
+
+
+def _blocked(setup: Setup, mesh: Mesh | None) -> Engine:
+  """Several steps at a time; the weights are its state as well."""
+  advance = functools.partial(
+    blocked.advance, method=setup.method, step_size=setup.step_size
+  )
+  return OnWeights(setup, mesh, advance)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnWeights:
+  """The state has w: one chunk from a recorded step to the next."""
+
+  setup: Setup
+  mesh: Mesh | None
+  advance: Callable  # as `sgd.advance`
+
+  @property
+  def chunks(self) -> Sequence[Chunk]:
+    """Each trains up to its recorded step, and measures there."""
+    ends = self.setup.record_steps
+    begins = np.append(0, ends[:-1])
+    return [
+      Chunk(((begin, end), ()), np.array([True]), int(end))
+      for begin, end in zip(begins, ends, strict=True)
+    ]
+
+  @property
+  def stages(self) -> Mapping[str, Stage]:
+    """Steps, then a measurement."""
+    return {'train': self._train, 'measure': self._measure}
+
+  def start(self, key, params, split):
+    """State: `sgd.State`. Begin: the order key, and `measuring.Start`."""
+    state = sgd.start(params.w, split.train.x.shape[0], self.setup.method)
+    shards = meshes.shards(self.mesh)[1]
+    return state, (key, measuring.start(params, split, shards=shards))
+
+  def _train(self, state, begin, split, first, end):
+    key, begin = begin
+    return self.advance(key, state, begin.params, split.train, first, end), ()
+
+  def _measure(self, state, begin, split):
+    record = measuring.measure(
+      state.w,
+      begin[1],
+      split,
+      num_train_eval=self.setup.num_train_eval,
+      of_g=sgd.trains_g(self.setup.gradient_fn),
+      shards=meshes.shards(self.mesh)[1],
+    )
+    return state, (record,)
+
+  def kept(self, state):
+    """w."""
+    return state.w
+
+  def weights(self, kept, params, split):
+    """They are there."""
+    del params, split
+    return kept
+
+  def layout(self, state):
+    """What an optimizer keeps of each weight lies where the weight does."""
+    return jax.tree.map(
+      lambda v: meshes.ROWS if v.shape == state.w.shape else meshes.WHOLE,
+      state,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OnGram:
+  """Pre-activations of all examples are the state."""
+
+  setup: Setup
+  mesh: Mesh | None
+
+  @property
+  def chunks(self) -> Sequence[Chunk]:
+    """Several recorded steps each."""
+    setup = self.setup
+    most = blocked.size(setup.examples_per_step, setup.width)
+    return [
+      Chunk(((c.steps,), (c.recorded,)), c.recorded, c.end)
+      for c in schedule.plan(setup.record_steps, most)
+    ]
+
+  @property
+  def stages(self) -> Mapping[str, Stage]:
+    """Updates from the batches alone, then all pre-activations."""
+    return {'train': self._train, 'measure': self._measure}
+
+  def start(self, key, params, split):
+    """As `gram.start`."""
+    return gram.start(
+      key,
+      params,
+      split,
+      num_steps=self.setup.num_steps,
+      order=self.setup.order,
+      batch_size=self.setup.examples_per_step,
+      shards=meshes.shards(self.mesh)[1],
+    )
+
+  def _train(self, state, begin, split, steps):
+    state, trained = gram.train(
+      state, begin, split, steps, step_size=self.setup.step_size
+    )
+    return state, (trained,)
+
+  def _measure(self, state, begin, split, trained, recorded):
+    state, record = gram.measure(
+      state,
+      trained,
+      begin,
+      split,
+      recorded,
+      num_train_eval=self.setup.num_train_eval,
+      mesh=self.mesh,
+    )
+    return state, (record,)
+
+  def kept(self, state):
+    """C."""
+    return state.c
+
+  def weights(self, kept, params, split):
+    """As `gram.weights`."""
+    return gram.weights(kept, params, split)
+
+  def layout(self, state):
+    """As `gram.layout`."""
+    return gram.layout(state)
+
+
+@dataclasses.dataclass(frozen=True)
+class SkippingZeros:
+  """The same without coordinates that are zero in every example.
+
+  The gradient is zero there, so those weights stay as they were drawn; they
+  count in ||w(0)|| and in w(T), and in nothing else.
+  """
+
+  engine: Engine  # for plain SGD
+  columns: np.ndarray  # the other coordinates
+
+  @property
+  def chunks(self) -> Sequence[Chunk]:
+    """The engine's."""
+    return self.engine.chunks
+
+  @property
+  def stages(self) -> Mapping[str, Stage]:
+    """The engine's, with distances relative to all of w(0)."""
+    return {
+      name: functools.partial(self._stage, stage)
+      for name, stage in self.engine.stages.items()
+    }
+
+  def _narrow(self, params: Params, split: Split) -> tuple[Params, Split]:
+    train, test = (
+      Dataset(data.x[:, self.columns], data.y)
+      for data in (split.train, split.test)
+    )
+    return Params(params.w[:, self.columns], params.a), Split(train, test)
+
+  def start(self, key, params, split):
+    """The engine's, of the columns that are used."""
+    fewer, used = self._narrow(params, split)
+    state, begin = self.engine.start(key, fewer, used)
+    share = jnp.linalg.norm(fewer.w) / jnp.linalg.norm(params.w)
+    return state, (begin, used, share)
+
+  def _stage(self, stage: Stage, state, begin, split, *others):
+    del split  # begin has the part that is used
+    begin, used, share = begin
+    state, passed = stage(state, begin, used, *others)
+    return state, tuple(_scaled(value, share) for value in passed)
+
+  def kept(self, state):
+    """The engine's."""
+    return self.engine.kept(state)
+
+  def weights(self, kept, params, split):
+    """The engine's, beside those that stayed as they were."""
+    w = self.engine.weights(kept, *self._narrow(params, split))
+    return params.w.at[:, self.columns].set(w)
+
+  def layout(self, state):
+    """The engine's."""
+    return self.engine.layout(state)
+
+
+def _scaled(value: Any, share: jax.Array) -> Any:
+  if not isinstance(value, measuring.Record):
+    return value
+  return value._replace(relative_distance=share * value.relative_distance)
