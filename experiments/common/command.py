@@ -33,6 +33,9 @@ if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
 
+# How work is grouped, on which devices: the same work in any way.
+_GROUPING = ('mesh', 'seeds_at_once')
+
 
 class Experiment(NamedTuple):
   """A script, as data."""
@@ -105,7 +108,8 @@ def _at_precision(experiment: Experiment, call: options.Call) -> None:
 def _check_same(config: Mapping, call: options.Call) -> None:
   """Ends all processes if one has other settings: they would not fit."""
   try:
-    hosts.check_same(json.dumps([config, getattr(call.config, 'mesh', '')]))
+    grouping = [getattr(call.config, name, '') for name in _GROUPING]
+    hosts.check_same(json.dumps([config, grouping]))
   except ValueError as error:
     options.fail(str(error))
 
@@ -117,19 +121,23 @@ def _assist(
   if hosts.told_by_first(False):
     return
   store = _store(call)
+  begun: list[str] = []
+  watch = watching.Watch(lambda fraction, label: begun.append(label), store)
   with stopping.at_next_chunk(store):
     try:
-      experiment.run(
-        call.config, watching.Watch(lambda fraction, label: None, store)
-      )
+      experiment.run(call.config, watch)
     except ValueError as error:
+      # Later than the first step it is no input: another host may have gone.
+      if begun:
+        raise
       options.fail(str(error))
 
 
 def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
   """What was asked for, and what the numbers depend on besides."""
   settings = dataclasses.asdict(call.config)
-  settings.pop('mesh', None)  # other devices may go on with the same work
+  for name in _GROUPING:
+    settings.pop(name, None)
   config = {'experiment': experiment.name, 'settings': settings}
   if experiment.data is not None:
     found = experiment.data(call.config)

@@ -89,6 +89,11 @@ def _initialize(
   while thread.is_alive():
     thread.join(0.1)
   for error in failed:
+    if name == 'auto':
+      options.fail(
+        f'--coordinator=auto: no cluster that JAX knows ({error}); give '
+        '--coordinator=HOST:PORT, --num_processes and --process_id'
+      )
     options.fail(f'--coordinator={name}: {error}')
 
 

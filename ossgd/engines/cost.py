@@ -217,7 +217,7 @@ def choose(
       + f'with {shape.seeds_at_once} seed(s) at once (engine {engine}), but '
       f'{limit / 1e9:.3g} GB are free; expected a run that fits: lower '
       + ('seeds_at_once, ' if shape.seeds_at_once > 1 else '')
-      + 'widths, num_train or num_test'
+      + "widths, num_train, num_test or the data's dim"
     )
 
   def time(engine):

@@ -70,7 +70,7 @@ def make(
   if math.prod(sizes) > jax.device_count():
     raise ValueError(
       f'mesh {asked} needs {math.prod(sizes)} devices; there are '
-      f'{jax.device_count()}'
+      f'{jax.device_count()}: ask for fewer, or for auto'
     )
   if jax.process_count() > 1 and math.prod(sizes) != jax.device_count():
     raise ValueError(

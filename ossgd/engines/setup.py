@@ -124,6 +124,4 @@ class Setup:
       raise ValueError(
         f'eval_growth is {self.eval_growth}; expected zero or more'
       )
-    sgd.check_order(
-      self.order, self.num_train, self.batch_size, self.num_steps
-    )
+    sgd.check_order(self.order, self.num_train, self.batch_size, self.num_steps)

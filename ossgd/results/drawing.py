@@ -76,7 +76,9 @@ def explain_empty(figure: Figure, results: xr.Dataset) -> Figure:
   blank = [ax for ax in empty if not any(_drawn(ax, False))]
   for ax in empty:
     logarithmic = 'log' in (ax.get_xscale(), ax.get_yscale())
-    words = 'no finite values' + ' above 0' * logarithmic + _reason(results)
+    words = (
+      'too few finite values' + ' above 0' * logarithmic + _reason(results)
+    )
     ax.annotate(
       words,
       (0.5, 0.5),
@@ -104,16 +106,18 @@ def _drawn(ax: Axes, only_measured: bool) -> Iterator[np.bool]:
     0 if scale == 'log' else -np.inf
     for scale in (ax.get_xscale(), ax.get_yscale())
   ]
-  for points in (
+  for points, connected in (
     *(
-      line.get_xydata()
+      (line.get_xydata(), line.get_marker() in ('', 'None', None))
       for line in curves
       if not (only_measured and line.get_gid() == REFERENCE)
     ),
-    *(cloud.get_offsets() for cloud in clouds),
+    *((cloud.get_offsets(), False) for cloud in clouds),
   ):
     points = np.ma.filled(np.ma.asarray(points, float), np.nan)
-    yield (np.isfinite(points) & (points > least)).all(axis=1).any()
+    there = (np.isfinite(points) & (points > least)).all(axis=1)
+    # One point alone has no line to be seen by.
+    yield (there[:-1] & there[1:]).any() if connected else there.any()
 
 
 def _reason(results: xr.Dataset) -> str:

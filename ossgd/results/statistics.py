@@ -109,7 +109,7 @@ def _of_proportion(counts: np.ndarray, trials: int, cases: int) -> Estimate:
   differ = not no_spread(fractions)
   if differ:
     t_low, t_high = mean_interval(fractions, level)
-    low, high = min(low, t_low), max(high, t_high)
+    low, high = max(0.0, min(low, t_low)), min(1.0, max(high, t_high))
 
   def tail(x, side):
     if not 0 <= x <= 1:

@@ -25,6 +25,7 @@ from ossgd.running import jobs
 from ossgd.storing import files
 
 _IDENTITY = 'identity'
+_NAME = r'[A-Za-z0-9=._-]+\.[0-9a-f]{16}\.npz'
 
 
 class Store:
@@ -45,8 +46,7 @@ class Store:
     self._saved = time.monotonic()
     self.stopping = ''  # why to save the state and stop, at the next chunk
     self.data: set[str] = set()  # digests of the fixed data that were used
-    for path in folder.glob('.*.part'):
-      path.unlink()  # of a process that was killed while it wrote
+    forget_halves(folder)
 
   def due(self) -> bool:
     """Whether what is in flight should save its state now."""
@@ -63,9 +63,9 @@ class Store:
       arrays = idx.read_archive(path)
       identity = bytes(arrays.pop(_IDENTITY, np.zeros(0, np.uint8)))
       if identity != _identity(name, job, arrays):
-        raise ValueError(f'{path} is not what was saved as {name}.')
+        raise ValueError(f'it is not what was saved as {name}')
     except ValueError as error:
-      self.set_aside(path, str(error))
+      self.set_aside(path, f'{path} is damaged: {error.__cause__ or error}.')
       return None
     return arrays
 
@@ -97,8 +97,7 @@ class Store:
 
   def path(self, name: str, job: jobs.Job) -> Path:
     """Where a job's file of this name is."""
-    plain = re.sub(r'[^A-Za-z0-9=._-]+', '_', name)
-    return self._folder / f'{plain}.{job.digest()}.npz'
+    return self._folder / f'{_plain(name)}.{job.digest()}.npz'
 
   def _tell_of_others(self, path: Path, name: str, job: jobs.Job) -> None:
     """Says why work of this name that is there is not this job's."""
@@ -115,9 +114,33 @@ class Store:
         )
 
 
-def is_ours(name: str) -> bool:
+def may_be_ours(name: str) -> bool:
   """Whether a file in a store's folder has a name that a store gives."""
-  return re.fullmatch(r'[A-Za-z0-9=._-]+\.[0-9a-f]{16}\.npz', name) is not None
+  return re.fullmatch(_NAME, name) is not None
+
+
+def is_ours(path: Path) -> bool:
+  """Whether a file says itself that a store has written it, as what."""
+  if not may_be_ours(path.name):
+    return False
+  try:
+    with np.load(path) as archive:
+      name, *_ = json.loads(bytes(archive[_IDENTITY]))
+  except Exception:  # as damage, or another's file, has it
+    return False
+  return path.name.startswith(f'{_plain(name)}.')
+
+
+def forget_halves(folder: Path) -> None:
+  """Removes what a process that was killed had half written."""
+  for path in folder.glob('.*.part'):
+    if re.fullmatch(rf'\.({_NAME}|config\.json)\.\d+\.part', path.name):
+      path.unlink()
+
+
+def _plain(name: str) -> str:
+  """As a part of a file's name."""
+  return re.sub(r'[^A-Za-z0-9=._-]+', '_', name)
 
 
 def _identity(

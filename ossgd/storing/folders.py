@@ -45,7 +45,7 @@ def hold(folder: Path) -> Iterator[None]:
   except OSError as error:
     raise RecordError(
       f'cannot write to the folder {folder}: {error.strerror}; give another '
-      'with --out'
+      'with --out (experiments.report shows what is complete there)'
     ) from error
   except ValueError as error:
     raise RecordError(f'--out: {error}') from error
@@ -203,7 +203,7 @@ def _foreign(folder: Path) -> list[str]:
         if not inner.name.startswith('.')
         and inner.name != CONFIG
         and '.damaged' not in inner.name
-        and not checkpoints.is_ours(inner.name)
+        and not checkpoints.may_be_ours(inner.name)
       ]
     elif path.name == CONFIG and path.is_file():
       found += [] if _is_config(folder) else [CONFIG]

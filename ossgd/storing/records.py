@@ -103,9 +103,10 @@ def forget_unfinished(folder: Path) -> None:
   unfinished = folder / CHECKPOINTS
   # What is left of it, if this process is killed now, counts for nothing.
   (unfinished / CONFIG).unlink(missing_ok=True)
-  for path in [*unfinished.glob('*.npz'), *unfinished.glob('.*.part')]:
-    if checkpoints.is_ours(path.name) or path.suffix == '.part':
+  for path in unfinished.glob('*.npz'):
+    if checkpoints.is_ours(path):
       path.unlink()
+  checkpoints.forget_halves(unfinished)
   with contextlib.suppress(OSError):  # something else is there
     unfinished.rmdir()
 
@@ -255,7 +256,7 @@ def read_config(folder: Path) -> dict[str, Any]:
   except (OSError, ValueError, RecursionError) as error:
     raise RecordError(
       f'cannot read {path}: {error}; give another folder with --out, or move '
-      'what is there away'
+      f'{path.parent} away'
     ) from error
   return config
 

@@ -127,6 +127,10 @@ class SyntheticTest(_Case):
     script = synthetic.EXPERIMENT._replace(run=run)
     code, printed, _ = self.call(script, *TINY)
     self.assertEqual(code, 0)
+    # How seeds are grouped is no part of what the results are.
+    before = self.files()
+    self.assertEqual(self.call(script, *TINY, '--seeds_at_once=2')[0], 0)
+    self.assertEqual(self.files(), before)
 
     self.assertEqual(fractions, sorted(fractions))
     self.assertEqual(fractions[0], 0.0)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from experiments import synthetic
 from experiments.common import command
 from experiments.common.speed import growth
+from ossgd.results import drawing
 from ossgd.running import watching
 
 # Those that draw more than ossgd.results.plots does.
@@ -123,9 +124,20 @@ class FiguresTest(parameterized.TestCase):
     drawn = figures(empty.assign(diverged_at=when))
     draw(drawn)
     said = [note for figure in drawn.values() for note in notes(figure)]
-    self.assertIn('no finite values', '\n'.join(said).replace(' above 0', ''))
+    self.assertIn(
+      'too few finite values', '\n'.join(said).replace(' above 0', '')
+    )
     if name != 'separability':
       self.assertIn('every run diverged at step 3', '\n'.join(said))
+
+  def test_one_point(self):
+    """A curve that ends where it begins cannot be seen; a marker can."""
+    for marker, number in (('', 1), ('o', 0)):
+      figure = drawing.new_figure(2, 2)
+      ax = figure.subplots()
+      ax.plot([0, 1, 2], [0.5, np.nan, np.nan], marker=marker)
+      drawing.explain_empty(figure, xr.Dataset())
+      self.assertLen(ax.texts, number)
 
   def test_sweep(self):
     """The paper's figures: curves up to the divergence, and no spectrum."""

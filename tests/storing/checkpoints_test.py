@@ -102,9 +102,25 @@ class StoreTest(parameterized.TestCase):
       self.store.save('one', JOB, {'w': np.zeros(3)})
     found = self.store.load('one', JOB)
     np.testing.assert_array_equal(found['w'], self.arrays['w'])
-    (self.folder / '.one.npz.1.part').write_bytes(b'half')
+    (path,) = self.folder.iterdir()
+    (self.folder / f'.{path.name}.1.part').write_bytes(b'half')
+    (self.folder / '.config.json.12.part').write_bytes(b'half')
+    (self.folder / '.mine.part').write_bytes(b'of the user')
     checkpoints.Store(self.folder, every=60.0)
-    self.assertLen(list(self.folder.iterdir()), 1)
+    names = {one.name for one in self.folder.iterdir()}
+    self.assertEqual(names, {path.name, '.mine.part'})
+
+  def test_whose_a_file_is(self):
+    """It says so itself: a name like ours is not enough."""
+    self.store.save('m=8 seed=0', JOB, self.arrays)
+    (path,) = self.folder.iterdir()
+    self.assertTrue(checkpoints.is_ours(path))
+    other = path.with_name(f'other.{"0" * 16}.npz')
+    shutil.copy(path, other)
+    mine = path.with_name(f'mine.{"0" * 16}.npz')
+    np.savez(mine, w=np.zeros(3))
+    for foreign in (other, mine, path.with_name('nothing.npz')):
+      self.assertFalse(checkpoints.is_ours(foreign))
 
   def test_when_to_save(self):
     self.assertFalse(self.store.due())

@@ -7,14 +7,25 @@ import pathlib
 import warnings
 from unittest import mock
 
+import numpy as np
 from absl.testing import absltest, parameterized
 from matplotlib.figure import Figure
 
-from ossgd.storing import folders, records
+from ossgd.running import jobs
+from ossgd.storing import checkpoints, folders, records
 from tests.storing import records_test
 from tests.storing.records_test import CONFIG, SETTINGS
 
 OTHER = CONFIG | {'experiment': 'other'}
+
+
+JOB = jobs.Job(3, 0, 'plain', '{}')
+UNIT = f'unit.{JOB.digest()}.npz'
+
+
+def finish(folder: pathlib.Path) -> None:
+  """A job, as far as its store in a folder knows."""
+  checkpoints.Store(folder, 60.0).save('unit', JOB, {'w': np.zeros(2)})
 
 
 class PrepareTest(records_test.Case):
@@ -149,6 +160,20 @@ class PrepareTest(records_test.Case):
     self.assertRegex(logs.output[0], f'made with .*{message}; --overwrite')
     self.assertFalse(folders.prepare(self.folder, config, overwrite=True))
 
+  def test_names_like_ours(self):
+    """In checkpoints/: what does not say itself that it is ours stays."""
+    inside = self.folder / 'checkpoints'
+    inside.mkdir(parents=True)
+    theirs = inside / f'my_weights.{"0" * 16}.npz', inside / '.mine.part'
+    np.savez(theirs[0], w=np.zeros(3))
+    theirs[1].write_bytes(b'x')
+    before = [path.read_bytes() for path in theirs]
+    with folders.hold(self.folder):
+      folders.prepare(self.folder, CONFIG)
+      records.write_results(self.folder, records_test.make_results())
+      records.write_report(self.folder, CONFIG, report='', seconds={})
+    self.assertEqual([path.read_bytes() for path in theirs], before)
+
   def test_config_without_results(self):
     """With results.nc deleted there is nothing to reuse: run again."""
     self.write()
@@ -226,13 +251,13 @@ class PrepareTest(records_test.Case):
 
     A folder in which nothing was done is left as it was.
     """
-    unit = self.folder / 'checkpoints' / 'unit.0123456789abcdef.npz'
+    unit = self.folder / 'checkpoints' / UNIT
     with folders.hold(self.folder):
       self.assertFalse(folders.prepare(self.folder, CONFIG))
     self.assertFalse(unit.parent.exists())
     with folders.hold(self.folder):
       folders.prepare(self.folder, CONFIG)
-      unit.touch()
+      finish(unit.parent)
     for overwrite in (False, True):
       with folders.hold(self.folder):
         folders.prepare(self.folder, CONFIG, overwrite=overwrite)
@@ -253,7 +278,7 @@ class PrepareTest(records_test.Case):
     unfinished = self.folder / 'checkpoints'
     unfinished.mkdir(parents=True)
     records.write_config(unfinished, CONFIG)
-    (unfinished / '.unit.npz.7.part').write_bytes(b'half')
+    (unfinished / f'.{UNIT}.7.part').write_bytes(b'half')
     with folders.hold(self.folder):
       folders.prepare(self.folder, CONFIG | {'experiment': 'other'})
       self.assertEqual(
@@ -265,14 +290,14 @@ class PrepareTest(records_test.Case):
     """Named and set aside; the units say themselves whose they are."""
     unfinished = self.folder / 'checkpoints'
     unfinished.mkdir(parents=True)
-    (unfinished / 'unit.0123456789abcdef.npz').touch()
+    finish(unfinished)
     path = unfinished / 'config.json'
     path.write_bytes(content)
     with self.assertLogs(level='WARNING') as logs:
       self.assertFalse(folders.prepare(self.folder, CONFIG))
     self.assertIn(f'cannot use {path}: ', logs.output[0])
     self.assertEqual((unfinished / 'config.damaged').read_bytes(), content)
-    self.assertTrue((unfinished / 'unit.0123456789abcdef.npz').exists())
+    self.assertTrue((unfinished / UNIT).exists())
     self.assertEqual(records.read_config(unfinished)['experiment'], 'toy')
 
   def test_killed_while_checkpoints_are_removed(self):
@@ -280,7 +305,7 @@ class PrepareTest(records_test.Case):
     unfinished = self.folder / 'checkpoints'
     unfinished.mkdir(parents=True)
     records.write_config(unfinished, CONFIG)
-    (unfinished / 'unit.0123456789abcdef.npz').touch()
+    finish(unfinished)
     with mock.patch.object(records, 'forget_unfinished'):
       self.write()
     (unfinished / 'config.json').unlink()
