@@ -9,6 +9,7 @@ disagrees is printed with the command that repeats it.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import os
@@ -18,7 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
@@ -28,6 +29,7 @@ import threadpoolctl
 
 from ossgd.data import mixtures
 from ossgd.engines import measuring
+from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Split
 from ossgd.running import compiled, sweeps
 from tests import rounding
@@ -170,7 +172,7 @@ def _found(configuration: Configuration, engine: str):
   )
   if shape.zero_columns >= 0:
     data = _fixed(shape)
-  with mock.patch.object(compiled, 'compile_unit', _compiled_once):
+  with mock.patch.object(compiled, 'programs', _compiled_once):
     return sweeps.sweep(
       data,
       widths=(shape.width,),
@@ -209,23 +211,22 @@ def _everything(params, begun, split):
   return dict(zip(_BEGUN, values, strict=True)) | {'w': params.w}
 
 
-_real = compiled.compile_unit
-_units: dict[tuple, compiled.Unit] = {}
+_real = compiled.programs
+_known: dict[tuple, compiled.Programs] = {}
 
 
-def _compiled_once(plan: compiled.Plan, width: int) -> compiled.Unit:
+def _compiled_once(
+  setup: Setup, grouping: compiled.Grouping, extra: Any
+) -> compiled.Programs:
   """Programs depend on a schedule in their arguments, but for gram's T."""
-  unit = _real(plan, width)
-  key = plan._replace(
-    draw=None,
-    shared=plan.shared is None,
-    columns=None if plan.columns is None else tuple(plan.columns),
-    eval_every=0,
-    eval_growth=0,
-    num_steps=plan.num_steps if plan.engine == 'gram' else 0,
+  new = _real(setup, grouping, extra)
+  steps = setup.num_steps if setup.engine == 'gram' else 0
+  any_schedule = dataclasses.replace(
+    setup, eval_every=0, eval_growth=0, num_steps=steps
   )
-  compiled = _units.setdefault((*key, width, jax.config.jax_enable_x64), unit)
-  return compiled._replace(chunks=unit.chunks)
+  key = any_schedule, grouping, extra, jax.config.jax_enable_x64
+  programs = _known.setdefault(key, new)
+  return programs._replace(setup=setup, chunks=new.chunks)
 
 
 def _problem(configuration, s, found) -> rounding.Problem:
@@ -266,7 +267,7 @@ def _rows(order, seed, num_train, batch_size, num_steps) -> np.ndarray:
 
 def forget() -> None:
   """No program of another shape, or of a patched module, is used again."""
-  _units.clear()
+  _known.clear()
   jax.clear_caches()
 
 

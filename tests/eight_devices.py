@@ -26,10 +26,11 @@ from experiments.common.lemmas import (
   large_gradients,
 )
 from ossgd.data import mixtures
-from ossgd.engines import measuring, meshes, sgd, tiles
+from ossgd.engines import cost, measuring, meshes, sgd, tiles
+from ossgd.engines.setup import Setup
 from ossgd.paper import adversary, descent, gradients, kernels, network, theory
 from ossgd.paper.types import Dataset, Params, Split
-from ossgd.running import compiled, datasets, sweeps, watching
+from ossgd.running import compiled, datasets, free_memory, sweeps, watching
 from ossgd.storing import checkpoints
 from tests import agreement
 
@@ -58,27 +59,25 @@ def on_one_device():
   return sweep('seed:1,unit:1')
 
 
-def plan(engine, mesh, **settings) -> compiled.Plan:
-  """Of two seeds at once."""
-  defaults = dict(
+SOURCE = datasets.source(SPEC, N, NUM_TEST, None)
+
+
+def setup_of(engine, width=M) -> Setup:
+  return Setup(
+    width=width,
+    **SOURCE.sizes,
     num_steps=6,
     eval_every=2,
     eval_growth=0.0,
     batch_size=BATCH,
     lr_times_width=1.0,
-    init_scale=1.0,
-    order='epochs',
     optimizer=momentum if engine == 'plain' else optax.sgd,
-    gradient_fn=sgd.true_gradient,
-    num_train_eval=None,
-    seeds_at_once=2,
-    extra=None,
     engine=engine,
-    mesh=mesh,
   )
-  return compiled.Plan(
-    **(defaults | settings), **datasets.of(SPEC, N, NUM_TEST, None)
-  )
+
+
+def two_seeds(mesh) -> compiled.Grouping:
+  return compiled.Grouping(2, mesh, shared=False)
 
 
 def make(asked, **settings) -> Mesh | None:
@@ -86,13 +85,14 @@ def make(asked, **settings) -> Mesh | None:
   return meshes.make(asked, **(defaults | settings))
 
 
-def begun(plan, width=M):
-  """A unit of seeds 0 and 1, its arguments, and the state before a step."""
-  unit = compiled.compile_unit(plan, width)
-  seeds = meshes.put(jnp.arange(2), plan.mesh, of_seeds=True)
-  split = meshes.put(plan.draw(seeds), plan.mesh, of_seeds=True)
-  params = unit.draw(seeds, split)
-  return unit, seeds, split, params, *unit.start(params, seeds, split)
+def begun(engine, mesh, width=M):
+  """Programs of seeds 0 and 1, their arguments, the state before a step."""
+  programs = compiled.programs(setup_of(engine, width), two_seeds(mesh))
+  seeds = meshes.put(jnp.arange(2), mesh, of_seeds=True)
+  split = meshes.put(SOURCE.draw(seeds), mesh, of_seeds=True)
+  params = programs.draw(seeds, split)
+  state, begin = programs.start(params, seeds, split)
+  return programs, seeds, split, params, state, begin
 
 
 def collectives(compiled) -> set[tuple[str, str]]:
@@ -236,13 +236,13 @@ class LayoutTest(parameterized.TestCase):
     """In a step the (batch, k) logits of each seed, and no weights ever."""
     mesh = make('seed:{},unit:{}'.format(*sizes))
     of_seeds = 2 // sizes[0]
-    unit, seeds, split, _, state, begin = begun(plan(engine, mesh))
-    self.assertEmpty(collectives(unit.draw.lower(seeds, split).compile()))
-    passed = None
-    for (name, stage), argument in zip(
-      unit.stages.items(), unit.chunks[-1].arguments, strict=True
+    programs, seeds, split, _, state, begin = begun(engine, mesh)
+    self.assertEmpty(collectives(programs.draw.lower(seeds, split).compile()))
+    passed = ()
+    for (name, stage), told in zip(
+      programs.stages.items(), programs.chunks[-1].arguments, strict=True
     ):
-      arguments = passed, seeds, begin, split, argument
+      arguments = begin, split, passed, told
       sent = collectives(stage.lower(state, *arguments).compile())
       self.assertEqual({kind for kind, _ in sent}, {'all-reduce'})
       if name == 'train':
@@ -261,18 +261,18 @@ class LayoutTest(parameterized.TestCase):
   def test_batches_of_an_evaluation(self):
     """As many examples as fit with a device's share of the units."""
     with mock.patch.object(measuring, 'EVALUATED_AT_ONCE', 5 * M // 4):
-      unit, seeds, split, _, state, begin = begun(
-        plan('plain', make('seed:2,unit:4'))
+      programs, _, split, _, state, begin = begun(
+        'plain', make('seed:2,unit:4')
       )
-      measure = unit.stages['measure']
-      lowered = measure.lower(state, None, seeds, begin, split, None)
+      measure = programs.stages['measure']
+      lowered = measure.lower(state, begin, split, (), ())
       sent = collectives(lowered.compile())
     self.assertIn(f'f32[1,5,1,{K}]', ' '.join(shape for _, shape in sent))
 
   def test_spectra_send_triangles(self):
     """Where a device has more units than there are coordinates."""
-    unit, _, split, params, _, _ = begun(plan('plain', make('unit:4')))
-    sent = collectives(unit.finish.lower(params.w, params, split).compile())
+    programs, _, split, params, _, _ = begun('plain', make('unit:4'))
+    sent = collectives(programs.finish.lower(params.w, params, split).compile())
     self.assertEqual(sent, {('all-gather', f'f32[2,{4 * D},{D}]')})
 
 
@@ -280,7 +280,7 @@ class RandomTest(parameterized.TestCase):
   def test_to_the_bit(self):
     """Initialisation, order and data are those of one device."""
     one, *others = (
-      begun(plan('gram', make(mesh)))
+      begun('gram', make(mesh))
       for mesh in ('unit:1', 'unit:8', 'seed:2,unit:4')
     )
     _, _, split, params, _, begin = one
@@ -496,12 +496,13 @@ class MakeTest(parameterized.TestCase):
   def test_memory_is_of_a_device(self):
     """What does not fit one device may fit eight."""
     with (
-      mock.patch.object(compiled.cost, 'available', return_value=1e5),
-      mock.patch.object(compiled.cost, 'RUNTIME', 0),
+      mock.patch.object(free_memory, 'of_device', return_value=1e5),
+      mock.patch.object(cost, 'RUNTIME', 0),
     ):
+      wide = setup_of('plain', 10 * M)
       with self.assertRaisesRegex(ValueError, 'GB'):
-        compiled.choose_engine(plan('plain', None), 10 * M)
-      compiled.choose_engine(plan('plain', make('seed:2,unit:4')), 10 * M)
+        compiled.choose_engine(wide, two_seeds(None))
+      compiled.choose_engine(wide, two_seeds(make('seed:2,unit:4')))
 
 
 if __name__ == '__main__':

@@ -24,10 +24,10 @@ LIBRARY = {
   'adversary convexity kernels',
   'data': 'geometry components mixtures arrays paths idx tfds_store sources '
   'images',
-  'engines': 'meshes sgd blocked schedule measuring tiles gram interface '
-  'divergence cgroups cost',
-  'running': 'timing identities jobs watching hosts compiled states execution '
-  'datasets sweeps',
+  'engines': 'meshes sgd blocked schedule setup measuring tiles gram interface '
+  'kinds divergence cost',
+  'running': 'timing identities jobs watching hosts free_memory compiled '
+  'states datasets execution labels sweeps',
   'results': 'statistics judging claims paper_claims tables drawing plots '
   'panels',
   'storing': 'files netcdf checkpoints shared records folders saving',

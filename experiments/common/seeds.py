@@ -10,10 +10,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ossgd.engines import cost, measuring, meshes
+from ossgd.engines import measuring, meshes
 from ossgd.paper.types import Params
 from ossgd.results import paper_claims
-from ossgd.running import hosts, identities, jobs, watching
+from ossgd.running import free_memory, hosts, identities, jobs, watching
 
 from .options import option
 
@@ -60,7 +60,7 @@ def devices(config: Config, widths: Sequence[int]) -> Mesh | None:
       )
   measuring.check_seeds(config.seed, config.num_seeds)
   least = _LEAST * config.num_seeds * len(config.widths)
-  free = hosts.least(cost.host_available())
+  free = hosts.least(free_memory.of_host())
   if least > free:
     raise ValueError(
       f'num_seeds {config.num_seeds}: their results need at least '

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import psutil
 
 from ossgd.data import mixtures
-from ossgd.engines import blocked, cgroups, measuring, schedule, tiles
+from ossgd.engines import blocked, measuring, schedule, tiles
+from ossgd.engines.setup import Setup
 
 # Two EPYC cores were measured at 180 GFLOP/s and 20 GB/s; accelerators have 10
 # to 25 as well.
@@ -28,19 +28,6 @@ RUNTIME = 4 * 10**8
 _COMPILATION = {'plain': 2e11 / 5, 'blocked': 4e11 / 5, 'gram': 8e11 / 5}
 
 
-class Shape(NamedTuple):
-  """The sizes of a run; the symbols are the paper's."""
-
-  width: int  # m
-  dim: int  # d
-  num_classes: int  # k
-  num_train: int  # N
-  num_test: int
-  num_train_eval: int
-  batch_size: int  # B; N with full batches
-  seeds_at_once: int
-
-
 class Work(NamedTuple):
   """Of one run, all steps and measurements; not of its start and end."""
 
@@ -53,24 +40,21 @@ class Work(NamedTuple):
     return self.flops + _FLOPS_PER_BYTE * self.bytes
 
 
-def work(
-  engine: str, shape: Shape, record_steps: np.ndarray, units: int = 1
-) -> Work:
+def work(engine: str, setup: Setup, units: int = 1) -> Work:
   """What an engine computes and moves, as its module's docstring derives.
 
   Args:
     engine: 'plain', 'blocked' or 'gram'.
-    shape: the run's sizes.
-    record_steps: where it measures.
+    setup: of the run.
     units: devices that share the hidden units; the work is that of one.
   """
-  m, d, k = shape.width // units, shape.dim, shape.num_classes
-  batch = shape.batch_size
-  block = blocked.size(batch, shape.width)
+  m, d, k = setup.width // units, setup.num_inputs, setup.num_classes
+  batch, record_steps = setup.examples_per_step, setup.record_steps
+  block = blocked.size(batch, setup.width)
   inside = 2 * batch**2 * m * block * (block - 1) / 2  # sums over earlier steps
   block_bytes = _FLOAT * m * block * batch * (6 + block / 2)
   if engine == 'gram':
-    n = shape.num_train + shape.num_test
+    n = setup.num_train + setup.num_test
     planned = list(schedule.plan(record_steps, block))
     pieces = sum(c.recorded.shape[0] for c in planned)
     recorded = sum(int(c.recorded.sum()) for c in planned)
@@ -92,7 +76,7 @@ def work(
   else:
     flops = steps * step
     moved = steps * _FLOAT * m * (5 * d + 6 * batch)
-  examples = shape.num_test + shape.num_train_eval
+  examples = setup.num_test + setup.num_evaluated
   passes = _FLOAT * m * (d + 4 * examples)
   return Work(
     flops + len(gaps) * 2 * examples * (d + k) * m,
@@ -101,7 +85,10 @@ def work(
 
 
 def memory(
-  engine: str, shape: Shape, num_steps: int, shards: tuple[int, int] = (1, 1)
+  engine: str,
+  setup: Setup,
+  seeds_at_once: int = 1,
+  shards: tuple[int, int] = (1, 1),
 ) -> int:
   """The most bytes a block of seeds holds on a device at any time.
 
@@ -111,22 +98,23 @@ def memory(
 
   Args:
     engine: 'plain', 'blocked' or 'gram'.
-    shape: the run's sizes.
-    num_steps: T.
+    setup: of each run.
+    seeds_at_once: runs side by side.
     shards: parts that the seeds and the units are split into.
   """
   seeds, units = shards
-  m, d, batch = shape.width // units, shape.dim, shape.batch_size
-  n, n_test = shape.num_train + shape.num_test, shape.num_test
-  weights = m * (d + shape.num_classes)
+  m, d = setup.width // units, setup.num_inputs
+  batch = setup.examples_per_step
+  n, n_test = setup.num_train + setup.num_test, setup.num_test
+  weights = m * (d + setup.num_classes)
   inputs = n * d
   drawn = 4 * weights  # w(0), and the random bits it comes from
   patterns = n_test * m / _FLOAT  # one byte each
-  rows = blocked.size(batch, shape.width) * batch
+  rows = blocked.size(batch, setup.width) * batch
   if engine == 'gram':
     padded = m + -m % tiles.width(m)
-    fixed = n * shape.num_train + num_steps * batch
-    h, c = n * padded, shape.num_train * padded
+    fixed = n * setup.num_train + setup.num_steps * batch
+    h, c = n * padded, setup.num_train * padded
     held = fixed + h + 2 * c + patterns
     begin = held + weights + inputs + (padded > m) * weights
     train, measure = held + 8 * rows * padded, held + 5 * rows * padded
@@ -136,19 +124,19 @@ def memory(
     rows = rows if engine == 'blocked' else batch
     begin = held + weights + m * _rows(m, n_test)
     train = held + weights + rows * (3 * m + d)
-    measure = held + _evaluation(m, shape.num_train_eval, n_test)
+    measure = held + _evaluation(m, setup.num_evaluated, n_test)
     kept = weights
   # Begun again, w(T) and its update, QR decompositions of both.
   end = max(kept + drawn, kept + 3 * weights, 5.1 * weights)
-  floats = inputs + max(_data(shape), drawn, begin, train, measure, end)
-  return int(_KEPT * _FLOAT * floats) * (shape.seeds_at_once // seeds)
+  floats = inputs + max(_data(setup), drawn, begin, train, measure, end)
+  return int(_KEPT * _FLOAT * floats) * (seeds_at_once // seeds)
 
 
-def _data(shape: Shape) -> float:
+def _data(setup: Setup) -> float:
   """Numbers that drawing the data holds beside the data."""
-  n, d = shape.num_train + shape.num_test, shape.dim
+  n, d = setup.num_train + setup.num_test, setup.num_inputs
   at_once = min(n * d, max(d, mixtures.DRAWN_AT_ONCE))
-  return n * d + 3 * at_once + 4 * _COMPONENTS * shape.num_classes * d
+  return n * d + 3 * at_once + 4 * _COMPONENTS * setup.num_classes * d
 
 
 def _evaluation(m: int, num_train: int, num_test: int) -> int:
@@ -172,55 +160,37 @@ def results(width: int, dim: int, num_records: int) -> int:
   return 3 * (7 * 8 * num_records + 2 * _FLOAT * min(width, dim))
 
 
-def available() -> int:
-  """Bytes that a new run can have on each device."""
-  stats = jax.local_devices()[0].memory_stats()
-  if stats and 'bytes_limit' in stats:
-    return stats['bytes_limit'] - stats['bytes_in_use']
-  # Devices of a CPU share one memory.
-  return host_available() // jax.local_device_count()
-
-
-def host_available() -> int:
-  """Bytes that this process can have, of the machine and of its cgroups."""
-  return min([psutil.virtual_memory().available, *cgroups.free()])
-
-
 def choose(
-  candidates: tuple[str, ...],
-  shape: Shape,
-  record_steps: np.ndarray,
+  setup: Setup,
   limit: int,
+  seeds_at_once: int = 1,
   shards: tuple[int, int] = (1, 1),
 ) -> str:
-  """The engine that has the results first, of those that fit.
+  """The engine that has the results first, of those that are exact and fit.
 
   Args:
-    candidates: engines that are exact for the run.
-    shape: its sizes.
-    record_steps: where it measures.
+    setup: of each run.
     limit: bytes of a device.
+    seeds_at_once: runs side by side.
     shards: parts that the seeds and the units are split into.
 
   Raises:
-    ValueError: none fits.
+    ValueError: none fits, or the one asked for is unknown or not exact.
   """
-  last = int(record_steps[-1])
   runtime = RUNTIME // jax.local_device_count()
-  needed = {e: memory(e, shape, last, shards) + runtime for e in candidates}
-  fitting = [engine for engine in candidates if needed[engine] <= limit]
+  needed = {
+    engine: memory(engine, setup, seeds_at_once, shards) + runtime
+    for engine in setup.engines
+  }
+  fitting = [engine for engine in needed if needed[engine] <= limit]
   if not fitting:
-    engine = min(candidates, key=needed.__getitem__)
+    engine = min(needed, key=needed.__getitem__)
     raise ValueError(
-      f'width {shape.width} needs about {needed[engine] / 1e9:.3g} GB '
+      f'width {setup.width} needs about {needed[engine] / 1e9:.3g} GB '
       + ('' if shards == (1, 1) else 'on each device ')
-      + f'with {shape.seeds_at_once} seed(s) at once (engine {engine}), but '
+      + f'with {seeds_at_once} seed(s) at once (engine {engine}), but '
       f'{limit / 1e9:.3g} GB are free; expected a run that fits: lower '
-      + ('seeds_at_once, ' if shape.seeds_at_once > 1 else '')
+      + ('seeds_at_once, ' if seeds_at_once > 1 else '')
       + "widths, num_train, num_test or the data's dim"
     )
-
-  def time(engine):
-    return _COMPILATION[engine] + work(engine, shape, record_steps).time
-
-  return min(fitting, key=time)
+  return min(fitting, key=lambda e: _COMPILATION[e] + work(e, setup).time)

@@ -1,8 +1,7 @@
-"""Work units: one width with a block of seeds, planned and compiled.
+"""Compiled programs: what a block of seeds needs at one width.
 
-Here is the edge where `jit` lives. `execution` runs a unit from one chunk of
-steps to the next, so that memory stays that of one block, and all blocks of a
-width share one compilation.
+Here is the edge where `jit` lives. `execution` goes from one chunk of steps to
+the next with them; all blocks of a width share one compilation.
 """
 
 import functools
@@ -10,106 +9,46 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import numpy as np
-import optax
 from jax.sharding import Mesh
 
-from ossgd.engines import cost, interface, measuring, meshes, sgd
-from ossgd.paper.types import Params, Split
-from ossgd.running import hosts
+from ossgd.engines import cost, kinds, measuring, meshes
+from ossgd.engines.interface import Chunk, Engine
+from ossgd.engines.setup import Setup
+from ossgd.paper.types import Params
+from ossgd.running import free_memory, hosts
 
 
-class Plan(NamedTuple):
-  """What all units of a sweep share; `sweeps.sweep` says what each means."""
+class Grouping(NamedTuple):
+  """Which seeds run side by side, and where; no number depends on it."""
 
-  num_classes: int
-  num_train: int
-  draw: Callable[[jax.Array], Split]  # the data of a block of seeds, compiled
-  shared: Split | None  # the data of all seeds, if they have the same
-  num_steps: int
-  eval_every: int
-  eval_growth: float
-  batch_size: int
-  lr_times_width: float
-  init_scale: float
-  order: sgd.Order
-  optimizer: Callable[[float], optax.GradientTransformation]
-  gradient_fn: sgd.GradientFn
-  num_train_eval: int | None
   seeds_at_once: int  # one means no vmap
-  extra: measuring.Extra | None
-  engine: str  # auto, plain, fast, or a name of `engines.ENGINES`
-  dim: int
-  num_test: int
-  columns: np.ndarray | None  # those with a number in them, if not all
-  mesh: Mesh | None = None  # of several devices
-
-  @property
-  def examples_per_step(self) -> int:
-    """B as engines and costs have it: N with full batches."""
-    return sgd.examples_per_step(self.order, self.num_train, self.batch_size)
-
-  @property
-  def record_steps(self) -> np.ndarray:
-    """0, then gaps of eval_every that double in proportion to the step."""
-    steps = [0]
-    while steps[-1] < self.num_steps:
-      gap = self.eval_every
-      while 2 * gap <= self.eval_growth * steps[-1]:
-        gap *= 2
-      steps.append(min(steps[-1] + gap, self.num_steps))
-    return np.array(steps)
+  mesh: Mesh | None  # of several devices
+  shared: bool  # whether all seeds have the same data
 
 
-def choose_engine(plan: Plan, width: int) -> str:
+def choose_engine(setup: Setup, grouping: Grouping) -> str:
   """The engine of one width: the fastest that is exact, allowed, and fits.
 
   Raises:
     ValueError: no engine is both allowed and exact, or none fits in memory.
   """
-  exact = plan.optimizer is optax.sgd and plan.gradient_fn is sgd.true_gradient
-  allowed = {
-    'auto': ('gram', 'blocked', 'plain') if exact else ('plain',),
-    'fast': ('gram', 'blocked') if exact else (),
-    'plain': ('plain',),
-    'blocked': ('blocked',) if exact else (),
-    'gram': ('gram',) if exact else (),
-  }
-  if plan.engine not in allowed:
-    raise ValueError(
-      f'engine is {plan.engine!r}; expected one of {", ".join(allowed)}'
-    )
-  if not allowed[plan.engine]:
-    raise ValueError(
-      f'engine {plan.engine} is for optax.sgd on the true gradient; expected '
-      'these, or the engine auto or plain'
-    )
-  shape = cost.Shape(
-    width=width,
-    dim=plan.dim if plan.columns is None else len(plan.columns),
-    num_classes=plan.num_classes,
-    num_train=plan.num_train,
-    num_test=plan.num_test,
-    num_train_eval=plan.num_train_eval or plan.num_train,
-    batch_size=plan.examples_per_step,
-    seeds_at_once=plan.seeds_at_once,
-  )
   return cost.choose(
-    allowed[plan.engine],
-    shape,
-    plan.record_steps,
-    hosts.least(cost.available()),
-    shards=meshes.shards(plan.mesh),
+    setup,
+    hosts.least(free_memory.of_device()),
+    grouping.seeds_at_once,
+    meshes.shards(grouping.mesh),
   )
 
 
-class Unit(NamedTuple):
+class Programs(NamedTuple):
   """The compiled functions of one width, over a block of seeds."""
 
-  chunks: list[interface.Chunk]
+  setup: Setup
+  grouping: Grouping
+  chunks: list[Chunk]
   draw: Callable  # (seeds, split) -> Params at w(0)
   start: Callable  # (Params at w(0), seeds, split) -> state, begin
-  # (state, passed, seeds, begin, split, argument) -> state, passed
+  # (state, begin, split, passed, told) -> state, passed
   stages: dict[str, Callable]
   kept: Callable  # state -> what of it the weights follow from
   weights: Callable  # (kept, Params at w(0), split) -> w(T)
@@ -117,88 +56,83 @@ class Unit(NamedTuple):
   layout: Callable  # state -> the PartitionSpecs of its arrays on a mesh
 
 
-def compile_unit(plan: Plan, width: int) -> Unit:
+def programs(
+  setup: Setup, grouping: Grouping, extra: measuring.Extra | None = None
+) -> Programs:
   """What a block of seeds needs at one width; compiled when first called.
 
-  The plan's engine is one that was chosen. The data are an argument, not
-  constants of the program.
+  Args:
+    setup: with the name of an engine that was chosen.
+    grouping: how many seeds, and on which devices.
+    extra: what is measured at the end besides.
   """
-  # A NumPy float would make gradients float64 in JAX's 64-bit mode.
-  step_size = float(plan.lr_times_width / width)
-  method = sgd.Method(
-    plan.optimizer(step_size),
-    plan.examples_per_step,
-    plan.order,
-    plan.gradient_fn,
+  engine = kinds.make(setup, grouping.mesh)
+  constrain = functools.partial(
+    meshes.constrain,
+    mesh=grouping.mesh,
+    of_seeds=grouping.seeds_at_once > 1,
   )
-  settings = interface.Settings(
-    method,
-    width,
-    step_size,
-    plan.record_steps,
-    plan.num_train_eval,
-    plan.mesh,
-  )
-  engine = interface.ENGINES[plan.engine](settings)
-  if plan.engine != 'plain' and plan.columns is not None:
-    engine = interface.skipping_zeros(engine, plan.columns)
+  over_seeds = _over_seeds(grouping)
+  split_axis = None if grouping.shared else 0
 
   def draw(seed, split):
     return measuring.init_params(
       measuring.seed_keys(seed).init,
-      width=width,
+      width=setup.width,
       dim=split.train.x.shape[1],
-      num_classes=plan.num_classes,
-      scale=plan.init_scale,
+      num_classes=setup.num_classes,
+      scale=setup.init_scale,
     )
 
   def start(params, seed, split):
     return engine.start(measuring.seed_keys(seed).order, params, split)
 
-  over_seeds = functools.partial(
-    jax.vmap, spmd_axis_name=None if plan.mesh is None else meshes.SEED
-  )
-  constrain = functools.partial(
-    meshes.constrain, mesh=plan.mesh, of_seeds=plan.seeds_at_once > 1
-  )
+  draw = over_seeds(draw, (0, split_axis))
+  start = over_seeds(start, (0, 0, split_axis))
 
   def drawn(seeds, split):
-    laid_out = Params(meshes.ROWS, meshes.COLUMNS)
-    return constrain(draw(seeds, split), laid_out)
+    return constrain(draw(seeds, split), Params(meshes.ROWS, meshes.COLUMNS))
 
   def started(params, seeds, split):
     state, begin = start(params, seeds, split)
     return constrain(state, engine.layout(state)), begin
 
+  finish = functools.partial(measuring.finish, extra=extra, mesh=grouping.mesh)
+  return Programs(
+    setup,
+    grouping,
+    list(engine.chunks),
+    jax.jit(drawn),
+    jax.jit(started),
+    _stages(engine, constrain, over_seeds, split_axis),
+    engine.kept,
+    jax.jit(over_seeds(engine.weights, (0, 0, split_axis))),
+    jax.jit(over_seeds(finish, (0, 0, split_axis))),
+    engine.layout,
+  )
+
+
+def _over_seeds(grouping: Grouping) -> Callable:
+  """`vmap`, unless seeds go one by one."""
+  if grouping.seeds_at_once == 1:
+    return lambda function, in_axes: function
+  name = None if grouping.mesh is None else meshes.SEED
+  return functools.partial(jax.vmap, spmd_axis_name=name)
+
+
+def _stages(
+  engine: Engine, constrain: Callable, over_seeds: Callable, split_axis
+) -> dict[str, Callable]:
+  """The engine's, each a program: what the chunk tells is of all seeds."""
+
   def compiled(stage):
-    def of_seed(state, passed, seed, begin, split, argument):
-      key = measuring.seed_keys(seed).order
-      return stage(key, state, passed, begin, split, argument)
-
-    if plan.seeds_at_once > 1:
-      of_seed = over_seeds(of_seed, (0, 0, 0, 0, axis, None))
-
-    def of_block(*arguments):
-      state, passed = of_seed(*arguments)
+    def of_block(state, begin, split, passed, told):
+      axes = (0, 0, split_axis, *[0] * len(passed), *[None] * len(told))
+      state, passed = over_seeds(stage, axes)(
+        state, begin, split, *passed, *told
+      )
       return constrain(state, engine.layout(state)), passed
 
     return jax.jit(of_block, donate_argnums=0)
 
-  weights = engine.weights
-  finish = functools.partial(measuring.finish, extra=plan.extra, mesh=plan.mesh)
-  axis = 0 if plan.shared is None else None
-  if plan.seeds_at_once > 1:
-    draw = over_seeds(draw, (0, axis))
-    start = over_seeds(start, (0, 0, axis))
-    weights = over_seeds(weights, (0, 0, axis))
-    finish = over_seeds(finish, (0, 0, axis))
-  return Unit(
-    engine.chunks,
-    jax.jit(drawn),
-    jax.jit(started),
-    {name: compiled(stage) for name, stage in engine.stages.items()},
-    engine.kept,
-    jax.jit(weights),
-    jax.jit(finish),
-    engine.layout,
-  )
+  return {name: compiled(stage) for name, stage in engine.stages.items()}

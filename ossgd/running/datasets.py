@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,13 +27,21 @@ def checked(data: components.Spec | Split | tuple) -> components.Spec | Split:
   return split
 
 
-def of(
+class Source(NamedTuple):
+  """Where seeds have their data from, and what these are like."""
+
+  draw: Callable[[jax.Array], Split]  # of a seed or a block of them, compiled
+  shared: Split | None  # the data of all seeds, if they have the same
+  sizes: dict[str, Any]  # fields of a `Setup`
+
+
+def source(
   data: components.Spec | Split,
   num_train: int,
   num_test: int,
   transform: Callable[[jax.Array, Split], Split] | None,
-) -> dict[str, Any]:
-  """The part of a `units.Plan` that says where seeds have their data from.
+) -> Source:
+  """The source of a mixture, or of fixed data.
 
   Args:
     data: a mixture spec, or a Split from `checked`.
@@ -42,12 +50,12 @@ def of(
     transform: (key, split) -> split, if any.
   """
   spec = data if isinstance(data, components.Spec) else None
+  fixed = None if isinstance(data, components.Spec) else data
   if isinstance(data, components.Spec):
-    fixed, num_classes, dim = None, data.num_classes, data.dim
+    num_classes, dim = data.num_classes, data.dim
   else:
-    fixed = data
-    num_train, num_classes = len(fixed.train.y), int(fixed.train.y.max()) + 1
-    num_test, dim = len(fixed.test.y), fixed.train.x.shape[1]
+    num_train, num_classes = len(data.train.y), int(data.train.y.max()) + 1
+    num_test, dim = len(data.test.y), data.train.x.shape[1]
   draw = functools.partial(
     _draw,
     fixed=fixed,
@@ -57,19 +65,20 @@ def of(
     transform=transform,
   )
   shared: Split | None = fixed if transform is None else None
-  columns = None
-  if shared is not None:
-    used = np.any(shared.train.x, axis=0) | np.any(shared.test.x, axis=0)
-    columns = None if used.all() else np.flatnonzero(used)
-  return dict(
-    num_classes=num_classes,
-    dim=dim,
-    num_train=num_train,
-    num_test=num_test,
-    draw=draw,
-    shared=shared,
-    columns=columns,
-  )
+  sizes = {
+    'num_classes': num_classes,
+    'dim': dim,
+    'num_train': num_train,
+    'num_test': num_test,
+    'used_columns': None if shared is None else _used_columns(shared),
+  }
+  return Source(draw, shared, sizes)
+
+
+def _used_columns(split: Split) -> tuple[int, ...] | None:
+  """Those that are not zero in every example; None if all are."""
+  used = np.any(split.train.x, axis=0) | np.any(split.test.x, axis=0)
+  return None if used.all() else tuple(np.flatnonzero(used).tolist())
 
 
 @functools.partial(

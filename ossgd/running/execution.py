@@ -16,19 +16,23 @@ import threadpoolctl
 
 from ossgd.engines import divergence, measuring, meshes
 from ossgd.running import hosts, jobs, states, timing, watching
-from ossgd.running.compiled import Plan, Unit
+from ossgd.running.compiled import Grouping, Programs
+from ossgd.running.datasets import Source
 
 Arrays = dict[str, np.ndarray]
 
 
 def run_width(
-  unit: Unit, plan: Plan, of_width: Sequence[jobs.Job], watch: watching.Watch
+  programs: Programs,
+  source: Source,
+  of_width: Sequence[jobs.Job],
+  watch: watching.Watch,
 ) -> tuple[measuring.Record, Arrays]:
   """All jobs of a width, each done once: see `run_block`.
 
   Args:
-    unit: of the width.
-    plan: that it was made of.
+    programs: of the width.
+    source: of the seeds' data.
     of_width: the jobs, a seed each.
     watch: told of every chunk; its store keeps every job that is finished.
 
@@ -41,7 +45,8 @@ def run_width(
     if arrays is not None:
       finished[job] = arrays
   pending = [job for job in of_width if job not in finished]
-  for block in _blocks(pending, plan, watch):
+  grouping = programs.grouping
+  for block in _blocks(pending, grouping, watch):
     watch.check()
     begin, end = len(finished), len(finished) + len(block)
     ends = dict.fromkeys([block[0].seed, block[-1].seed])
@@ -50,11 +55,11 @@ def run_width(
       end / len(of_width),
       'seed=' + '-'.join(map(str, ends)),
     )
-    fill = -len(block) % meshes.shards(plan.mesh)[0]
+    fill = -len(block) % meshes.shards(grouping.mesh)[0]
     seeds = np.array([job.seed for job in [*block, *[block[-1]] * fill]])
-    of_seeds = 0 if plan.seeds_at_once == 1 else len(seeds)
-    saved = states.Flight(watch, block, unit.layout, of_seeds)
-    record, last = run_block(unit, plan, seeds, part.tell, saved)
+    of_seeds = 0 if grouping.seeds_at_once == 1 else len(seeds)
+    saved = states.SavedStates(watch, block, programs.layout, of_seeds)
+    record, last = run_block(programs, source, seeds, part.tell, saved)
     for i, job in enumerate(block):
       named = {f'last_{name}': value for name, value in last.items()}
       named |= states.arrays_of(record)
@@ -74,11 +79,11 @@ def run_width(
 
 
 def _blocks(
-  pending: Sequence[jobs.Job], plan: Plan, watch: watching.Watch
+  pending: Sequence[jobs.Job], grouping: Grouping, watch: watching.Watch
 ) -> Iterator[list[jobs.Job]]:
   """Jobs that go on from the same chunk, at most so many at once.
 
-  Those in flight come first; how they were grouped before does not matter.
+  Those that were begun come first; how they were grouped before does not matter.
   """
 
   def begun(job):
@@ -89,49 +94,48 @@ def _blocks(
   order = sorted(pending, key=at.__getitem__, reverse=True)
   for _, group in itertools.groupby(order, at.__getitem__):
     together = list(group)
-    for first in range(0, len(together), plan.seeds_at_once):
-      yield together[first : first + plan.seeds_at_once]
+    for first in range(0, len(together), grouping.seeds_at_once):
+      yield together[first : first + grouping.seeds_at_once]
 
 
 def run_block(
-  unit: Unit,
-  plan: Plan,
+  programs: Programs,
+  source: Source,
   block: np.ndarray,
   tell: Callable[[float, str], None],
-  saved: states.Flight,
+  saved: states.SavedStates,
 ) -> tuple[measuring.Record, Arrays]:
   """A block of seeds: arrays (seed, step), and (seed, ...) of the last step.
 
   Their states are saved now and then, and go on from there: the numbers are
   those of seeds that were never stopped.
   """
-  one = plan.seeds_at_once == 1
-  put = functools.partial(meshes.put, mesh=plan.mesh, of_seeds=not one)
+  setup, grouping = programs.setup, programs.grouping
+  one = grouping.seeds_at_once == 1
+  put = functools.partial(meshes.put, mesh=grouping.mesh, of_seeds=not one)
   seeds = put(jnp.asarray(block[0] if one else block))
   with timing.part('start') as wait:
-    split = plan.shared
+    split = source.shared
     if split is None:
-      split = put(plan.draw(seeds))
-    params = unit.draw(seeds, split)
-    saved.check(params, split, shared=plan.shared is not None)
-    state, begin = wait(unit.start(params, seeds, split))
+      split = put(source.draw(seeds))
+    params = programs.draw(seeds, split)
+    saved.check(params, split, shared=grouping.shared)
+    state, begin = wait(programs.start(params, seeds, split))
     del params
   state, records, done = saved.resume(state)
-  passed: Any = None
-  for i, chunk in enumerate(unit.chunks[done:], start=done):
-    passed = None
-    stages = zip(unit.stages.items(), chunk.arguments, strict=True)
-    for (stage_name, stage), argument in stages:
+  passed: tuple[Any, ...] = ()
+  for i, chunk in enumerate(programs.chunks[done:], start=done):
+    passed = ()
+    stages = zip(programs.stages.items(), chunk.arguments, strict=True)
+    for (stage_name, stage), told in stages:
       with timing.part(stage_name) as wait:
-        state, passed = wait(
-          stage(state, passed, seeds, begin, split, argument)
-        )
-    records.append(_at_recorded(passed, len(block), chunk.recorded))
+        state, passed = wait(stage(state, begin, split, passed, told))
+    records.append(_at_recorded(passed[0], len(block), chunk.recorded))
     if divergence.everywhere(records[-1]):
       break  # not one seed is left
     saved.save(state, records, i + 1)
-    tell(chunk.end / plan.num_steps, '')
-  kept = unit.kept(state)
+    tell(chunk.end / setup.num_steps, '')
+  kept = programs.kept(state)
   del state, begin, passed  # a wide network needs their memory at the end
   # LAPACK's own threads and XLA's wait for each other on a busy machine: one
   # decomposition was seen to take 10 s instead of 0.1 s.
@@ -139,13 +143,13 @@ def run_block(
     timing.part('spectrum'),
     threadpoolctl.threadpool_limits(1, user_api='blas'),
   ):
-    begun = unit.draw(seeds, split)
-    w = unit.weights(kept, begun, split)
+    begun = programs.draw(seeds, split)
+    w = programs.weights(kept, begun, split)
     del kept
-    last = hosts.fetch(unit.finish(w, begun, split))
+    last = hosts.fetch(programs.finish(w, begun, split))
   if one:
     last = jax.tree.map(lambda v: v[None], last)
-  return _padded(states.joined(records), len(plan.record_steps)), last
+  return _padded(states.joined(records), len(setup.record_steps)), last
 
 
 def _padded(record: measuring.Record, number: int) -> measuring.Record:

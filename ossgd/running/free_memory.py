@@ -1,15 +1,18 @@
-"""Memory that control groups of Linux leave a process, both versions of them.
+"""Memory that a new run can have: of a device, a machine and control groups.
 
-A container or a batch job may have less than its machine: the kernel kills a
-process whose group goes past its limit, however much is free outside of it. A
+A container or a batch job may have less than its machine: Linux kills a process
+whose control group goes past its limit, however much is free outside of it. A
 process is in a group, which is in another, and so on up to the root; each may
-have a limit.
+have a limit, in one of two versions of their files.
 """
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+import jax
+import psutil
 
 
 class Version(NamedTuple):
@@ -35,7 +38,21 @@ _VERSIONS = (
 )
 
 
-def free(process: Path = Path('/proc/self')) -> list[int]:
+def of_device() -> int:
+  """Bytes that a new run can have on each device."""
+  stats = jax.local_devices()[0].memory_stats()
+  if stats and 'bytes_limit' in stats:
+    return stats['bytes_limit'] - stats['bytes_in_use']
+  # Devices of a CPU share one memory.
+  return of_host() // jax.local_device_count()
+
+
+def of_host() -> int:
+  """Bytes that this process can have, of the machine and of its groups."""
+  return min([psutil.virtual_memory().available, *in_groups()])
+
+
+def in_groups(process: Path = Path('/proc/self')) -> list[int]:
   """Bytes until each limit that a process is under; empty without a limit.
 
   Args:

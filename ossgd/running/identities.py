@@ -29,8 +29,9 @@ NO_NUMBERS = (
   'ossgd.storing',
   'ossgd.results',
   *(f'ossgd.running.{n}' for n in ('identities', 'jobs', 'hosts', 'timing')),
-  *(f'ossgd.running.{n}' for n in ('progress',)),
-  *(f'ossgd.engines.{n}' for n in ('cost', 'cgroups')),
+  'ossgd.running.watching',
+  'ossgd.running.free_memory',
+  'ossgd.engines.cost',
   *(
     f'experiments.common.{name}'
     for name in (

@@ -1,4 +1,4 @@
-"""Jobs in flight: their states on disk, one a job, and taken up again.
+"""States of unfinished jobs on disk, one a job, and taken up again.
 
 A state is stored as one device would have it: without the other seeds of its
 block, and without the units that only fill up tiles, which are all zero.
@@ -16,7 +16,7 @@ from ossgd.engines import measuring, meshes
 from ossgd.running import hosts, jobs, watching
 
 
-class Flight:
+class SavedStates:
   """The saved states of a block of jobs; without a store it does nothing."""
 
   def __init__(
@@ -31,7 +31,7 @@ class Flight:
     Args:
       watch: with the store.
       block: jobs of one width that are at the same chunk.
-      layout: of a unit.
+      layout: of an engine.
       num_seeds: how many the arrays are of: as many jobs, and more copies of
         the last one; 0 if they have no axis of seeds.
     """
@@ -156,7 +156,7 @@ class Flight:
 
 
 def load(watch: watching.Watch, job: jobs.Job) -> dict[str, np.ndarray] | None:
-  """What is saved of a job in flight; how many chunks under `done`."""
+  """What is saved of an unfinished job; how many chunks under `done`."""
   return watch.load(_name(job), job)
 
 
@@ -177,7 +177,7 @@ def records_of(arrays: dict[str, np.ndarray]) -> measuring.Record:
 
 
 def _name(job: jobs.Job) -> str:
-  return f'seed={job.seed} in flight'
+  return f'seed={job.seed} unfinished'
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

@@ -26,8 +26,9 @@ which devices.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -35,15 +36,24 @@ import optax
 from jax.sharding import Mesh
 
 from ossgd.data import components
-from ossgd.engines import cost, divergence, measuring, meshes, sgd
-from ossgd.paper import metrics
+from ossgd.engines import cost, measuring, meshes, sgd
+from ossgd.engines.setup import Setup
 from ossgd.paper.types import Split
-from ossgd.running import compiled, datasets, execution, hosts, jobs, watching
+from ossgd.running import (
+  compiled,
+  datasets,
+  execution,
+  free_memory,
+  hosts,
+  jobs,
+  labels,
+  watching,
+)
 
 if TYPE_CHECKING:
   import xarray as xr
 
-# (fraction of the whole sweep that is done, the unit at work)
+# (fraction of the whole sweep that is done, the job at work)
 Progress = Callable[[float, str], None]
 
 
@@ -130,24 +140,64 @@ def sweep(
     ValueError: a setting or the data does not fit, said before any training.
   """
   data = datasets.checked(data)
-  plan = compiled.Plan(
+  source = datasets.source(data, num_train, num_test, transform)
+  setup = Setup(
+    width=0,  # one after the other
+    **source.sizes,
     num_steps=num_steps,
-    eval_every=eval_every,
-    eval_growth=eval_growth,
     batch_size=batch_size,
     lr_times_width=lr_times_width,
     init_scale=init_scale,
+    eval_every=eval_every,
+    eval_growth=eval_growth,
     order=order,
     optimizer=optimizer,
     gradient_fn=gradient_fn,
     num_train_eval=num_train_eval,
-    seeds_at_once=seeds_at_once or num_seeds,
-    extra=extra,
     engine=engine,
-    **datasets.of(data, num_train, num_test, transform),
   )
-  check(plan, widths, num_seeds, target)
-  check_seeds(plan, widths, seed, num_seeds)
+  check(setup, widths, num_seeds, seeds_at_once, target)
+  check_seeds(setup, widths, seed, num_seeds)
+  grouping = _grouping(mesh, widths, num_seeds, seeds_at_once, source)
+  source = source._replace(
+    shared=meshes.put(source.shared, grouping.mesh, of_seeds=False)
+  )
+  watch = watching.watch(progress)
+  basis = ''
+  if watch.store is not None:
+    basis = _basis(setup, data, transform, extra)
+    if isinstance(data, Split):
+      watch.store.data.add(jobs.data_digest(data))
+  parts = watch.parts((f'm={width}', width) for width in widths)
+  seeds = np.arange(seed, seed + num_seeds)
+  setups = [dataclasses.replace(setup, width=int(m)) for m in widths]
+  # Before any training: a width that does not fit is refused at once.
+  chosen = [
+    _with_engine(one, basis, grouping, seeds, part)
+    for one, part in zip(setups, parts, strict=True)
+  ]
+  rows = []
+  for asked, one, part in zip(setups, chosen, parts, strict=True):
+    begun = {'engine': np.frombuffer(one.engine.encode(), np.uint8)}
+    part.once('engine', _job(asked, basis), lambda begun=begun: begun)
+    programs = compiled.programs(one, grouping, extra)
+    of_width = [_job(one, basis, int(s)) for s in seeds]
+    rows.append(execution.run_width(programs, source, of_width, part))
+  results = labels.label(rows, widths, seeds, setup, target)
+  engines = [one.engine for one in chosen]
+  return results.assign_coords(engine=('width', engines)).assign_attrs(
+    mesh=meshes.text(grouping.mesh), **labels.settings(setup, data)
+  )
+
+
+def _grouping(
+  mesh: str | Mesh,
+  widths: Sequence[int],
+  num_seeds: int,
+  seeds_at_once: int | None,
+  source: datasets.Source,
+) -> compiled.Grouping:
+  """Devices, and as many seeds at once as suit them."""
   devices = meshes.make(
     mesh, widths=widths, num_seeds=num_seeds, seeds_at_once=seeds_at_once
   )
@@ -155,235 +205,110 @@ def sweep(
   one_by_one = jax.default_backend() == 'cpu'
   fewest = meshes.shards(devices)[0]
   at_once = seeds_at_once or (fewest if one_by_one else num_seeds)
-  plan = plan._replace(
-    seeds_at_once=at_once,
-    mesh=devices,
-    shared=meshes.put(plan.shared, devices, of_seeds=False),
-  )
-  watch = watching.watch(progress)
-  basis = '' if watch.store is None else _basis(plan, data, transform)
-  if watch.store is not None and isinstance(data, Split):
-    watch.store.data.add(jobs.data_digest(data))
-  parts = watch.parts((f'm={width}', width) for width in widths)
-  seeds = np.arange(seed, seed + num_seeds)
-  # Before any training: a width that does not fit is refused at once.
-  asked = [jobs.Job(int(width), None, engine, basis) for width in widths]
-  chosen = [
-    _engine(plan, job, seeds, part)
-    for job, part in zip(asked, parts, strict=True)
-  ]
-  rows = []
-  for job, name, part in zip(asked, chosen, parts, strict=True):
-    begun = {'engine': np.frombuffer(name.encode(), np.uint8)}
-    part.once('engine', job, lambda begun=begun: begun)
-    unit = compiled.compile_unit(plan._replace(engine=name), job.width)
-    of_width = _of_width(job, name, seeds)
-    rows.append(execution.run_width(unit, plan, of_width, part))
-  results = _label(rows, widths, seeds, plan, target)
-  return results.assign_coords(engine=('width', chosen)).assign_attrs(
-    mesh=meshes.text(devices), **_settings(plan, data)
-  )
+  return compiled.Grouping(at_once, devices, source.shared is not None)
+
+
+def _job(setup: Setup, basis: str, seed: int | None = None) -> jobs.Job:
+  return jobs.Job(setup.width, seed, setup.engine, basis)
 
 
 def _basis(
-  plan: compiled.Plan,
+  setup: Setup,
   data: components.Spec | Split,
   transform: Callable[[jax.Array, Split], Split] | None,
+  extra: measuring.Extra | None,
 ) -> str:
   """All that the numbers of a sweep's jobs depend on, but their own."""
-  names = (
-    *('num_steps', 'eval_every', 'eval_growth', 'num_train_eval', 'order'),
-    *('lr_times_width', 'init_scale', 'optimizer', 'gradient_fn', 'extra'),
-    *('num_train', 'num_test'),
+  settings = {
+    field.name: getattr(setup, field.name)
+    for field in dataclasses.fields(setup)
+    if field.name not in ('width', 'engine', 'used_columns')
+  }
+  if setup.order == 'full_batch':
+    del settings['batch_size']
+  return jobs.basis(
+    settings
+    | {
+      'data': jobs.data_digest(data) if isinstance(data, Split) else data,
+      'transform': transform,
+      'extra': extra,
+    },
+    __name__,
   )
-  settings = {name: getattr(plan, name) for name in names}
-  settings['batch_size'] = (
-    None if plan.order == 'full_batch' else plan.batch_size
-  )
-  settings['data'] = jobs.data_digest(data) if isinstance(data, Split) else data
-  return jobs.basis(settings | {'transform': transform}, __name__)
 
 
-def _of_width(
-  asked: jobs.Job, engine: str, seeds: np.ndarray
-) -> list[jobs.Job]:
-  return [asked._replace(seed=int(s), engine=engine) for s in seeds]
-
-
-def _engine(
-  plan: compiled.Plan,
-  asked: jobs.Job,
+def _with_engine(
+  setup: Setup,
+  basis: str,
+  grouping: compiled.Grouping,
   seeds: np.ndarray,
   watch: watching.Watch,
-) -> str:
-  """The engine that a width was begun with, or the best for it today.
+) -> Setup:
+  """With the engine that a width was begun with, or the best one today.
 
   Raises:
     ValueError: it does not fit in memory, and there is work left for it.
   """
-  begun = watch.load('engine', asked)
+
+  def today(setup):
+    return compiled.choose_engine(setup, grouping)
+
+  begun = watch.load('engine', _job(setup, basis))
   if begun is None:
-    return compiled.choose_engine(plan, asked.width)
+    return dataclasses.replace(setup, engine=today(setup))
   name = bytes(begun['engine']).decode()
-  if all(
-    watch.has(f'seed={job.seed} finished', job)
-    for job in _of_width(asked, name, seeds)
-  ):
-    return name
-  try:
-    return compiled.choose_engine(plan._replace(engine=name), asked.width)
-  except ValueError as error:
-    raise ValueError(
-      f'{error}; it was begun with engine {name} and goes on with it: its work '
-      'waits until there is room'
-    ) from error
+  setup = dataclasses.replace(setup, engine=name)
+  finished = (
+    watch.has(f'seed={s} finished', _job(setup, basis, int(s))) for s in seeds
+  )
+  if not all(finished):
+    try:
+      today(setup)
+    except ValueError as error:
+      raise ValueError(
+        f'{error}; it was begun with engine {name} and goes on with it: its '
+        'work waits until there is room'
+      ) from error
+  return setup
 
 
 def check(
-  plan: compiled.Plan, widths: Sequence[int], num_seeds: int, target: float
+  setup: Setup,
+  widths: Sequence[int],
+  num_seeds: int,
+  seeds_at_once: int | None,
+  target: float,
 ) -> None:
   """Raises ValueError for a setting that no sweep can have."""
-  some = plan.num_train if plan.num_train_eval is None else plan.num_train_eval
   for name, value in (
     ('num_seeds', num_seeds),
-    ('seeds_at_once', plan.seeds_at_once),
-    ('num_train', plan.num_train),
-    ('num_train_eval', some),
-    ('num_steps', plan.num_steps),
-    ('eval_every', plan.eval_every),
-    ('lr_times_width', plan.lr_times_width),
-    ('init_scale', plan.init_scale),
-    *(('width', width) for width in widths),
+    ('seeds_at_once', 1 if seeds_at_once is None else seeds_at_once),
   ):
-    if not 0 < value < float('inf'):
+    if value < 1:
       raise ValueError(f'{name} is {value}; expected a positive number')
-  if not 0 <= plan.eval_growth < float('inf'):
-    raise ValueError(
-      f'eval_growth is {plan.eval_growth}; expected zero or more'
-    )
   if not widths or len(set(widths)) < len(widths):
     raise ValueError(
       f'widths are {tuple(widths)}; expected at least one, all different'
     )
   if not 0 < target <= 1:
     raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
-  sgd.check_order(plan.order, plan.num_train, plan.batch_size, plan.num_steps)
+  for width in widths:
+    dataclasses.replace(setup, width=width).check()
 
 
 def check_seeds(
-  plan: compiled.Plan, widths: Sequence[int], seed: int, num_seeds: int
+  setup: Setup, widths: Sequence[int], seed: int, num_seeds: int
 ) -> None:
   """Raises ValueError for seeds that do not exist, or more than fit."""
   measuring.check_seeds(seed, num_seeds)
+  num_records = len(setup.record_steps)
   needed = num_seeds * sum(
-    cost.results(width, plan.dim, len(plan.record_steps)) for width in widths
+    cost.results(width, setup.dim, num_records) for width in widths
   )
-  free = hosts.least(cost.host_available())
+  free = hosts.least(free_memory.of_host())
   if needed > free:
     raise ValueError(
       f'the results of {num_seeds} seeds need about {needed / 1e9:.3g} GB, but '
       f'{free / 1e9:.3g} GB are free; lower num_seeds, widths or num_steps, or '
       'raise eval_every'
     )
-
-
-def _settings(plan: compiled.Plan, data: Any) -> dict[str, Any]:
-  """What the numbers are of, as attributes; see `paper_claims.FIGURE_1`."""
-  told = {
-    name: getattr(plan, name)
-    for name in (
-      'num_steps',
-      'batch_size',
-      'lr_times_width',
-      'init_scale',
-      'order',
-      'num_classes',
-      'dim',
-      'num_train',
-      'num_test',
-    )
-  }
-  told['num_train_eval'] = _num_train_eval(plan)
-  for name in ('optimizer', 'gradient_fn'):
-    function = getattr(plan, name)
-    told[name] = getattr(function, '__name__', type(function).__name__)
-  if not isinstance(data, components.Spec):
-    return told | {'dataset': 'arrays'}
-  told['num_components'] = data.num_components
-  if not isinstance(data, components.Gaussian):
-    return told | {'dataset': type(data).__name__}
-  return told | {
-    'dataset': 'synthetic',
-    'center_scale': data.center_scale,
-    'noise_scale': data.noise_scale,
-    'normalize': int(data.normalize),  # netCDF has no booleans
-  }
-
-
-def _num_train_eval(plan: compiled.Plan) -> int:
-  """The training examples that loss and accuracy are measured on."""
-  return min(plan.num_train_eval or plan.num_train, plan.num_train)
-
-
-def _label(
-  rows: list[tuple[measuring.Record, dict[str, np.ndarray]]],
-  widths: Sequence[int],
-  seeds: np.ndarray,
-  plan: compiled.Plan,
-  target: float,
-) -> xr.Dataset:
-  """Stacks the widths and names every axis; short spectra end in NaN."""
-  import xarray as xr
-
-  steps = plan.record_steps
-  diverged = [divergence.steps(row[0], steps) for row in rows]
-  record = jax.tree.map(
-    lambda *v: np.stack(v), *(divergence.marked(row[0]) for row in rows)
-  )
-  sizes = {
-    'test': plan.num_test,
-    'train': _num_train_eval(plan),
-  }
-  measured = record._asdict()
-  for name, size in sizes.items():
-    measured[f'{name}_accuracy'] = measured.pop(f'{name}_correct') / size
-  accuracy = measured['test_accuracy']
-  reached = metrics.steps_to_accuracy(accuracy, steps, target)
-  distance = metrics.at_accuracy(record.relative_distance, accuracy, target)
-  variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-    name: (('width', 'seed', 'step'), values)
-    for name, values in measured.items()
-  }
-  for name in rows[0][1]:
-    values = [row[1][name] for row in rows]
-    dims = tuple(f'{name}_{i}' for i in range(values[0].ndim - 1))
-    if name.startswith('singular_values_'):
-      dims = ('rank',)
-      longest = max(v.shape[1] for v in values)
-      values = [
-        np.pad(v, ((0, 0), (0, longest - v.shape[1])), constant_values=np.nan)
-        for v in values
-      ]
-    together = np.stack(values)
-    gone = np.isfinite(diverged).reshape(together.shape[:2] + (1,) * len(dims))
-    if np.issubdtype(together.dtype, np.floating):
-      together = np.where(gone, np.nan, together)
-    variables[name] = (('width', 'seed', *dims), together)
-  return xr.Dataset(
-    variables
-    | {
-      'steps_to_accuracy': (('width', 'seed'), np.asarray(reached)),
-      'distance_at_accuracy': (('width', 'seed'), np.asarray(distance)),
-      'diverged_at': (('width', 'seed'), np.stack(diverged)),
-    },
-    coords={
-      'width': list(widths),
-      'seed': seeds,
-      'step': steps,
-      'rank': np.arange(variables['singular_values_update'][1].shape[-1]) + 1,
-    },
-    attrs={
-      'target': target,
-      'network': 'g' if sgd.trains_g(plan.gradient_fn) else 'f',
-    },
-  )

@@ -1,5 +1,6 @@
 """The cost model: what it counts, what it chooses, what it refuses."""
 
+import dataclasses
 import functools
 from unittest import mock
 
@@ -11,24 +12,27 @@ from absl.testing import parameterized
 
 from ossgd.data import mixtures
 from ossgd.engines import blocked, cost, sgd
+from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params
-from ossgd.running import sweeps
+from ossgd.running import free_memory, sweeps
 
-PAPER = cost.Shape(
+PAPER = Setup(
   width=4000,
   dim=1000,
   num_classes=10,
   num_train=1000,
   num_test=1000,
-  num_train_eval=1000,
-  batch_size=16,
-  seeds_at_once=1,
+  eval_growth=0.0,  # every step
 )
-MNIST = PAPER._replace(
-  dim=784, num_train=60000, num_test=10000, num_train_eval=5000, batch_size=64
+MNIST = dataclasses.replace(
+  PAPER,
+  dim=784,
+  num_train=60000,
+  num_test=10000,
+  num_train_eval=5000,
+  batch_size=64,
 )
 ALL = ('gram', 'blocked', 'plain')
-EVERY_STEP = np.arange(401)
 GB = 10**9
 
 
@@ -37,7 +41,7 @@ class WorkTest(parameterized.TestCase):
   def test_flops_of_training(self, engine):
     """XLA counts the same FLOPs in a compiled interval without a loop."""
     m, d, k, n, batch = 512, 300, 4, 64, 16
-    shape = cost.Shape(m, d, k, n, 1, 1, batch, 1)
+    setup = Setup(m, d, k, n, 1, batch_size=batch, num_train_eval=1)
     steps = blocked.size(batch, m) if engine == 'blocked' else 1
     method = sgd.Method(optax.sgd(0.1), batch, 'one_pass', sgd.true_gradient)
     advance = sgd.advance
@@ -54,43 +58,49 @@ class WorkTest(parameterized.TestCase):
       .compile()
     )
     counted = compiled.cost_analysis()['flops']
-    record = cost.work(engine, shape, np.array([0])).flops
-    expected = cost.work(engine, shape, np.array([0, steps])).flops - 2 * record
+    at_start = dataclasses.replace(setup, num_steps=0)
+    interval = dataclasses.replace(setup, num_steps=steps, eval_every=steps)
+    record = cost.work(engine, at_start).flops
+    expected = cost.work(engine, interval).flops - 2 * record
     np.testing.assert_allclose(counted, expected, rtol=0.15)
 
   def test_paper_and_mnist(self):
     """Few examples: the Gram matrix. Many: blocks. Tiny runs: compile less."""
-    every, some = EVERY_STEP, np.array([0, 20000])
-    self.assertEqual(cost.choose(ALL, PAPER, every, 20 * GB), 'gram')
-    self.assertEqual(cost.choose(ALL, MNIST, some, 20 * GB), 'blocked')
-    tiny = PAPER._replace(width=50, dim=20, num_train=30, num_test=30)
-    self.assertEqual(cost.choose(ALL, tiny, every, 20 * GB), 'plain')
-    full = PAPER._replace(batch_size=1000, num_test=9000)
-    self.assertNotEqual(
-      cost.choose(ALL, full, np.array([0, 400]), 20 * GB), 'gram'
+    self.assertEqual(cost.choose(PAPER, 20 * GB), 'gram')
+    some = dataclasses.replace(MNIST, num_steps=20000, eval_every=20000)
+    self.assertEqual(cost.choose(some, 20 * GB), 'blocked')
+    tiny = dataclasses.replace(
+      PAPER, width=50, dim=20, num_train=30, num_test=30
     )
+    self.assertEqual(cost.choose(tiny, 20 * GB), 'plain')
+    full = dataclasses.replace(
+      PAPER, order='full_batch', num_test=9000, eval_every=400
+    )
+    self.assertNotEqual(cost.choose(full, 20 * GB), 'gram')
 
 
 class MemoryTest(parameterized.TestCase):
   def test_falls_back_to_what_fits(self):
-    needed = {e: cost.memory(e, MNIST, 400) for e in ALL}
-    self.assertEqual(
-      cost.choose(('gram', 'plain'), MNIST, EVERY_STEP, needed['gram'] - 1),
-      'plain',
-    )
+    """Blocks, where the Gram matrix would be faster and has no room."""
+    wide = dataclasses.replace(MNIST, width=200)
+    self.assertEqual(cost.choose(wide, 100 * GB), 'gram')
+    needed = cost.memory('gram', wide) + cost.RUNTIME
+    self.assertNotEqual(cost.choose(wide, needed - 1), 'gram')
 
   def test_refusal_gives_bytes_and_remedy(self):
-    shape = PAPER._replace(width=10**8, seeds_at_once=2)
+    setup = dataclasses.replace(PAPER, width=10**8)
     with self.assertRaisesRegex(
       ValueError, r'width 100000000 needs about .* GB .* 24 GB .*seeds_at_once'
     ):
-      cost.choose(ALL, shape, EVERY_STEP, 24 * GB)
+      cost.choose(setup, 24 * GB, seeds_at_once=2)
 
   def test_sweep_refuses_before_it_starts(self):
     progress = mock.Mock()
     spec = mixtures.gaussian(num_classes=2, dim=20)
     with (
-      mock.patch.object(cost, 'available', return_value=cost.RUNTIME + 10**7),
+      mock.patch.object(
+        free_memory, 'of_device', return_value=cost.RUNTIME + 10**7
+      ),
       self.assertRaisesRegex(ValueError, 'width 5000 needs about'),
     ):
       sweeps.sweep(spec, widths=(10, 5000), num_steps=3, progress=progress)
@@ -99,7 +109,15 @@ class MemoryTest(parameterized.TestCase):
   @parameterized.product(engine=ALL, order=('epochs', 'full_batch'))
   def test_estimate_covers_what_xla_allocates(self, engine, order):
     """Arguments, results and temporaries of the largest program."""
-    shape = PAPER._replace(width=2048, dim=64, num_train=300, num_test=200)
+    setup = dataclasses.replace(
+      PAPER,
+      width=2048,
+      dim=64,
+      num_train=300,
+      num_test=200,
+      num_steps=20,
+      order=order,
+    )
     seen = []
     real = jax.jit
 
@@ -131,9 +149,7 @@ class MemoryTest(parameterized.TestCase):
         engine=engine,
         order=order,
       )
-    if order == 'full_batch':
-      shape = shape._replace(batch_size=300)
-    estimate = cost.memory(engine, shape._replace(num_train_eval=300), 20)
+    estimate = cost.memory(engine, setup)
     self.assertNotEmpty(seen)
     self.assertLessEqual(max(seen), estimate)
     self.assertGreater(max(seen), 0.3 * estimate)

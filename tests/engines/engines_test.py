@@ -10,7 +10,7 @@ import optax
 from absl.testing import parameterized
 
 from ossgd.data import arrays, mixtures
-from ossgd.engines import blocked, gram, interface, schedule, sgd, tiles
+from ossgd.engines import blocked, gram, kinds, schedule, sgd, tiles
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.running import sweeps
 from tests import oracles, rounding
@@ -307,7 +307,7 @@ class SameNumbersTest(parameterized.TestCase):
     settings = dict(widths=(30,), num_seeds=2, num_steps=9, batch_size=5)
     plain = sweeps.sweep(wide, engine='plain', **settings)
     with mock.patch.object(
-      interface, 'skipping_zeros', wraps=interface.skipping_zeros
+      kinds, 'SkippingZeros', wraps=kinds.SkippingZeros
     ) as used:
       fast = sweeps.sweep(wide, engine=engine, **settings)
     np.testing.assert_array_equal(
@@ -331,7 +331,7 @@ class SameNumbersTest(parameterized.TestCase):
     )
     settings = dict(widths=(30,), num_seeds=1, num_steps=9, batch_size=5)
     plain = sweeps.sweep(standardised, engine='plain', **settings)
-    with mock.patch.object(interface, 'skipping_zeros') as used:
+    with mock.patch.object(kinds, 'SkippingZeros') as used:
       fast = sweeps.sweep(standardised, engine=engine, **settings)
     used.assert_not_called()
     for name in ('test_loss', 'train_loss', 'relative_distance'):

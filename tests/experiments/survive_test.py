@@ -22,9 +22,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 # A script that gets a signal after the first chunk, or as it begins to draw.
 SIGNALLED = """
 import os, signal, sys
-from experiments import command, synthetic
+from experiments import synthetic
+from experiments.common import command
 from ossgd.running import watching
-from ossgd import checkpoints
 
 _, name, where, *flags = sys.argv
 told = []

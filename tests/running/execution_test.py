@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 
 from ossgd.data import arrays, mixtures
 from ossgd.engines import cost
-from ossgd.running import sweeps, watching
+from ossgd.running import free_memory, sweeps, watching
 from ossgd.storing import checkpoints
 
 SETTINGS = dict(
@@ -173,13 +173,13 @@ class EngineTest(Case):
     self.assertIsNone(self.sweep(stop_at=0.3, engine='gram'))
     before = self.names()
     with (
-      mock.patch.object(cost, 'available', return_value=1000),
+      mock.patch.object(free_memory, 'of_device', return_value=1000),
       self.assertRaisesRegex(ValueError, 'GB.*begun with engine gram'),
     ):
       self.sweep(engine='gram')
     self.assertEqual(self.names(), before)
     self.assertIsNotNone(self.sweep(engine='gram'))
-    with mock.patch.object(cost, 'available', return_value=1000):
+    with mock.patch.object(free_memory, 'of_device', return_value=1000):
       self.assertIsNotNone(self.sweep(engine='gram'), 'nothing is left to do')
 
 

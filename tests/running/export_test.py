@@ -18,6 +18,7 @@ from jax import export
 
 from ossgd.data import mixtures
 from ossgd.engines import sgd
+from ossgd.engines.setup import Setup
 from ossgd.paper import (
   adversary,
   decomposition,
@@ -97,33 +98,28 @@ def dataset(n: int) -> Dataset:
   return Dataset(floats(n, D), integers(n))
 
 
-def plan(
-  engine: str, seeds_at_once: int, data=SPEC, **settings
-) -> compiled.Plan:
+def programs_of(
+  engine: str, seeds_at_once: int, data=SPEC, extra=None, **settings
+) -> tuple[compiled.Programs, datasets.Source]:
   """Of a sweep of five steps."""
-  plan = dict(
+  source = datasets.source(data, NUM_TRAIN, NUM_TEST, None)
+  setup = dict(
+    width=M,
     num_steps=5,
     eval_every=2,
     eval_growth=0.0,
     batch_size=4,
     lr_times_width=1.0,
-    init_scale=1.0,
-    order='epochs',
-    optimizer=optax.sgd,
-    gradient_fn=sgd.true_gradient,
-    num_train_eval=None,
-    seeds_at_once=seeds_at_once,
-    extra=None,
     engine=engine,
   )
-  return compiled.Plan(
-    **{**plan, **datasets.of(data, NUM_TRAIN, NUM_TEST, None), **settings}
-  )
+  grouping = compiled.Grouping(seeds_at_once, None, source.shared is not None)
+  setup = Setup(**{**setup, **source.sizes, **settings})
+  return compiled.programs(setup, grouping, extra), source
 
 
-def seeds_of(plan: compiled.Plan) -> jax.Array:
-  one = plan.seeds_at_once == 1
-  return jnp.arange(plan.seeds_at_once)[0 if one else slice(None)]
+def seeds_of(seeds_at_once: int) -> jax.Array:
+  one = seeds_at_once == 1
+  return jnp.arange(seeds_at_once)[0 if one else slice(None)]
 
 
 def images() -> Split:
@@ -204,28 +200,27 @@ class CheckerTest(_Case):
       self.assertEqual(donors(exported(compiled, state, floats(3))), expected)
 
 
-class UnitTest(_Case):
-  """All that `units` compiles for one width and a block of seeds."""
+class ProgramsTest(_Case):
+  """All that `compiled` has for one width and a block of seeds."""
 
-  def check_unit(self, plan):
-    unit = compiled.compile_unit(plan, M)
-    seeds = seeds_of(plan)
-    split = plan.shared or jax.eval_shape(plan.draw, seeds)
-    self.check(unit.draw, seeds, split)
-    begun = jax.eval_shape(unit.draw, seeds, split)
-    self.check(unit.start, begun, seeds, split)
-    state, begin = jax.eval_shape(unit.start, begun, seeds, split)
-    passed = None
-    for stage, argument in zip(
-      unit.stages.values(), unit.chunks[1].arguments, strict=True
+  def check_all(self, programs, source):
+    seeds = seeds_of(programs.grouping.seeds_at_once)
+    split = source.shared or jax.eval_shape(source.draw, seeds)
+    self.check(programs.draw, seeds, split)
+    begun = jax.eval_shape(programs.draw, seeds, split)
+    self.check(programs.start, begun, seeds, split)
+    state, begin = jax.eval_shape(programs.start, begun, seeds, split)
+    passed = ()
+    for stage, told in zip(
+      programs.stages.values(), programs.chunks[1].arguments, strict=True
     ):
-      args = state, passed, seeds, begin, split, argument
+      args = state, begin, split, passed, told
       self.check_stage(stage, *args)
       state, passed = jax.eval_shape(stage, *args)
-    kept = unit.kept(state)
-    self.check(unit.weights, kept, begun, split)
-    w = jax.eval_shape(unit.weights, kept, begun, split)
-    self.check(unit.finish, w, begun, split, decompositions=True)
+    kept = programs.kept(state)
+    self.check(programs.weights, kept, begun, split)
+    w = jax.eval_shape(programs.weights, kept, begun, split)
+    self.check(programs.finish, w, begun, split, decompositions=True)
 
   def check_stage(self, stage, *args):
     """The memory of the whole state is used again, and of nothing else."""
@@ -238,15 +233,15 @@ class UnitTest(_Case):
   @parameterized.parameters(1, 2)
   def test_data(self, seeds_at_once):
     """Of a seed, and of a block of them."""
-    own = plan('plain', seeds_at_once)
-    self.check(jax.jit(own.draw), seeds_of(own))
+    _, source = programs_of('plain', seeds_at_once)
+    self.check(jax.jit(source.draw), seeds_of(seeds_at_once))
 
   @parameterized.product(
     engine=('plain', 'blocked', 'gram'), seeds_at_once=(1, 2)
   )
   def test_engines(self, engine, seeds_at_once):
     """From w(0) to the spectra, alone and under vmap over seeds."""
-    self.check_unit(plan(engine, seeds_at_once))
+    self.check_all(*programs_of(engine, seeds_at_once))
 
   @parameterized.parameters(
     dict(optimizer=functools.partial(optax.sgd, momentum=0.9)),
@@ -257,25 +252,25 @@ class UnitTest(_Case):
   )
   def test_plain_takes_more(self, **settings):
     """Other optimizers, gradients and orders; more to measure at the end."""
-    self.check_unit(plan('plain', 2, **settings))
+    self.check_all(*programs_of('plain', 2, **settings))
 
   @parameterized.product(engine=('blocked', 'gram'), seeds_at_once=(1, 2))
   def test_skipping_zeros(self, engine, seeds_at_once):
     """Data that all seeds share, some of whose coordinates are not used."""
-    skipping = plan(engine, seeds_at_once, images())
-    np.testing.assert_array_equal(skipping.columns, [0, 2, 3, 5, 6, 7])
-    self.check_unit(skipping)
+    skipping, source = programs_of(engine, seeds_at_once, images())
+    self.assertEqual(skipping.setup.used_columns, (0, 2, 3, 5, 6, 7))
+    self.check_all(skipping, source)
 
   @parameterized.product(
     engine=('plain', 'blocked', 'gram'), seeds_at_once=(1, 2)
   )
   def test_state_has_memory_of_its_own(self, engine, seeds_at_once):
     """A GPU refuses to reuse memory that another argument is in."""
-    own = plan(engine, seeds_at_once)
-    unit, seeds = compiled.compile_unit(own, M), seeds_of(own)
-    split = zeros(jax.eval_shape(own.draw, seeds))
-    begun = zeros(jax.eval_shape(unit.draw, seeds, split))
-    state, begin = unit.start(begun, seeds, split)
+    programs, source = programs_of(engine, seeds_at_once)
+    seeds = seeds_of(seeds_at_once)
+    split = zeros(jax.eval_shape(source.draw, seeds))
+    begun = zeros(jax.eval_shape(programs.draw, seeds, split))
+    state, begin = programs.start(begun, seeds, split)
 
     def places(tree):
       return [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(tree)]

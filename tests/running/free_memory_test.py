@@ -8,14 +8,13 @@ import psutil
 from absl.testing import absltest, parameterized
 
 from ossgd.data import mixtures
-from ossgd.engines import cgroups, cost
-from ossgd.running import sweeps
+from ossgd.running import free_memory, sweeps
 
 MB = 10**6
 UNLIMITED = 9223372036854771712  # what version 1 says where there is no limit
 
 
-class CgroupsTest(parameterized.TestCase):
+class GroupsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     temporary = tempfile.TemporaryDirectory()
@@ -44,7 +43,7 @@ class CgroupsTest(parameterized.TestCase):
     return folder
 
   def free(self):
-    return cgroups.free(self.process)
+    return free_memory.in_groups(self.process)
 
   def test_nested_v2(self):
     """The own group and those around it; read files do not count as used."""
@@ -122,14 +121,14 @@ class AvailableTest(parameterized.TestCase):
     memory = mock.Mock(available=7 * MB)
     with mock.patch.object(psutil, 'virtual_memory', return_value=memory):
       for limits, expected in (([], 7), ([9 * MB], 7), ([9 * MB, 3 * MB], 3)):
-        with mock.patch.object(cgroups, 'free', return_value=limits):
-          self.assertEqual(cost.host_available(), expected * MB)
+        with mock.patch.object(free_memory, 'in_groups', return_value=limits):
+          self.assertEqual(free_memory.of_host(), expected * MB)
 
   def test_run_is_refused(self):
     """Before it begins, with the bytes that its group leaves."""
     spec = mixtures.gaussian(dim=1000)
     with (
-      mock.patch.object(cgroups, 'free', return_value=[200 * MB]),
+      mock.patch.object(free_memory, 'in_groups', return_value=[200 * MB]),
       self.assertRaisesRegex(ValueError, r'width 30000 needs .* 0\.2 GB'),
     ):
       sweeps.sweep(spec, widths=(30000,), num_seeds=1)

@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -150,37 +151,39 @@ class FunctionTest(parameterized.TestCase):
 class CodeTest(parameterized.TestCase):
   def test_modules_that_make_no_number_exist(self):
     """A list of names that are gone would say nothing."""
-    found = {
-      f'{path.parent.name}.{path.stem}'
-      for package in ('ossgd', 'experiments')
-      for path in (ROOT / package).glob('*.py')
-    }
-    self.assertContainsSubset(identities.NO_NUMBERS, found)
-    for name in ('gram', 'runs', 'units', 'supply', 'base', 'execution'):
+    for name in identities.NO_NUMBERS:
+      path = ROOT / name.replace('.', '/')
+      self.assertTrue(path.is_dir() or path.with_suffix('.py').is_file(), name)
+    for name in ('engines.gram', 'engines.measuring', 'engines.setup'):
       self.assertNotIn(f'ossgd.{name}', identities.NO_NUMBERS)
 
   @parameterized.parameters(
-    ('gram', 'start.norm', 'start.norm * 2', False),
-    ('gram', 'What a chunk of steps did', 'What steps did', True),
-    ('runs', '  # evaluation', '', True),
-    ('base', 'jnp.matmul(a, b', 'jnp.matmul(b, a', False),
-    ('plots', 'import', '\nimport', True),
-    ('plots', 'def training_figure', 'def figure', True),
-    ('claims', '0.95', '0.9', True),
-    ('netcdf', 'def ', 'def x', True),
+    ('engines/gram', 'start.norm', 'start.norm * 2', False),
+    ('engines/gram', 'What a chunk of steps did', 'What steps did', True),
+    ('engines/measuring', '  # evaluation', '', True),
+    ('engines/setup', 'while 2 * gap', 'while 3 * gap', False),
+    ('paper/types', 'jnp.matmul(a, b', 'jnp.matmul(b, a', False),
+    ('running/execution', 'break  # not', 'continue  # not', False),
+    ('results/plots', 'import', '\nimport', True),
+    ('results/plots', 'def training_figure', 'def figure', True),
+    ('results/claims', '0.95', '0.9', True),
+    ('storing/netcdf', 'def ', 'def x', True),
+    ('engines/cost', '_KEPT = 1.1', '_KEPT = 1.2', True),
   )
   def test_an_edit_of_ours(self, module, old, new, same):
     """Of what sweeps import, code counts; what only draws does not."""
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-    (folder / 'ossgd').mkdir()
-    for path in (ROOT / 'ossgd').glob('*.py'):
-      text = path.read_text()
-      if path.stem == module:
-        text = text.replace(old, new)
-      (folder / 'ossgd' / path.name).write_text(text)
+    shutil.copytree(ROOT / 'ossgd', folder / 'ossgd')
+    path = folder / 'ossgd' / f'{module}.py'
+    path.write_text(path.read_text().replace(old, new))
+    digest = self.digest('ossgd.running.sweeps', folder)
+    self.assertEqual(digest == identities.code('ossgd.running.sweeps'), same)
+
+  def digest(self, module: str, folder: pathlib.Path) -> str:
+    """Of a module, as a process finds it that imports from a folder."""
     script = (
       'from ossgd.running import identities; '
-      'print(identities.code("ossgd.running.sweeps"))'
+      f'print(identities.code("{module}"))'
     )
     run = subprocess.run(
       [sys.executable, '-c', script],
@@ -190,8 +193,22 @@ class CodeTest(parameterized.TestCase):
       check=True,
       cwd=folder,
     )
+    return run.stdout.strip()
+
+  def test_an_installation_is_as_a_checkout(self):
+    """There the scripts are below `ossgd`; what they store is the same."""
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    shutil.copytree(ROOT / 'ossgd', folder / 'ossgd')
+    shutil.copytree(ROOT / 'experiments', folder / 'ossgd' / 'experiments')
     self.assertEqual(
-      run.stdout.strip() == identities.code('ossgd.running.sweeps'), same
+      self.digest('ossgd.experiments.variance', folder),
+      identities.code('experiments.variance'),
+    )
+    path = folder / 'ossgd' / 'experiments' / 'common' / 'training.py'
+    path.write_text(path.read_text().replace('1.0', '1.5'))
+    self.assertNotEqual(
+      self.digest('ossgd.experiments.variance', folder),
+      identities.code('experiments.variance'),
     )
 
 

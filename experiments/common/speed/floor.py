@@ -20,16 +20,16 @@ def unavoidable(case: rivals.Case) -> tuple[float, float]:
   w(T) follows from all training examples. Without, the weights (or
   pre-activations, whichever are fewer) meet every example twice.
   """
-  shape = case.shape
-  n = shape.num_train + shape.num_test
-  m, batch, steps = shape.width, shape.batch_size, case.num_steps
+  setup = case.setup
+  n = setup.num_train + setup.num_test
+  m, batch, steps = setup.width, setup.batch_size, case.num_steps
   num_blocks = steps / blocked.size(batch, m)
   if case.metrics:
-    step = 2 * n * m * (batch + shape.num_classes)
-    ends = 2 * shape.dim * (n * m + shape.num_train * (n + m))
+    step = 2 * n * m * (batch + setup.num_classes)
+    ends = 2 * setup.dim * (n * m + setup.num_train * (n + m))
     return float(step * steps + ends), 8.0 * n * m * num_blocks
-  rows = min(n, 2 * shape.dim)
-  return 2.0 * rows * m * batch * steps, 8.0 * m * shape.dim * num_blocks
+  rows = min(n, 2 * setup.dim)
+  return 2.0 * rows * m * batch * steps, 8.0 * m * setup.dim * num_blocks
 
 
 def machine() -> tuple[float, float]:

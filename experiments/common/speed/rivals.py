@@ -2,20 +2,22 @@
 
 A contender takes a Case, prepares everything, and returns a function that
 trains once from the start, waits for the end and returns the weights. With
-metrics, all that `runs.Record` holds is measured after every step.
+metrics, all that `measuring.Record` holds is measured after every step.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 
-from ossgd.engines import blocked, cost, interface, sgd
+from ossgd.engines import blocked, cost, kinds
+from ossgd.engines.setup import Setup
 from ossgd.paper import metrics, network
 from ossgd.paper.types import Params, Split
+from ossgd.running import free_memory
 
 Contender = Callable[[], np.ndarray]
 
@@ -32,24 +34,27 @@ class Case(NamedTuple):
   metrics: bool  # at every step, or never
 
   @property
-  def record_steps(self) -> np.ndarray:
-    """Where an engine measures; it needs an end."""
-    if self.metrics:
-      return np.arange(self.num_steps + 1)
-    return np.array([self.num_steps])
-
-  @property
-  def shape(self) -> cost.Shape:
-    """The sizes, for the cost model."""
+  def setup(self) -> Setup:
+    """The same of our engines; a step size of eta m / m."""
     num_train, dim = self.split.train.x.shape
     num_classes, width = self.params.a.shape
-    num_test = self.split.test.x.shape[0]
-    sizes = (width, dim, num_classes, num_train, num_test, num_train)
-    return cost.Shape(*sizes, self.batch_size, 1)
+    return Setup(
+      width=width,
+      dim=dim,
+      num_classes=num_classes,
+      num_train=num_train,
+      num_test=self.split.test.x.shape[0],
+      num_steps=self.num_steps,
+      batch_size=self.batch_size,
+      lr_times_width=self.step_size * width,
+      eval_every=1 if self.metrics else self.num_steps,
+      eval_growth=0.0,
+      engine='fast',
+    )
 
   def rows(self) -> np.ndarray:
     """The examples of every step, in the engines' order: (T, B)."""
-    steps, examples = np.arange(self.num_steps), np.arange(self.shape.num_train)
+    steps, examples = np.arange(self.num_steps), np.arange(self.setup.num_train)
     rows = functools.partial(
       blocked.next_rows, order='epochs', batch_size=self.batch_size
     )
@@ -59,19 +64,11 @@ class Case(NamedTuple):
 
 def ours(case: Case, name: str) -> Contender:
   """An engine, by name; 'fast' is the one that the cost model takes."""
+  setup = case.setup
   if name == 'fast':
-    limit = cost.available()
-    name = cost.choose(
-      ('gram', 'blocked'), case.shape, case.record_steps, limit
-    )
-  method = sgd.Method(
-    optax.sgd(case.step_size), case.batch_size, 'epochs', sgd.true_gradient
-  )
-  settings = interface.Settings(
-    method, case.shape.width, case.step_size, case.record_steps, None
-  )
-  engine = interface.ENGINES[name](settings)
-  stages = [jax.jit(f, donate_argnums=1) for f in engine.stages.values()]
+    name = cost.choose(setup, free_memory.of_device())
+  engine = kinds.make(dataclasses.replace(setup, engine=name))
+  stages = [jax.jit(f, donate_argnums=0) for f in engine.stages.values()]
   if not case.metrics and name != 'gram':
     del stages[1:]  # on the Gram matrix, measuring moves the state as well
   start, weights = jax.jit(engine.start), jax.jit(engine.weights)
@@ -79,11 +76,9 @@ def ours(case: Case, name: str) -> Contender:
   def run():
     state, begin = start(case.key, case.params, case.split)
     for chunk in engine.chunks:
-      passed = None
-      for stage, argument in zip(stages, chunk.arguments, strict=False):
-        state, passed = stage(
-          case.key, state, passed, begin, case.split, argument
-        )
+      passed = ()
+      for stage, told in zip(stages, chunk.arguments, strict=False):
+        state, passed = stage(state, begin, case.split, *passed, *told)
       jax.block_until_ready(passed)
     kept = engine.kept(state)
     return np.asarray(weights(kept, case.params, case.split))

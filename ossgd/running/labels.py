@@ -1,0 +1,114 @@
+"""Measurements as a labelled Dataset; `sweeps` lists its variables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from ossgd.data import components
+from ossgd.engines import divergence, measuring, sgd
+from ossgd.engines.setup import Setup
+from ossgd.paper import metrics
+
+if TYPE_CHECKING:
+  import xarray as xr
+
+
+def settings(setup: Setup, data: Any) -> dict[str, Any]:
+  """What the numbers are of, as attributes; see `paper_claims.FIGURE_1`."""
+  told = {
+    name: getattr(setup, name)
+    for name in (
+      'num_steps',
+      'batch_size',
+      'lr_times_width',
+      'init_scale',
+      'order',
+      'num_classes',
+      'dim',
+      'num_train',
+      'num_test',
+    )
+  }
+  told['num_train_eval'] = setup.num_evaluated
+  for name in ('optimizer', 'gradient_fn'):
+    function = getattr(setup, name)
+    told[name] = getattr(function, '__name__', type(function).__name__)
+  if not isinstance(data, components.Spec):
+    return told | {'dataset': 'arrays'}
+  told['num_components'] = data.num_components
+  if not isinstance(data, components.Gaussian):
+    return told | {'dataset': type(data).__name__}
+  return told | {
+    'dataset': 'synthetic',
+    'center_scale': data.center_scale,
+    'noise_scale': data.noise_scale,
+    'normalize': int(data.normalize),  # netCDF has no booleans
+  }
+
+
+def label(
+  rows: list[tuple[measuring.Record, dict[str, np.ndarray]]],
+  widths: Sequence[int],
+  seeds: np.ndarray,
+  setup: Setup,
+  target: float,
+) -> xr.Dataset:
+  """Stacks the widths and names every axis; short spectra end in NaN."""
+  import xarray as xr
+
+  steps = setup.record_steps
+  diverged = [divergence.steps(row[0], steps) for row in rows]
+  record = jax.tree.map(
+    lambda *v: np.stack(v), *(divergence.marked(row[0]) for row in rows)
+  )
+  sizes = {
+    'test': setup.num_test,
+    'train': setup.num_evaluated,
+  }
+  measured = record._asdict()
+  for name, size in sizes.items():
+    measured[f'{name}_accuracy'] = measured.pop(f'{name}_correct') / size
+  accuracy = measured['test_accuracy']
+  reached = metrics.steps_to_accuracy(accuracy, steps, target)
+  distance = metrics.at_accuracy(record.relative_distance, accuracy, target)
+  variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+    name: (('width', 'seed', 'step'), values)
+    for name, values in measured.items()
+  }
+  for name in rows[0][1]:
+    values = [row[1][name] for row in rows]
+    dims = tuple(f'{name}_{i}' for i in range(values[0].ndim - 1))
+    if name.startswith('singular_values_'):
+      dims = ('rank',)
+      longest = max(v.shape[1] for v in values)
+      values = [
+        np.pad(v, ((0, 0), (0, longest - v.shape[1])), constant_values=np.nan)
+        for v in values
+      ]
+    together = np.stack(values)
+    gone = np.isfinite(diverged).reshape(together.shape[:2] + (1,) * len(dims))
+    if np.issubdtype(together.dtype, np.floating):
+      together = np.where(gone, np.nan, together)
+    variables[name] = (('width', 'seed', *dims), together)
+  return xr.Dataset(
+    variables
+    | {
+      'steps_to_accuracy': (('width', 'seed'), np.asarray(reached)),
+      'distance_at_accuracy': (('width', 'seed'), np.asarray(distance)),
+      'diverged_at': (('width', 'seed'), np.stack(diverged)),
+    },
+    coords={
+      'width': list(widths),
+      'seed': seeds,
+      'step': steps,
+      'rank': np.arange(variables['singular_values_update'][1].shape[-1]) + 1,
+    },
+    attrs={
+      'target': target,
+      'network': 'g' if sgd.trains_g(setup.gradient_fn) else 'f',
+    },
+  )
