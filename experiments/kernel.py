@@ -141,20 +141,20 @@ def _one_run(
   }
 
 
-_start = jax.jit(sgd.start, static_argnums=1, static_argnames='method')
+_start = jax.jit(sgd.initial_state, static_argnums=1, static_argnames='method')
 
 
 @functools.partial(jax.jit, static_argnames='method')
 def _advance(
   seed: jax.Array,
-  state: sgd.State,
+  state: sgd.WeightState,
   start: Params,
   train: Dataset,
   begin: jax.Array,
   end: jax.Array,
   *,
   method: sgd.Method,
-) -> sgd.State:
+) -> sgd.WeightState:
   """`sgd.advance` in a seed's own order."""
   order = measuring.seed_keys(seed).order
   return sgd.advance(order, state, start, train, begin, end, method=method)

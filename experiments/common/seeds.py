@@ -97,7 +97,7 @@ def over_seeds(
 
   @jax.jit
   def draw(seed):
-    params = measuring.init_params(
+    params = measuring.draw_params(
       measuring.seed_keys(seed).init,
       width=width,
       dim=config.dim,

@@ -121,7 +121,7 @@ def squared_distances(
 
 def advance(
   key: jax.Array,
-  state: sgd.State,
+  state: sgd.WeightState,
   start_params: Params,
   data: Dataset,
   first: jax.Array,
@@ -129,7 +129,7 @@ def advance(
   *,
   method: sgd.Method,
   step_size: float,
-) -> sgd.State:
+) -> sgd.WeightState:
   """`sgd.advance` for plain SGD on the true gradient, in blocks of steps.
 
   The arguments are those of `sgd.advance`, and step_size, which is eta; the
@@ -151,7 +151,7 @@ def advance(
     gram = matmul(x, x.T).reshape(*rows.shape, *rows.shape)
     u, _ = updates(start_params.a, h, gram, y, steps < end, step_size)
     w = state.w + matmul(u.reshape(x.shape[0], -1).T, x)
-    return sgd.State(w, state.optimizer, permutation)
+    return sgd.WeightState(w, state.optimizer, permutation)
 
   num_blocks = -((first - end) // steps_at_once)
   return jax.lax.fori_loop(0, num_blocks, block, state)

@@ -37,7 +37,7 @@ from ossgd.paper import network
 from ossgd.paper.types import Params, Split, matmul
 
 
-class Start(NamedTuple):
+class Constants(NamedTuple):
   """What stays the same during a run; M is the width, padded to whole tiles."""
 
   a: jax.Array  # output weights: (k, M); zero in the padding, which is inert
@@ -49,7 +49,7 @@ class Start(NamedTuple):
   rows: jax.Array  # the batch of every step: (T, B) int32
 
 
-class State(NamedTuple):
+class GramState(NamedTuple):
   """All that training carries from one chunk to the next."""
 
   h: jax.Array  # pre-activations, training examples first: (n, M)
@@ -57,7 +57,7 @@ class State(NamedTuple):
   squared_distance: jax.Array  # ||w - w(0)||_F^2
 
 
-def start(
+def initial_state(
   key: jax.Array,
   params: Params,
   split: Split,
@@ -66,7 +66,7 @@ def start(
   order: sgd.Order,
   batch_size: int,
   shards: int = 1,
-) -> tuple[State, Start]:
+) -> tuple[GramState, Constants]:
   """The state before the first step.
 
   Args:
@@ -88,7 +88,7 @@ def start(
   x, num_train = split.train.x, split.train.x.shape[0]
   everything = jnp.concatenate([x, split.test.x])
   h = network.preactivations(w, everything)
-  state = State(
+  state = GramState(
     h,
     jnp.zeros((num_train, w.shape[0]), h.dtype),
     jnp.zeros((), h.dtype),
@@ -100,7 +100,7 @@ def start(
     order=order,
     batch_size=batch_size,
   )
-  begin = Start(
+  begin = Constants(
     a,
     matmul(x, everything.T),
     h[:num_train],
@@ -112,10 +112,10 @@ def start(
   return state, begin
 
 
-def layout(state: State) -> State:
+def layout(state: GramState) -> GramState:
   """Where a state's arrays lie on a mesh."""
   del state
-  return State(meshes.COLUMNS, meshes.COLUMNS, meshes.WHOLE)
+  return GramState(meshes.COLUMNS, meshes.COLUMNS, meshes.WHOLE)
 
 
 class Trained(NamedTuple):
@@ -126,61 +126,61 @@ class Trained(NamedTuple):
   squared_distances: jax.Array  # after each step: (S,)
 
 
-def train(
-  state: State,
-  start: Start,
+def take_steps(
+  state: GramState,
+  begin: Constants,
   split: Split,
   steps: schedule.Steps,
   *,
   step_size: float,
-) -> tuple[State, Trained]:
+) -> tuple[GramState, Trained]:
   """Takes a chunk of steps, looking at its own batches only.
 
   Args:
     state: after the chunk before.
-    start: where the run began.
+    begin: where the run began.
     split: the data.
     steps: of the chunk; not mapped by `vmap`.
     step_size: eta.
 
   Returns:
-    The state, H as it was, and what `measure` needs to move H as well.
+    The state, H as it was, and what `move_all` needs to move H as well.
   """
-  rows = start.rows[steps.step]
+  rows = begin.rows[steps.step]
   flat, shape = rows.reshape(-1), (*rows.shape, -1)
-  gram = start.gram[flat]
+  gram = begin.gram[flat]
   among = gram[:, flat].reshape(*rows.shape, *rows.shape)
   u, h = blocked.updates(
-    start.a,
+    begin.a,
     state.h[flat].reshape(shape),
     among,
     split.train.y[rows],
     steps.active,
     step_size,
   )
-  moved = blocked.squared_distances(u, h - start.h[flat].reshape(shape), among)
+  moved = blocked.squared_distances(u, h - begin.h[flat].reshape(shape), among)
   distances = state.squared_distance + jnp.cumsum(moved)
   u = u.reshape(flat.shape[0], -1)
-  state = State(state.h, state.c.at[flat].add(u), distances[-1])
+  state = GramState(state.h, state.c.at[flat].add(u), distances[-1])
   return state, Trained(gram, u, distances)
 
 
-def measure(
-  state: State,
+def move_all(
+  state: GramState,
   trained: Trained,
-  start: Start,
+  begin: Constants,
   split: Split,
   recorded: jax.Array,
   *,
   num_train_eval: int | None,
   mesh: Mesh | None = None,
-) -> tuple[State, measuring.Record]:
+) -> tuple[GramState, measuring.Record]:
   """Moves H through a chunk, and measures at the end of each of its pieces.
 
   Args:
-    state: of `train`.
+    state: of `take_steps`.
     trained: what it did.
-    start: where the run began.
+    begin: where the run began.
     split: the data.
     recorded: of the chunk, (P,) bool; not mapped by `vmap`.
     num_train_eval: training loss and accuracy are over the first so many
@@ -195,16 +195,16 @@ def measure(
   gram = trained.gram.reshape(pieces, -1, state.h.shape[0])
   h, logits, flips = tiles.pass_over(mesh)(
     state.h,
-    start.a,
-    start.pattern,
+    begin.a,
+    begin.pattern,
     jnp.swapaxes(gram, 1, 2),
     trained.updates.reshape(pieces, -1, state.h.shape[1]),
     recorded,
   )
   at_ends = trained.squared_distances.reshape(pieces, -1)[:, -1]
   record = measuring.measure_logits(logits, split, num_train_eval)._replace(
-    pattern_difference=flips / start.num_patterns,
-    relative_distance=jnp.sqrt(jnp.maximum(at_ends, 0)) / start.norm,
+    pattern_difference=flips / begin.num_patterns,
+    relative_distance=jnp.sqrt(jnp.maximum(at_ends, 0)) / begin.norm,
   )
   return state._replace(h=h), record
 

@@ -73,10 +73,12 @@ class OnWeights:
     return {'train': self._train, 'measure': self._measure}
 
   def start(self, key, params, split):
-    """State: `sgd.State`. Begin: the order key, and `measuring.Start`."""
-    state = sgd.start(params.w, split.train.x.shape[0], self.setup.method)
+    """State: `sgd.WeightState`. Begin: order key, `measuring.Reference`."""
+    state = sgd.initial_state(
+      params.w, split.train.x.shape[0], self.setup.method
+    )
     shards = meshes.shards(self.mesh)[1]
-    return state, (key, measuring.start(params, split, shards=shards))
+    return state, (key, measuring.reference(params, split, shards=shards))
 
   def _train(self, state, begin, split, first, end):
     key, begin = begin
@@ -133,8 +135,8 @@ class OnGram:
     return {'train': self._train, 'measure': self._measure}
 
   def start(self, key, params, split):
-    """As `gram.start`."""
-    return gram.start(
+    """As `gram.initial_state`."""
+    return gram.initial_state(
       key,
       params,
       split,
@@ -145,13 +147,13 @@ class OnGram:
     )
 
   def _train(self, state, begin, split, steps):
-    state, trained = gram.train(
+    state, trained = gram.take_steps(
       state, begin, split, steps, step_size=self.setup.step_size
     )
     return state, (trained,)
 
   def _measure(self, state, begin, split, trained, recorded):
-    state, record = gram.measure(
+    state, record = gram.move_all(
       state,
       trained,
       begin,

@@ -33,7 +33,7 @@ class SeedKeys(NamedTuple):
   transform: jax.Array
 
 
-class Start(NamedTuple):
+class Reference(NamedTuple):
   """Where a run began, which it is compared with ever after."""
 
   params: Params
@@ -75,7 +75,7 @@ def seed_keys(seed: ArrayLike) -> SeedKeys:
   return SeedKeys(*jax.random.split(jax.random.key(seed), 4))
 
 
-def init_params(
+def draw_params(
   key: jax.Array, *, width: int, dim: int, num_classes: int, scale: float
 ) -> Params:
   """A seed's initialisation at one width, from its init key.
@@ -92,7 +92,7 @@ def init_params(
   )
 
 
-def start(params: Params, split: Split, *, shards: int = 1) -> Start:
+def reference(params: Params, split: Split, *, shards: int = 1) -> Reference:
   """A run's initialisation, and the test examples' pattern there.
 
   The units are split into `shards` parts, each on a device of its own.
@@ -102,12 +102,12 @@ def start(params: Params, split: Split, *, shards: int = 1) -> Start:
     return network.pattern(params.w, x[None])[0]
 
   share = params.w.shape[0] // shards
-  return Start(params, _over_examples(initial_pattern, split.test.x, share))
+  return Reference(params, _over_examples(initial_pattern, split.test.x, share))
 
 
 def measure(
   w: jax.Array,
-  start: Start,
+  begun: Reference,
   split: Split,
   *,
   num_train_eval: int | None,
@@ -118,21 +118,21 @@ def measure(
 
   Args:
     w: today's weights, (m, d).
-    start: where the run began.
+    begun: where the run began.
     split: the data.
     num_train_eval: training loss and accuracy are over the first so many
       training examples; over all if None.
     of_g: loss and accuracy are those of the pseudo-network g, not of f.
     shards: parts that the units are split into, each on a device of its own.
   """
-  params = Params(w, start.params.a)
-  w0 = start.params.w if of_g else None
+  params = Params(w, begun.params.a)
+  w0 = begun.params.w if of_g else None
   some = Dataset(*(rows[:num_train_eval] for rows in split.train))
   train_correct, train_loss, _ = evaluate(params, some, w0=w0, shards=shards)
   correct, loss, difference = evaluate(
-    params, split.test, start.pattern, w0=w0, shards=shards
+    params, split.test, begun.pattern, w0=w0, shards=shards
   )
-  distance = metrics.relative_distance(w, start.params.w)
+  distance = metrics.relative_distance(w, begun.params.w)
   return Record(correct, loss, difference, train_correct, train_loss, distance)
 
 

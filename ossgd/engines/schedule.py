@@ -13,7 +13,7 @@ class Steps(NamedTuple):
   active: np.ndarray  # (S,) bool
 
 
-class Chunk(NamedTuple):
+class Pieces(NamedTuple):
   """Up to S steps, in P pieces of S / P; some end at a recorded step."""
 
   steps: Steps
@@ -21,7 +21,7 @@ class Chunk(NamedTuple):
   end: int  # the step it ends at
 
 
-def plan(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:
+def plan(record_steps: np.ndarray, most: int) -> Iterator[Pieces]:
   """Cuts a run at its recorded steps and into chunks of `most` slots.
 
   The gaps between recorded steps decide how many slots a piece has: a power
@@ -45,7 +45,7 @@ def plan(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:
 
 def _chunk(
   pieces: list[tuple[np.ndarray, bool]], size: int, most: int
-) -> Chunk:
+) -> Pieces:
   """Pieces of up to `size` steps, and empty ones to make `most` slots."""
   steps = np.zeros((most // size, size), int)
   active = np.zeros(steps.shape, bool)
@@ -59,4 +59,4 @@ def _chunk(
       last, end = part[-1], int(part[-1]) + 1
     steps[i] = last
     steps[i, : len(part)] = part
-  return Chunk(Steps(steps.ravel(), active.ravel()), recorded, end)
+  return Pieces(Steps(steps.ravel(), active.ravel()), recorded, end)

@@ -21,7 +21,7 @@ Order = Literal['one_pass', 'epochs', 'full_batch']
 GradientFn = Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-class State(NamedTuple):
+class WeightState(NamedTuple):
   """All that training carries from one step to the next."""
 
   w: jax.Array  # hidden weights w_r(t): (m, d)
@@ -148,22 +148,24 @@ def next_rows(
   return rows, permutation
 
 
-def start(w: jax.Array, num_examples: int, method: Method) -> State:
+def initial_state(
+  w: jax.Array, num_examples: int, method: Method
+) -> WeightState:
   """The state before the first step."""
   permutation = jnp.arange(num_examples, dtype=jnp.int32)
-  return State(w, method.optimizer.init(w), permutation)
+  return WeightState(w, method.optimizer.init(w), permutation)
 
 
 def advance(
   key: jax.Array,
-  state: State,
+  state: WeightState,
   start_params: Params,
   data: Dataset,
   first: jax.Array,
   end: jax.Array,
   *,
   method: Method,
-) -> State:
+) -> WeightState:
   """Takes the steps first, ..., end - 1.
 
   Args:
@@ -198,7 +200,7 @@ def advance(
       gradient, state.optimizer, state.w
     )
     w = optax.apply_updates(state.w, updates)
-    return State(w, optimizer, permutation)
+    return WeightState(w, optimizer, permutation)
 
   return jax.lax.fori_loop(first, end, step_fn, state)
 
@@ -242,7 +244,7 @@ def train(
   begins = jnp.concatenate([jnp.zeros_like(record_steps[:1]), record_steps])
   state, records = jax.lax.scan(
     interval,
-    start(params.w, data.x.shape[0], method),
+    initial_state(params.w, data.x.shape[0], method),
     (begins[:-1], record_steps),
   )
   return Params(state.w, params.a), records

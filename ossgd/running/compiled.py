@@ -76,7 +76,7 @@ def programs(
   split_axis = None if grouping.shared else 0
 
   def draw(seed, split):
-    return measuring.init_params(
+    return measuring.draw_params(
       measuring.seed_keys(seed).init,
       width=setup.width,
       dim=split.train.x.shape[1],

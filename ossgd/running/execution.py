@@ -83,7 +83,7 @@ def _blocks(
 ) -> Iterator[list[jobs.Job]]:
   """Jobs that go on from the same chunk, at most so many at once.
 
-  Those that were begun come first; how they were grouped before does not matter.
+  Those that were begun come first, however they were grouped before.
   """
 
   def begun(job):

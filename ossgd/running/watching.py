@@ -1,4 +1,4 @@
-"""Who work reports to: how far it is, what of it is kept, and whether to stop."""
+"""Who work reports to: how far it is, what is kept, and whether to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of ossgd.data.geometry against brute force and known arrangements."""
+"""Tests of geometry against brute force and known arrangements."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Tests of ossgd.data.mixtures: sampling, its keys, and the assumptions it meets."""
+"""Tests of mixtures: sampling, its keys, and the assumptions it meets."""
 
 import dataclasses
 import math

@@ -152,7 +152,7 @@ class FaultTest(parameterized.TestCase):
 
   def test_a_coefficient_that_is_set(self):
     """An example that occurs twice in a chunk counts once: weights alone."""
-    real = gram.train
+    real = gram.take_steps
 
     def fault(state, start, split, steps, **settings):
       new, trained = real(state, start, split, steps, **settings)
@@ -160,7 +160,7 @@ class FaultTest(parameterized.TestCase):
       c = state.c.at[rows].set(state.c[rows] + trained.updates)
       return new._replace(c=c), trained
 
-    with mock.patch.object(gram, 'train', fault):
+    with mock.patch.object(gram, 'take_steps', fault):
       wrong = self.wrong()
       self.assertIn('gram', wrong)
       self.assertNotIn('blocked', wrong)

@@ -94,7 +94,7 @@ class RecursionTest(parameterized.TestCase):
     rows, _ = blocked.next_rows(
       key, jnp.arange(21), permutation, order='epochs', batch_size=5
     )
-    state = sgd.start(params.w, num_train, method)
+    state = sgd.initial_state(params.w, num_train, method)
     advance = jax.jit(
       functools.partial(blocked.advance, method=method, step_size=STEP_SIZE)
     )
@@ -108,7 +108,7 @@ class RecursionTest(parameterized.TestCase):
   def test_gram_against_descent(self):
     """Weights, distance and patterns of the Gram engine, in two chunks."""
     params, split = problem()
-    state, begin = gram.start(
+    state, begin = gram.initial_state(
       jax.random.key(3),
       params,
       split,
@@ -118,8 +118,8 @@ class RecursionTest(parameterized.TestCase):
     )
     path = descend(params, split, np.asarray(begin.rows))
     record_steps = np.array([0, 2, 3, 7])
-    train = jax.jit(functools.partial(gram.train, step_size=STEP_SIZE))
-    measure = jax.jit(functools.partial(gram.measure, num_train_eval=None))
+    train = jax.jit(functools.partial(gram.take_steps, step_size=STEP_SIZE))
+    measure = jax.jit(functools.partial(gram.move_all, num_train_eval=None))
     distances, differences = [], []
     for steps, recorded, _ in schedule.plan(record_steps, 4):
       state, trained = train(state, begin, split, steps)
@@ -143,7 +143,7 @@ class DistanceTest(parameterized.TestCase):
   def test_gram_over_many_small_steps(self, step_size):
     """To a few units of float32 at w(0), however small the steps."""
     params, split = problem()
-    state, begin = gram.start(
+    state, begin = gram.initial_state(
       jax.random.key(3),
       params,
       split,
@@ -152,8 +152,8 @@ class DistanceTest(parameterized.TestCase):
       batch_size=8,
     )
     record_steps = np.arange(0, 3001, 100)
-    train = jax.jit(functools.partial(gram.train, step_size=step_size))
-    measure = jax.jit(functools.partial(gram.measure, num_train_eval=None))
+    train = jax.jit(functools.partial(gram.take_steps, step_size=step_size))
+    measure = jax.jit(functools.partial(gram.move_all, num_train_eval=None))
     found = []
     for steps, recorded, _ in schedule.plan(record_steps, 16):
       state, trained = train(state, begin, split, steps)

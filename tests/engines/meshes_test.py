@@ -1,4 +1,4 @@
-"""Tests of ossgd.engines.meshes: on one device here, on eight in a process apart."""
+"""Tests of meshes: on one device here, on eight in a process apart."""
 
 import os
 import pathlib

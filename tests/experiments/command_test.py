@@ -1,4 +1,4 @@
-"""Tests of experiments.common.command and the scripts: a command line to a folder."""
+"""Tests of command and the scripts: a command line to a folder."""
 
 import contextlib
 import dataclasses

@@ -74,7 +74,7 @@ class KernelTest(parameterized.TestCase):
       num_test=12,
     )
     x = split.test.x
-    params = measuring.init_params(
+    params = measuring.draw_params(
       keys.init, width=512, dim=60, num_classes=4, scale=1.0
     )
     p = network.pattern(params.w, x)

@@ -1,4 +1,4 @@
-"""Tests of experiments.common.meeting: who comes, who does not, and who else does."""
+"""Tests of meeting: who comes, who does not, and who else does."""
 
 import concurrent.futures
 import contextlib

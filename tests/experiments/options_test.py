@@ -1,4 +1,4 @@
-"""Tests of experiments.common.options: from a command line to settings, or a message.
+"""Tests of options: from a command line to settings, or a message.
 
 The lines of this docstring are what --help of the toy script below begins with.
 """

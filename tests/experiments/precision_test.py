@@ -158,7 +158,7 @@ class PrecisionTest(parameterized.TestCase):
       num_train=120,
       num_test=100,
     )
-    w, a = measuring.init_params(
+    w, a = measuring.draw_params(
       keys.init, width=256, dim=60, num_classes=4, scale=1.0
     )
     x, y = map(np.asarray, split.test)

@@ -92,7 +92,7 @@ class ProcessesTest(parameterized.TestCase):
     split = mixtures.sample(
       keys.data, mixtures.gaussian(dim=25), num_train=100, num_test=70
     )
-    start = measuring.init_params(
+    start = measuring.draw_params(
       keys.init, width=width, dim=25, num_classes=10, scale=1.0
     )
     trained = [

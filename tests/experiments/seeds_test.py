@@ -1,4 +1,4 @@
-"""Tests of experiments.common.seeds and of what scripts keep when they are killed."""
+"""Tests of seeds and of what scripts keep when they are killed."""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""Tests of experiments.common.stopping: what a signal does, and a second one."""
+"""Tests of stopping: what a signal does, and a second one."""
 
 import contextlib
 import io

@@ -249,7 +249,7 @@ class SurviveTest(parameterized.TestCase):
     self.assertIn('cannot write to the folder /proc/run', err)
 
   def test_killed_at_random(self):
-    """A few of the trials that `python -m tests.experiments.survive_test --trials` does."""
+    """A few of those that this file does with --trials, run as a module."""
     root = self.root / 'trials'
     root.mkdir()
     killing.Trials(root).trial(0)

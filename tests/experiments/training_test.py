@@ -1,4 +1,4 @@
-"""Tests of experiments.common.training: what scripts share, no network trained."""
+"""Tests of training: what scripts share, no network trained."""
 
 import dataclasses
 from unittest import mock

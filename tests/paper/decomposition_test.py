@@ -1,4 +1,4 @@
-"""Tests of ossgd.paper.decomposition: against weights that NumPy takes apart in float64."""
+"""Tests of decomposition: against weights that NumPy takes apart in float64."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Tests of ossgd.results.claims: verdicts by hand, and data made to obey or violate."""
+"""Tests of claims: verdicts by hand, and data made to obey or violate."""
 
 import json
 import re

@@ -264,7 +264,10 @@ class TrainingFigureTest(parameterized.TestCase):
 
   def test_pyplot_stays_out(self):
     """pyplot holds global state and may open windows: it is never imported."""
-    code = 'import sys, ossgd.results.plots; sys.exit("matplotlib.pyplot" in sys.modules)'
+    code = (
+      'import sys, ossgd.results.plots; '
+      'sys.exit("matplotlib.pyplot" in sys.modules)'
+    )
     subprocess.run([sys.executable, '-c', code], check=True)
 
 

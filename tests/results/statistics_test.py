@@ -1,4 +1,4 @@
-"""Tests of ossgd.results.statistics: SciPy's quantiles, hand-worked cases, coverage."""
+"""Tests of statistics: SciPy's quantiles, hand-worked cases, coverage."""
 
 import warnings
 

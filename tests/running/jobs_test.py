@@ -1,4 +1,4 @@
-"""Tests of ossgd.running.jobs: a job is known by what its numbers depend on."""
+"""Tests of jobs: a job is known by what its numbers depend on."""
 
 import functools
 import json
@@ -61,7 +61,8 @@ class FunctionTest(parameterized.TestCase):
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     (folder / 'users.py').write_text(textwrap.dedent(source))
     script = (
-      'import functools, json, sys, jax, users\nfrom ossgd.running import identities\n'
+      'import functools, json, sys, jax, users\n'
+      'from ossgd.running import identities\n'
       f'print(json.dumps(identities.of({expression})))'
     )
     run = subprocess.run(
@@ -158,7 +159,7 @@ class CodeTest(parameterized.TestCase):
       self.assertNotIn(f'ossgd.{name}', identities.NO_NUMBERS)
 
   @parameterized.parameters(
-    ('engines/gram', 'start.norm', 'start.norm * 2', False),
+    ('engines/gram', 'begin.norm', 'begin.norm * 2', False),
     ('engines/gram', 'What a chunk of steps did', 'What steps did', True),
     ('engines/measuring', '  # evaluation', '', True),
     ('engines/setup', 'while 2 * gap', 'while 3 * gap', False),

@@ -48,12 +48,12 @@ class RunTest(parameterized.TestCase):
     """What a run reports of its weights is what NumPy says of them."""
     data = split()
     keys = measuring.seed_keys(jnp.asarray(0))
-    params = measuring.init_params(
+    params = measuring.draw_params(
       keys.init, width=30, dim=6, num_classes=3, scale=1.0
     )
-    begin = measuring.start(params, data)
+    begin = measuring.reference(params, data)
     method = sgd.Method(optax.sgd(2.0), 5, 'epochs', sgd.true_gradient)
-    state = sgd.start(begin.params.w, 25, method)
+    state = sgd.initial_state(begin.params.w, 25, method)
     with mock.patch.object(measuring, 'EVALUATED_AT_ONCE', 4 * 30):
       state = sgd.advance(
         keys.order, state, params, data.train, 0, 6, method=method
@@ -136,7 +136,7 @@ class RunTest(parameterized.TestCase):
     """A wide network does not repeat the rows of a narrow one."""
     key = measuring.seed_keys(jnp.asarray(0)).init
     narrow, wide = (
-      measuring.init_params(key, width=m, dim=6, num_classes=3, scale=1.0).w
+      measuring.draw_params(key, width=m, dim=6, num_classes=3, scale=1.0).w
       for m in (16, 32)
     )
     correlation = np.corrcoef(narrow.ravel(), wide[:16].ravel())[0, 1]
@@ -271,7 +271,7 @@ class SweepTest(parameterized.TestCase):
       seeds_at_once=seeds_at_once,
     ).sel(width=width, seed=1)
     self.assertEqual(ds.attrs['network'], 'g')
-    w0, a = measuring.init_params(
+    w0, a = measuring.draw_params(
       measuring.seed_keys(jnp.asarray(1)).init,
       width=width,
       dim=6,

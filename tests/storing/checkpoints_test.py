@@ -241,7 +241,7 @@ class SweepTest(parameterized.TestCase):
       sweeps.sweep(progress=watching.Watch(stop, store), **settings)
     self.assertLen(list(folder.glob('*flight*')), 1)
     store.stopping = ''
-    drawn = measuring.init_params
+    drawn = measuring.draw_params
 
     def other(*args, **kwargs):
       params = drawn(*args, **kwargs)
@@ -250,7 +250,7 @@ class SweepTest(parameterized.TestCase):
       return params._replace(w=params.w.at[0, 0].set(last))
 
     with (
-      mock.patch.object(measuring, 'init_params', other),
+      mock.patch.object(measuring, 'draw_params', other),
       self.assertRaisesRegex(ValueError, 'other random numbers'),
     ):
       sweeps.sweep(progress=watching.Watch(lambda *_: None, store), **settings)

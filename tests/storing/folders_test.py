@@ -1,4 +1,4 @@
-"""Tests of ossgd.storing.folders: folders are never mixed up, nor held twice."""
+"""Tests of folders: folders are never mixed up, nor held twice."""
 
 import errno
 import fcntl

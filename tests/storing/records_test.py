@@ -1,4 +1,4 @@
-"""Tests of ossgd.storing.records: files whole or absent, folders never mixed up."""
+"""Tests of records: files whole or absent, folders never mixed up."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Tests of ossgd.storing.saving: what a session leaves, and has again."""
+"""Tests of saving: what a session leaves, and has again."""
 
 import pathlib
 import tempfile

@@ -1,4 +1,4 @@
-"""Tests of ossgd.data.components: the law of each kind, and what it refuses."""
+"""Tests of components: the law of each kind, and what it refuses."""
 
 import functools
 import math
