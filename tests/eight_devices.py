@@ -201,7 +201,7 @@ class ResultsTest(parameterized.TestCase):
       self.check(mesh, found, expected)
 
   def test_fewer_are_left_than_fit(self):
-    """One seed in flight on a mesh of four: copies fill up, and are dropped."""
+    """One seed begun on a mesh of four: copies fill up, and are dropped."""
     folder = Path(self.create_tempdir().full_path)
     told = []
 

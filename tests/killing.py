@@ -34,7 +34,7 @@ SMALL = (
   '--checkpoint_every=0',
   '--engine=plain',
 )
-# 30 chunks a unit, so that many a kill falls into one.
+# 30 chunks a job, so that many a kill falls into one.
 _LONGER = ('--num_steps=90', '--eval_growth=0')
 _PRELOADED = (
   __name__,
@@ -155,8 +155,8 @@ def _phase(files: set[tuple[str, int]]) -> str:
     return 'while a file was written'
   if 'results.nc' in text:
     return 'after the results'
-  if 'in_flight.' in text:
-    return 'in a unit'
+  if '_begun.' in text:
+    return 'in a job'
   if '_finished.' in text:
-    return 'between units'
+    return 'between jobs'
   return 'before its first save'

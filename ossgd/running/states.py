@@ -177,7 +177,7 @@ def records_of(arrays: dict[str, np.ndarray]) -> measuring.Record:
 
 
 def _name(job: jobs.Job) -> str:
-  return f'seed={job.seed} unfinished'
+  return f'seed={job.seed} begun'
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

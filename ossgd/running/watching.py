@@ -19,11 +19,11 @@ class Stopped(BaseException):
 class Store(Protocol):
   """What keeps the arrays of jobs: in a folder, or anywhere else."""
 
-  stopping: str  # why to save what is in flight and stop; empty: go on
+  stopping: str  # why to save what is begun and stop; empty: go on
   data: set[str]  # digests of the fixed data that were used
 
   def due(self) -> bool:
-    """Whether what is in flight should save its state now."""
+    """Whether what is begun should save its state now."""
 
   def load(self, name: str, job: jobs.Job) -> dict[str, np.ndarray] | None:
     """The arrays that were saved of a job under a name, or None."""

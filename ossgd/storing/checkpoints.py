@@ -1,7 +1,7 @@
 """Work that is done, kept on disk while the rest is not.
 
 A store is a folder of npz files, one a job: what a finished job measured, or
-the state of one in flight. Each is written whole, or not at all, and says
+the state of one begun. Each is written whole, or not at all, and says
 which job it belongs to. A file that is damaged is set aside under another name
 and its work done again.
 """
@@ -29,7 +29,7 @@ _NAME = r'[A-Za-z0-9=._-]+\.[0-9a-f]{16}\.npz'
 
 
 class Store:
-  """A folder of finished jobs and of those in flight.
+  """A folder of finished jobs and of those begun.
 
   A file is known by what it holds and by its job's digest, both in its name:
   two jobs that differ in anything at all never meet.
@@ -49,7 +49,7 @@ class Store:
     forget_halves(folder)
 
   def due(self) -> bool:
-    """Whether what is in flight should save its state now."""
+    """Whether what is begun should save its state now."""
     late = time.monotonic() - self._saved > self._every
     return bool(self.stopping) or late
 

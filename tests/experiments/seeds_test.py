@@ -45,7 +45,7 @@ TINY = {
 
 
 def no_sweep(config, data, progress, **others):
-  """In place of `training.sweep`, whose units are tested elsewhere."""
+  """In place of `training.sweep`, whose jobs are tested elsewhere."""
   del data, others
   progress(0.5, '')
   seeds = np.arange(config.num_seeds)

@@ -88,12 +88,12 @@ class Runs:
     assert not (folder / 'checkpoints').exists()
     return killing.numbers(folder)
 
-  def wait_for(self, folder: pathlib.Path, units: int) -> None:
-    """Until so many units are on disk, or one is in flight (0)."""
+  def wait_for(self, folder: pathlib.Path, jobs: int) -> None:
+    """Until so many jobs are finished on disk, or one is begun (0)."""
     end = time.monotonic() + 60
-    pattern = '*finished.*.npz' if units else '*flight.*.npz'
+    pattern = '*finished.*.npz' if jobs else '*begun.*.npz'
     while time.monotonic() < end:
-      if len(list((folder / 'checkpoints').glob(pattern))) >= max(units, 1):
+      if len(list((folder / 'checkpoints').glob(pattern))) >= max(jobs, 1):
         return
       time.sleep(0.002)
     raise AssertionError('it saves nothing')
@@ -106,7 +106,7 @@ class SurviveTest(parameterized.TestCase):
     root = cls.enterClassContext(tempfile.TemporaryDirectory())
     cls.root = pathlib.Path(root)
     cls.runs = Runs(cls.root)
-    # With three of four units finished, to be damaged in several ways.
+    # With three of four jobs finished, to be damaged in several ways.
     cls.unfinished = cls.root / 'unfinished'
     process = cls.runs.start(cls.unfinished)
     cls.runs.wait_for(cls.unfinished, 3)
@@ -118,27 +118,27 @@ class SurviveTest(parameterized.TestCase):
     self.folder = self.root / self._testMethodName
 
   @contextlib.contextmanager
-  def interrupted(self, units: int = 1):
+  def interrupted(self, jobs: int = 1):
     """A process that has something on disk; killed when the block ends."""
     process = self.runs.start(self.folder)
     try:
-      self.runs.wait_for(self.folder, units)
+      self.runs.wait_for(self.folder, jobs)
       yield process
     finally:
       process.kill()
       process.communicate()
 
   @parameterized.parameters(0, 1)
-  def test_kill(self, units):
-    """kill -9 in a chunk or between units; the lock does not stay."""
-    with self.interrupted(units):
+  def test_kill(self, jobs):
+    """kill -9 in a chunk or between jobs; the lock does not stay."""
+    with self.interrupted(jobs):
       pass
     self.assertFalse((self.folder / 'config.json').exists())
     self.assertEqual(self.runs.finish(self.folder), self.runs.whole)
 
   @parameterized.parameters(
-    ('SIGTERM', 'training', 'm=32_seed=0_in_flight.*.npz'),
-    ('SIGINT', 'training', 'm=32_seed=0_in_flight.*.npz'),
+    ('SIGTERM', 'training', 'm=32_seed=0_begun.*.npz'),
+    ('SIGINT', 'training', 'm=32_seed=0_begun.*.npz'),
     ('SIGINT', 'figures', 'm=64_seed=1_finished.*.npz'),
   )
   def test_signal(self, name, where, saved):

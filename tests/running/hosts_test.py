@@ -126,7 +126,7 @@ class HostsTest(parameterized.TestCase):
     saved = out / 'checkpoints'
     try:
       end = time.monotonic() + 200
-      while not list(saved.glob('*flight.*.npz')):
+      while not list(saved.glob('*begun.*.npz')):
         self.assertLess(time.monotonic(), end)
         time.sleep(0.01)
       processes[2].kill()
@@ -137,7 +137,7 @@ class HostsTest(parameterized.TestCase):
       for process in processes:
         process.kill()
         process.communicate()
-    self.assertNotEmpty(list(saved.glob('*flight.*.npz')))
+    self.assertNotEmpty(list(saved.glob('*begun.*.npz')))
     self.assertFalse((out / 'results.nc').exists())
     self.finish(self.start(out))
     self.check(out, 'seed:1,unit:1')

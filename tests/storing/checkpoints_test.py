@@ -239,7 +239,7 @@ class SweepTest(parameterized.TestCase):
 
     with self.assertRaises(watching.Stopped):
       sweeps.sweep(progress=watching.Watch(stop, store), **settings)
-    self.assertLen(list(folder.glob('*flight*')), 1)
+    self.assertLen(list(folder.glob('*begun*')), 1)
     store.stopping = ''
     drawn = measuring.draw_params
 

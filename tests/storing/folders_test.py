@@ -287,7 +287,7 @@ class PrepareTest(records_test.Case):
 
   @parameterized.parameters(b'', b'{"settings": ', b'[1]', b'\xff')
   def test_damaged_config_of_unfinished_work(self, content):
-    """Named and set aside; the units say themselves whose they are."""
+    """Named and set aside; the jobs say themselves whose they are."""
     unfinished = self.folder / 'checkpoints'
     unfinished.mkdir(parents=True)
     finish(unfinished)
