@@ -4,6 +4,10 @@ import os
 import shutil
 import tempfile
 
+import jaxtyping
+
+import tests.typechecker  # noqa: F401
+
 # Tests compile the same programs again and again, in other processes too: what
 # one of them has compiled is there for all, until the end of the session. JAX
 # takes one folder for as long as a process lives, so it is set before all else.
@@ -26,3 +30,8 @@ def pytest_unconfigure():
   """The process that made the folder is the last one to end."""
   if _OWN is not None:
     shutil.rmtree(_OWN, ignore_errors=True)
+
+
+# Shapes and types of the mathematics are checked in every call: before it is
+# imported.
+jaxtyping.install_import_hook('ossgd.paper', 'tests.typechecker.checked')

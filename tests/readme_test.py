@@ -10,6 +10,7 @@ import xarray as xr
 from absl.testing import absltest
 from matplotlib.figure import Figure
 
+import ossgd
 from ossgd.running import sweeps
 
 README = (pathlib.Path(__file__).parents[1] / 'README.md').read_text()
@@ -35,7 +36,11 @@ class ReadmeTest(absltest.TestCase):
   def test_python(self):
     """It runs, says what its comments promise, and matches the docs."""
     names: dict[str, Any] = {'__name__': '__main__'}
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
+    folder = self.create_tempdir().full_path
+    with (
+      contextlib.redirect_stdout(io.StringIO()) as printed,
+      contextlib.chdir(folder),
+    ):
       exec(compile(python_block(), 'README.md', 'exec'), names)
 
     # One step of the example changes some patterns, so the gradients differ.
@@ -54,6 +59,7 @@ class ReadmeTest(absltest.TestCase):
     self.assertEqual(ds.width.values.tolist(), [512])
     self.assertEqual(ds.sizes['seed'], 2)
     self.assertEqual(ds.step[-1], 200)
+    xr.testing.assert_identical(ossgd.load(f'{folder}/runs/mine'), ds)
     self.assertEqual(
       {name: ds[name].dims for name in ds}, documented_variables()
     )

@@ -10,21 +10,22 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Bool, Float, Int
 
 from ossgd.paper import metrics, theory
-from ossgd.paper.types import matmul
+from ossgd.paper.types import Array, matmul
 
 
 class Units(NamedTuple):
   """A network's units on a set of examples, of k l components."""
 
-  a: jax.Array  # output weights: (k, m)
-  p0: jax.Array  # initial pattern: (n, m) bool
-  gram: jax.Array  # x_s . x_t: (n, n)
-  component: jax.Array  # a l + b of every example: (n,) int
+  a: Float[jax.Array, 'k m']  # output weights: (k, m)
+  p0: Bool[jax.Array, 'n m']  # initial pattern: (n, m) bool
+  gram: Float[jax.Array, 'n n']  # x_s . x_t: (n, n)
+  component: Int[jax.Array, ' n']  # a l + b of every example: (n,) int
 
 
-def norms(units: Units, errors: jax.Array) -> jax.Array:
+def norms(units: Units, errors: Float[Array, 'c k']) -> Float[jax.Array, ' m']:
   """||pseudo-gradient|| of every unit for v equal within components: (m,).
 
   E_{x ~ D_{a,b}}[p v 1[<w_r(0), x> >= 0] x] is the mean over the component's
@@ -40,7 +41,9 @@ def norms(units: Units, errors: jax.Array) -> jax.Array:
   return theory.gradient_norms(units.a, units.p0, spread, units.gram)
 
 
-def possible(errors: jax.Array, num_components: int) -> jax.Array:
+def possible(
+  errors: Float[Array, 'c k'], num_components: int
+) -> Float[jax.Array, 'c k']:
   """The nearest v that a softmax can give, with p_{1,1} v_{1,1,1} = v = 1.
 
   v_{a,a,b} in [0, 1], v_{i,a,b} <= 0 for i != a, and sum_i v_{i,a,b} = 0.
@@ -71,18 +74,18 @@ def _project_simplex(v: jax.Array) -> jax.Array:
   )
 
 
-def boxed(errors: jax.Array) -> jax.Array:
+def boxed(errors: Float[Array, 'c k']) -> Float[jax.Array, 'c k']:
   """The nearest v in [-1, 1] with v_{1,1,1} = 1, as Lemma A.3 is written."""
   return jnp.clip(errors, -1, 1).at[0, 0].set(1.0)
 
 
 def worst(
   units: Units,
-  start: jax.Array,
+  start: Float[Array, 'c k'],
   threshold: float | jax.Array,
   project,
   num_steps: int = 300,
-) -> jax.Array:
+) -> Float[jax.Array, 'c k']:
   """Projected descent on sum_r log(norm_r^2 + threshold^2), from `start`.
 
   A smooth stand-in for the number of units above the threshold: what is far

@@ -10,9 +10,10 @@ a random one with strong cancellation and a signal that adds up.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float
 
 from ossgd.paper import metrics, network
-from ossgd.paper.types import Dataset, Params, Split, matmul
+from ossgd.paper.types import Array, Dataset, Params, Split, matmul
 
 
 def take_apart(
@@ -98,7 +99,9 @@ def cut(
   return jax.lax.map(at_rank, jnp.array(ranks))
 
 
-def addition(a: jax.Array, h: jax.Array, pattern: jax.Array) -> jax.Array:
+def addition(
+  a: Float[Array, 'k m'], h: Float[Array, 'n m'], pattern: Bool[Array, 'n m']
+) -> Float[jax.Array, 'n k']:
   """How far terms of the output add up: 1 if of one sign, 0 if they cancel.
 
   |sum_r a_{i,r} h_r p_r| / sum_r |a_{i,r} h_r| p_r, for every example and

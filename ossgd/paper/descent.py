@@ -16,29 +16,30 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int, Key
 
 from ossgd.paper import network, theory
-from ossgd.paper.types import Dataset, Params, matmul
+from ossgd.paper.types import Array, Dataset, Params, matmul
 
 
 class Problem(NamedTuple):
   """Examples and a network at its initialisation."""
 
-  gram: jax.Array  # K = X X^T: (n, n)
-  y: jax.Array  # labels: (n,) int32
-  h0: jax.Array  # pre-activations <w_r(0), x_s>: (n, m)
-  a: jax.Array  # output weights: (k, m)
+  gram: Float[jax.Array, 'n n']  # K = X X^T: (n, n)
+  y: Int[jax.Array, ' n']  # labels: (n,) int32
+  h0: Float[jax.Array, 'n m']  # pre-activations <w_r(0), x_s>: (n, m)
+  a: Float[jax.Array, 'k m']  # output weights: (k, m)
 
 
 class View(NamedTuple):
   """What one step may be asked about, before it is taken."""
 
-  step: jax.Array  # t, scalar
-  coefficients: jax.Array  # c of w(t) - w(0): (n, m)
-  h: jax.Array  # pre-activations today: (n, m)
-  errors: jax.Array  # v_{i,s}: (n, k)
-  loss: jax.Array  # cross entropy of each example: (n,)
-  gradient: jax.Array  # dL/dw_r in the span, coefficients: (n, m)
+  step: Int[jax.Array, '']  # t, scalar
+  coefficients: Float[jax.Array, 'n m']  # c of w(t) - w(0): (n, m)
+  h: Float[jax.Array, 'n m']  # pre-activations today: (n, m)
+  errors: Float[jax.Array, 'n k']  # v_{i,s}: (n, k)
+  loss: Float[jax.Array, ' n']  # cross entropy of each example: (n,)
+  gradient: Float[jax.Array, 'n m']  # dL/dw_r in the span, coefficients: (n, m)
 
 
 def problem(params: Params, data: Dataset) -> Problem:
@@ -51,7 +52,7 @@ def problem(params: Params, data: Dataset) -> Problem:
 
 def descend(
   problem: Problem,
-  weights: jax.Array,
+  weights: Float[Array, 'T n'],
   step_size: float | jax.Array,
   observe: Callable[[View], Any],
 ) -> Any:
@@ -95,8 +96,8 @@ def descend(
 
 
 def batch_weights(
-  key: jax.Array, num_examples: int, batch_size: int, num_steps: int
-) -> jax.Array:
+  key: Key[Array, ''], num_examples: int, batch_size: int, num_steps: int
+) -> Float[jax.Array, 'num_steps num_examples']:
   """Weights (T, n) of SGD that passes once over the first T B examples.
 
   The training examples are independent draws, so a random division of them

@@ -14,20 +14,26 @@ appendices write v_i = -residual_i: their sums have the opposite sign.
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
 
 from ossgd.paper import network
-from ossgd.paper.types import Params, matmul
+from ossgd.paper.types import Array, Params, matmul
 
 
-def residual(f: jax.Array, y: jax.Array) -> jax.Array:
+def residual(
+  f: Float[Array, 'n k'], y: Int[Array, ' n']
+) -> Float[jax.Array, 'n k']:
   """o_i - 1[i = y] = -v_i, the slope of the loss in f: (n, k) -> (n, k)."""
   chex.assert_rank([f, y], [2, 1])
   return jax.nn.softmax(f) - jax.nn.one_hot(y, f.shape[-1], dtype=f.dtype)
 
 
 def example_gradient(
-  params: Params, x: jax.Array, y: jax.Array, p: jax.Array | None = None
-) -> jax.Array:
+  params: Params,
+  x: Float[Array, ' d'],
+  y: Int[Array, ''],
+  p: Bool[Array, ' m'] | None = None,
+) -> Float[jax.Array, 'm d']:
   """Eq. (1) read literally, for one example.
 
   (sum_{i != y} a_{i,r} o_i - sum_{i != y} a_{y,r} o_i) 1[<w_r, x> >= 0] x
@@ -50,16 +56,16 @@ def example_gradient(
   repelled = a[y] * jnp.sum(o * others)
   if p is None:
     p = network.pattern(params.w, x[None])[0]
-  return jnp.outer((attracted - repelled) * p, x)
+  return ((attracted - repelled) * p)[:, None] * x[None]
 
 
 def pattern_gradient(
-  a: jax.Array,
-  p: jax.Array,
-  x: jax.Array,
-  slopes: jax.Array,
-  weights: jax.Array | None = None,
-) -> jax.Array:
+  a: Float[Array, 'k m'],
+  p: Bool[Array, 'n m'],
+  x: Float[Array, 'n d'],
+  slopes: Float[Array, 'n k'],
+  weights: Float[Array, ' n'] | None = None,
+) -> Float[jax.Array, 'm d']:
   """sum_s p_s (sum_i a_{i,r} slope_{s,i}) 1[p_{s,r}] x_s, batched eq. (1).
 
   Args:
@@ -82,10 +88,10 @@ def pattern_gradient(
 
 def gradient(
   params: Params,
-  x: jax.Array,
-  y: jax.Array,
-  weights: jax.Array | None = None,
-) -> jax.Array:
+  x: Float[Array, 'n d'],
+  y: Int[Array, ' n'],
+  weights: Float[Array, ' n'] | None = None,
+) -> Float[jax.Array, 'm d']:
   """Eq. (1) averaged over a batch, with today's pattern.
 
   Args:
@@ -106,11 +112,11 @@ def gradient(
 
 def pseudo_gradient(
   params: Params,
-  p0: jax.Array,
-  x: jax.Array,
-  y: jax.Array,
-  weights: jax.Array | None = None,
-) -> jax.Array:
+  p0: Bool[Array, 'n m'],
+  x: Float[Array, 'n d'],
+  y: Int[Array, ' n'],
+  weights: Float[Array, ' n'] | None = None,
+) -> Float[jax.Array, 'm d']:
   """Eq. (1) with the pattern frozen at p0; o is still the network's own.
 
   Section 5.1 freezes the indicator alone: o_i(x, w) stays the softmax of f,
@@ -132,11 +138,11 @@ def pseudo_gradient(
 
 def pseudo_network_gradient(
   params: Params,
-  p0: jax.Array,
-  x: jax.Array,
-  y: jax.Array,
-  weights: jax.Array | None = None,
-) -> jax.Array:
+  p0: Bool[Array, 'n m'],
+  x: Float[Array, 'n d'],
+  y: Int[Array, ' n'],
+  weights: Float[Array, ' n'] | None = None,
+) -> Float[jax.Array, 'm d']:
   """The gradient of the pseudo-network g of Section 5.1, frozen throughout.
 
   Eq. (1) with the pattern frozen at p0 and o = softmax(g(x, w)): the gradient

@@ -16,18 +16,19 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
 
 from ossgd.paper import gradients, network
-from ossgd.paper.types import Params, matmul
+from ossgd.paper.types import Array, Params, matmul
 
 
 def kernel(
-  a: jax.Array,
-  p: jax.Array,
-  x: jax.Array,
-  other_p: jax.Array,
-  other_x: jax.Array,
-) -> jax.Array:
+  a: Float[Array, 'k m'],
+  p: Bool[Array, 'n m'],
+  x: Float[Array, 'n d'],
+  other_p: Bool[Array, 'n2 m'],
+  other_x: Float[Array, 'n2 d'],
+) -> Float[jax.Array, 'n*k n2*k']:
   """<x_s, x_s'> sum_r a_{i,r} a_{j,r} p_{s,r} p_{s',r}, without a Jacobian.
 
   Args:
@@ -54,8 +55,8 @@ def kernel(
 
 
 def limit_kernel(
-  x: jax.Array, other_x: jax.Array, *, num_classes: int
-) -> jax.Array:
+  x: Float[Array, 'n d'], other_x: Float[Array, 'n2 d'], *, num_classes: int
+) -> Float[jax.Array, 'n*{num_classes} n2*{num_classes}']:
   """Theta / m at w(0) for m -> infinity: 1[i = j] <x, x'> (pi - angle) / 2 pi.
 
   w_r is isotropic and a_{i,r} ~ N(0, 1), so E a_{i,r} a_{j,r} = 1[i = j], and
@@ -86,7 +87,7 @@ def limit_kernel(
 
 
 def top_curvature(
-  params: Params, x: jax.Array, *, tolerance: float = 1e-3
+  params: Params, x: Float[Array, 'n d'], *, tolerance: float = 1e-3
 ) -> float:
   """The largest eigenvalue of the Hessian in w of the mean loss.
 
@@ -142,7 +143,7 @@ def top_curvature(
   return scale * float(largest)
 
 
-def stable_lr_times_width(x: jax.Array) -> jax.Array:
+def stable_lr_times_width(x: Float[Array, 'n d']) -> Float[jax.Array, '']:
   """4 / lambda_max(Theta / (m n)): eta m that is stable at any logits.
 
   For a wide network near its initialisation: the Hessian of the loss is J^T

@@ -4,12 +4,17 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
+
+from ossgd.paper.types import Array
 
 _ROWS_AT_ONCE = 2**14
 
 
-def share(holds: jax.Array, axis: int | None = None) -> jax.Array:
+def share(
+  holds: Bool[Array, '...'], axis: int | None = None
+) -> Float[jax.Array, '...']:
   """How many are True, divided by how many there are: bool -> float32.
 
   Correctly rounded below 2^24 of them, within 1e-6 of itself above. A mean is
@@ -27,12 +32,16 @@ def counting_type(most: int) -> type:
   return jnp.int32 if most < 2**31 else jnp.float32
 
 
-def num_correct(f: jax.Array, y: jax.Array) -> jax.Array:
+def num_correct(
+  f: Float[Array, 'n k'], y: Int[Array, ' n']
+) -> Int[jax.Array, '']:
   """Number of examples that `accuracy` counts: int32, in any precision."""
   return jnp.sum(_is_correct(f, y), dtype=jnp.int32)
 
 
-def accuracy(f: jax.Array, y: jax.Array) -> jax.Array:
+def accuracy(
+  f: Float[Array, 'n k'], y: Int[Array, ' n']
+) -> Float[jax.Array, '']:
   """Fraction of examples with f_y > f_j for all j != y, as in Theorem 4.1.
 
   A tie for the first place is an error, and so is a logit that is not a
@@ -48,7 +57,9 @@ def accuracy(f: jax.Array, y: jax.Array) -> jax.Array:
   return share(_is_correct(f, y))
 
 
-def _is_correct(f: jax.Array, y: jax.Array) -> jax.Array:
+def _is_correct(
+  f: Float[Array, 'n k'], y: Int[Array, ' n']
+) -> Bool[jax.Array, ' n']:
   """Whether f_y is above all others: (n, k), (n,) -> (n,) bool."""
   chex.assert_rank([f, y], [2, 1])
   is_label = y[:, None] == jnp.arange(f.shape[1])[None, :]
@@ -57,19 +68,23 @@ def _is_correct(f: jax.Array, y: jax.Array) -> jax.Array:
   return own > best_other
 
 
-def pattern_difference(p: jax.Array, p0: jax.Array) -> jax.Array:
+def pattern_difference(
+  p: Bool[Array, '...'], p0: Bool[Array, '...']
+) -> Float[jax.Array, '']:
   """Fraction of (unit, example) pairs whose pattern differs: (n, m) twice."""
   chex.assert_equal_shape([p, p0])
   return share(p != p0)
 
 
-def relative_distance(w: jax.Array, w0: jax.Array) -> jax.Array:
+def relative_distance(
+  w: Float[Array, '...'], w0: Float[Array, '...']
+) -> Float[jax.Array, '']:
   """||w - w0||_F / ||w0||_F, Section 7: (m, d) twice -> scalar."""
   chex.assert_equal_shape([w, w0])
   return jnp.linalg.norm(w - w0) / jnp.linalg.norm(w0)
 
 
-def spectrum(w: jax.Array) -> jax.Array:
+def spectrum(w: Float[Array, 'm d']) -> Float[jax.Array, ' q']:
   """Singular values of a matrix in descending order: (m, d) -> (min(m, d),).
 
   A QR decomposition first makes the matrix square at no loss of accuracy; a
@@ -80,7 +95,7 @@ def spectrum(w: jax.Array) -> jax.Array:
   return jnp.linalg.svd(triangle(tall), compute_uv=False)
 
 
-def triangle(tall: jax.Array) -> jax.Array:
+def triangle(tall: Float[Array, 'm d']) -> Float[jax.Array, 'd d']:
   """R of a QR decomposition: (m, d) -> (d, d), where m >= d.
 
   A block of rows at a time, which needs little memory: [R; block] = Q R' and

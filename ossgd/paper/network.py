@@ -7,12 +7,13 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Bool, Float, Int, Key
 
-from ossgd.paper.types import Params, matmul
+from ossgd.paper.types import Array, Params, matmul
 
 
 def init_params(
-  key: jax.Array,
+  key: Key[Array, ''],
   *,
   width: int,
   dim: int,
@@ -40,13 +41,17 @@ def init_params(
   return Params(w * jnp.float32(scale / width**0.5), a)
 
 
-def preactivations(w: jax.Array, x: jax.Array) -> jax.Array:
+def preactivations(
+  w: Float[Array, 'm d'], x: Float[Array, 'n d']
+) -> Float[jax.Array, 'n m']:
   """<w_r, x_s> for every example and unit: w (m, d), x (n, d) -> (n, m)."""
   chex.assert_rank([w, x], 2)
   return matmul(x, w.T)
 
 
-def pattern(w: jax.Array, x: jax.Array) -> jax.Array:
+def pattern(
+  w: Float[Array, 'm d'], x: Float[Array, 'n d']
+) -> Bool[jax.Array, 'n m']:
   """1[<w_r, x_s> >= 0], the activation pattern of eq. (1).
 
   A unit at exactly zero counts as active, as in eq. (1).
@@ -61,7 +66,9 @@ def pattern(w: jax.Array, x: jax.Array) -> jax.Array:
   return preactivations(w, x) >= 0
 
 
-def gated_logits(a: jax.Array, h: jax.Array, p: jax.Array) -> jax.Array:
+def gated_logits(
+  a: Float[Array, 'k m'], h: Float[Array, 'n m'], p: Bool[Array, 'n m']
+) -> Float[jax.Array, 'n k']:
   """sum_r a_{i,r} h_r 1[p_r]: f if p is h's own pattern, g if it is not.
 
   Args:
@@ -76,13 +83,15 @@ def gated_logits(a: jax.Array, h: jax.Array, p: jax.Array) -> jax.Array:
   return matmul(jnp.where(p, h, jnp.zeros((), h.dtype)), a.T)
 
 
-def logits(params: Params, x: jax.Array) -> jax.Array:
+def logits(params: Params, x: Float[Array, 'n d']) -> Float[jax.Array, 'n k']:
   """f_i(x) = sum_r a_{i,r} ReLU(<w_r, x>), Section 3: x (n, d) -> (n, k)."""
   h = preactivations(params.w, x)
   return gated_logits(params.a, h, h >= 0)
 
 
-def pseudo_logits(params: Params, p0: jax.Array, x: jax.Array) -> jax.Array:
+def pseudo_logits(
+  params: Params, p0: Bool[Array, 'n m'], x: Float[Array, 'n d']
+) -> Float[jax.Array, 'n k']:
   """g_i(x) = sum_r a_{i,r} <w_r, x> 1[<w_r(0), x> >= 0], Section 5.1.
 
   Linear in w; equal to the linearisation of f around w(0).
@@ -99,8 +108,10 @@ def pseudo_logits(params: Params, p0: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def loss(
-  f: jax.Array, y: jax.Array, weights: jax.Array | None = None
-) -> jax.Array:
+  f: Float[Array, 'n k'],
+  y: Int[Array, ' n'],
+  weights: Float[Array, ' n'] | None = None,
+) -> Float[jax.Array, '']:
   """Cross entropy over the softmax: sum_s p_s (-log o_{y_s}(x_s)), Section 3.
 
   Args:

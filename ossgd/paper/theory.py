@@ -12,12 +12,15 @@ import math
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
 
 from ossgd.paper import gradients
-from ossgd.paper.types import matmul
+from ossgd.paper.types import Array, matmul
 
 
-def signed_errors(f: jax.Array, y: jax.Array) -> jax.Array:
+def signed_errors(
+  f: Float[Array, 'n k'], y: Int[Array, ' n']
+) -> Float[jax.Array, 'n k']:
   """v_{i,s} = 1[i = y_s] - o_i(x_s), Section 5.1: logits (n, k) -> (n, k).
 
   v_{y,s} in [0, 1] is how wrong example s is; sum_i v_{i,s} = 0.
@@ -26,7 +29,7 @@ def signed_errors(f: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def component_means(
-  values: jax.Array, component: jax.Array, num_components: int
+  values: Float[Array, 'n q'], component: Int[Array, ' n'], num_components: int
 ) -> tuple[jax.Array, jax.Array]:
   """E_{x ~ D_{a,b}} of a quantity, from the examples of each component.
 
@@ -50,12 +53,16 @@ def component_means(
   return mean, jnp.where(count > 1, jnp.sqrt(variance), jnp.inf)
 
 
-def largest_error(errors: jax.Array, weights: jax.Array) -> jax.Array:
+def largest_error(
+  errors: Float[Array, 'n k'], weights: Float[Array, ' n']
+) -> Float[jax.Array, '']:
   """v = max p_{a,b} v_{i,a,b}, Lemmas A.3 and A.4: (n, k), (n,) -> scalar."""
   return jnp.max(errors * weights[:, None])
 
 
-def unit_sums(p0: jax.Array, errors: jax.Array, x: jax.Array) -> jax.Array:
+def unit_sums(
+  p0: Bool[Array, 'n m'], errors: Float[Array, 'n k'], x: Float[Array, 'n d']
+) -> Float[jax.Array, 'k m d']:
   """P_{i,r} = sum_s p_s v_{i,s} 1[<w_r(0), x_s> >= 0] x_s, Appendix A.2.
 
   Args:
@@ -71,7 +78,9 @@ def unit_sums(p0: jax.Array, errors: jax.Array, x: jax.Array) -> jax.Array:
   return matmul(jnp.swapaxes(gated, 1, 2), x)
 
 
-def span_norms(coefficients: jax.Array, gram: jax.Array) -> jax.Array:
+def span_norms(
+  coefficients: Float[Array, 'n m'], gram: Float[Array, 'n n']
+) -> Float[jax.Array, ' m']:
   """||sum_s c_{s,r} x_s|| for every unit: c (n, m), K = X X^T (n, n) -> (m,).
 
   Gradients and updates of a unit lie in the span of the inputs, so their
@@ -84,8 +93,11 @@ def span_norms(coefficients: jax.Array, gram: jax.Array) -> jax.Array:
 
 
 def gradient_norms(
-  a: jax.Array, p: jax.Array, errors: jax.Array, gram: jax.Array
-) -> jax.Array:
+  a: Float[Array, 'k m'],
+  p: Bool[Array, 'n m'],
+  errors: Float[Array, 'n k'],
+  gram: Float[Array, 'n n'],
+) -> Float[jax.Array, ' m']:
   """||sum_i a_{i,r} P_{i,r}||, what Lemmas 5.2, A.3 and B.3 bound below.
 
   Args:
@@ -101,7 +113,9 @@ def gradient_norms(
   return span_norms(jnp.where(p, matmul(errors, a), 0), gram)
 
 
-def margins(w0: jax.Array, x: jax.Array) -> jax.Array:
+def margins(
+  w0: Float[Array, 'm d'], x: Float[Array, 'n d']
+) -> Float[jax.Array, ' m']:
   """min_s |<w_r(0), x_s>| of every unit: w0 (m, d), x (n, d) -> (m,).
 
   H of Lemma A.1's proof is the units with a margin of at least tau.
@@ -109,7 +123,9 @@ def margins(w0: jax.Array, x: jax.Array) -> jax.Array:
   return jnp.min(jnp.abs(matmul(x, w0.T)), axis=0)
 
 
-def coupled(p: jax.Array, p0: jax.Array) -> jax.Array:
+def coupled(
+  p: Bool[Array, 'n m'], p0: Bool[Array, 'n m']
+) -> Bool[jax.Array, ' m']:
   """Units whose gradient is their pseudo-gradient, whatever v: (n, m) -> (m,).
 
   Both are the same sum with another pattern, so it is those whose pattern is
@@ -152,7 +168,7 @@ def point_coupling_bound(tau, sigma):
   return 1 - 10 * tau / sigma
 
 
-def reach(a: jax.Array, step_size, step):
+def reach(a: Float[Array, 'k m'], step_size, step):
   """The tau whose time tau / (2 L eta) is this step: 2 L eta t, L = max |a|.
 
   Lemma A.1 speaks of the steps up to tau / (2 L eta). So at step t its bound
@@ -163,8 +179,8 @@ def reach(a: jax.Array, step_size, step):
 
 
 def coupling_constant(
-  margin: jax.Array, sigma, num_points: int, spared: float = 0.0
-) -> jax.Array:
+  margin: Float[Array, ' m'], sigma, num_points: int, spared: float = 0.0
+) -> Float[jax.Array, '']:
   """The smallest c with |H| >= m (1 - c tau k l / sigma) - s for every tau.
 
   Just above the j-th smallest margin j units are out of H, so c is the largest

@@ -4,20 +4,25 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+# Whatever JAX computes with.
+Array = jax.Array | np.ndarray
 
 
 class Params(NamedTuple):
   """A two-layer ReLU network without biases (Section 3)."""
 
-  w: jax.Array  # hidden weights w_r, trained: (m, d)
-  a: jax.Array  # output weights a_{i,r}, never trained: (k, m)
+  w: Float[jax.Array, 'm d']  # hidden weights w_r, trained: (m, d)
+  a: Float[jax.Array, 'k m']  # output weights a_{i,r}, never trained: (k, m)
 
 
 class Dataset(NamedTuple):
   """Labelled examples."""
 
-  x: jax.Array  # inputs x_s: (n, d)
-  y: jax.Array  # labels y_s in 0..k-1: (n,) int32
+  x: Float[jax.Array, 'n d']  # inputs x_s: (n, d)
+  y: Int[jax.Array, ' n']  # labels y_s in 0..k-1: (n,) int32
 
 
 class Split(NamedTuple):
@@ -29,7 +34,9 @@ class Split(NamedTuple):
   test_component: jax.Array | None = None
 
 
-def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+def matmul(
+  a: Shaped[Array, '... p q'], b: Shaped[Array, '... q r']
+) -> Shaped[jax.Array, '... p r']:
   """a @ b with the multiplications' precision stated, on every platform.
 
   Accelerators may round float32 operands to TF32 or bfloat16 by default, and
@@ -48,7 +55,7 @@ def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
   return jnp.matmul(a, b, precision=precision)
 
 
-def unit_norm(x: jax.Array) -> jax.Array:
+def unit_norm(x: Float[Array, '*n d']) -> Float[jax.Array, '*n d']:
   """x / ||x||_2 along the last axis, assumption (A2).
 
   A zero vector has no direction and becomes NaN: check the data first.

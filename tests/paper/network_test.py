@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 from absl.testing import parameterized
 
@@ -37,6 +38,19 @@ class InitTest(parameterized.TestCase):
 
     chex.assert_trees_all_equal(draw(1), draw(1))
     self.assertFalse(np.any(draw(1).w == draw(2).w))
+
+
+class ShapesTest(parameterized.TestCase):
+  """The suite checks annotations: else they could say anything."""
+
+  @parameterized.parameters(
+    (np.ones((4, 3), np.float32), np.ones((2, 5), np.float32)),
+    (np.ones((4, 3), np.float32), np.ones(3, np.float32)),
+    (np.ones((4, 3), int), np.ones((2, 3), np.float32)),
+  )
+  def test_refused(self, w, x):
+    with self.assertRaises(jaxtyping.TypeCheckError):
+      network.pattern(w, x)
 
 
 class LogitsTest(parameterized.TestCase):
