@@ -242,10 +242,7 @@ EXPERIMENT = command.Experiment(
 )
 
 
-def main(argv: list[str] | None = None) -> None:
-  """Flags in, run folder out."""
-  command.main(EXPERIMENT, argv)
-
+main = EXPERIMENT.main
 
 if __name__ == '__main__':
   main()

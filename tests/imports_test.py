@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 from packaging import requirements
 
 import ossgd
@@ -402,7 +402,3 @@ print(*sys.modules)
     self.assertContainsSubset({'jax', 'experiments.common.options'}, loaded)
     late = {'xarray', 'matplotlib', 'scipy', 'sklearn', 'torch'}
     self.assertEmpty(late.intersection(loaded))
-
-
-if __name__ == '__main__':
-  absltest.main()

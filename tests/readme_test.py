@@ -67,7 +67,3 @@ class ReadmeTest(absltest.TestCase):
   def test_length(self):
     """A page that a reader ends: the rest is in RESULTS.md and docstrings."""
     self.assertLess(len(README.encode()), 9216)
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -50,6 +50,10 @@ class Experiment(NamedTuple):
   # Of a config, if it may name files: the data to train on, or several.
   data: Callable[..., Any] | None = None
 
+  def main(self, argv: list[str] | None = None) -> None:
+    """Flags in, run folder out."""
+    main(self, argv)
+
 
 def main(experiment: Experiment, argv: list[str] | None = None) -> None:
   """Runs a script with the flags of the command line, or of argv."""

@@ -49,7 +49,6 @@ def possible(
   v_{a,a,b} in [0, 1], v_{i,a,b} <= 0 for i != a, and sum_i v_{i,a,b} = 0.
 
   Args:
-    errors: (k l, k).
     num_components: l.
   """
   count, k = errors.shape

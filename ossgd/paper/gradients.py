@@ -39,7 +39,6 @@ def example_gradient(
   (sum_{i != y} a_{i,r} o_i - sum_{i != y} a_{y,r} o_i) 1[<w_r, x> >= 0] x
 
   Args:
-    params: w (m, d), a (k, m).
     x: one input, (d,).
     y: its label, ().
     p: the pattern to use in place of today's, (m,) bool: the initial one
@@ -69,14 +68,8 @@ def pattern_gradient(
   """sum_s p_s (sum_i a_{i,r} slope_{s,i}) 1[p_{s,r}] x_s, batched eq. (1).
 
   Args:
-    a: output weights, (k, m).
-    p: pattern, (n, m) bool.
-    x: inputs, (n, d).
     slopes: residuals, (n, k).
     weights: p_s, (n,), summing to one; 1/n each if not given.
-
-  Returns:
-    (m, d).
   """
   chex.assert_rank([a, p, x, slopes], 2)
   slopes = (
@@ -95,14 +88,8 @@ def gradient(
   """Eq. (1) averaged over a batch, with today's pattern.
 
   Args:
-    params: w (m, d), a (k, m).
-    x: inputs, (n, d).
-    y: labels in 0..k-1, (n,).
     weights: p_s, (n,), summing to one; 1/n each if not given. With p_{a,b}
       this is the gradient of the simplified case (S), Appendix A.
-
-  Returns:
-    (m, d).
   """
   h = network.preactivations(params.w, x)
   p = h >= 0
@@ -123,14 +110,8 @@ def pseudo_gradient(
   not of the pseudo-network g.
 
   Args:
-    params: w (m, d), a (k, m).
     p0: the pattern of these inputs at the initialisation, (n, m) bool.
-    x: inputs, (n, d).
-    y: labels in 0..k-1, (n,).
     weights: p_s, (n,), summing to one; 1/n each if not given.
-
-  Returns:
-    (m, d).
   """
   slopes = residual(network.logits(params, x), y)
   return pattern_gradient(params.a, p0, x, slopes, weights)
@@ -149,14 +130,8 @@ def pseudo_network_gradient(
   of a linear model, logistic regression on the features a_{i,r} 1[p0_r] x.
 
   Args:
-    params: w (m, d), a (k, m).
     p0: the pattern of these inputs at the initialisation, (n, m) bool.
-    x: inputs, (n, d).
-    y: labels in 0..k-1, (n,).
     weights: p_s, (n,), summing to one; 1/n each if not given.
-
-  Returns:
-    (m, d).
   """
   slopes = residual(network.pseudo_logits(params, p0, x), y)
   return pattern_gradient(params.a, p0, x, slopes, weights)

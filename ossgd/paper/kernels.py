@@ -32,7 +32,6 @@ def kernel(
   """<x_s, x_s'> sum_r a_{i,r} a_{j,r} p_{s,r} p_{s',r}, without a Jacobian.
 
   Args:
-    a: output weights, (k, m).
     p: pattern of x, (n, m) bool.
     x: inputs s, (n, d).
     other_p: pattern of other_x, (n', m) bool.
@@ -65,11 +64,6 @@ def limit_kernel(
 
   Args:
     x: inputs, (n, d), of any norm.
-    other_x: inputs, (n', d).
-    num_classes: k.
-
-  Returns:
-    (n k, n' k).
   """
   chex.assert_rank([x, other_x], 2)
   norms = jnp.linalg.norm(other_x, axis=1, keepdims=True)
@@ -99,8 +93,6 @@ def top_curvature(
   Not for use under `jit`: the iteration is SciPy's.
 
   Args:
-    params: w (m, d), a (k, m).
-    x: inputs, (n, d).
     tolerance: of the eigenvalue, relative.
 
   Returns:
@@ -149,12 +141,6 @@ def stable_lr_times_width(x: Float[Array, 'n d']) -> Float[jax.Array, '']:
   For a wide network near its initialisation: the Hessian of the loss is J^T
   H_o J / n, and the softmax's H_o has no eigenvalue above 1/2. Past it, descent
   may be stable still, if no example's logits are at that worst.
-
-  Args:
-    x: inputs, (n, d).
-
-  Returns:
-    A scalar.
   """
   theta = limit_kernel(x, x, num_classes=1)
   return 4 * x.shape[0] / jnp.linalg.eigvalsh(theta)[-1]

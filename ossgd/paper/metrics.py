@@ -47,10 +47,6 @@ def accuracy(
   A tie for the first place is an error, and so is a logit that is not a
   number.
 
-  Args:
-    f: logits, (n, k).
-    y: labels in 0..k-1, (n,).
-
   Returns:
     A scalar in [0, 1], the count / n correctly rounded to float32.
   """

@@ -27,9 +27,7 @@ def init_params(
 
   Args:
     key: PRNG key, consumed.
-    width: m, hidden units.
     dim: d, input coordinates.
-    num_classes: k.
     scale: multiplies 1 / sqrt(m).
 
   Returns:
@@ -55,13 +53,6 @@ def pattern(
   """1[<w_r, x_s> >= 0], the activation pattern of eq. (1).
 
   A unit at exactly zero counts as active, as in eq. (1).
-
-  Args:
-    w: hidden weights, (m, d).
-    x: inputs, (n, d).
-
-  Returns:
-    (n, m) bool.
   """
   return preactivations(w, x) >= 0
 
@@ -69,16 +60,7 @@ def pattern(
 def gated_logits(
   a: Float[Array, 'k m'], h: Float[Array, 'n m'], p: Bool[Array, 'n m']
 ) -> Float[jax.Array, 'n k']:
-  """sum_r a_{i,r} h_r 1[p_r]: f if p is h's own pattern, g if it is not.
-
-  Args:
-    a: output weights, (k, m).
-    h: pre-activations, (n, m).
-    p: pattern, (n, m) bool.
-
-  Returns:
-    (n, k).
-  """
+  """sum_r a_{i,r} h_r 1[p_r]: f if p is h's own pattern, g if it is not."""
   chex.assert_equal_shape([h, p])
   return matmul(jnp.where(p, h, jnp.zeros((), h.dtype)), a.T)
 
@@ -99,10 +81,6 @@ def pseudo_logits(
   Args:
     params: w (m, d) of today, a (k, m).
     p0: the fixed pattern of these inputs, (n, m) bool.
-    x: inputs, (n, d).
-
-  Returns:
-    (n, k).
   """
   return gated_logits(params.a, preactivations(params.w, x), p0)
 
@@ -115,8 +93,6 @@ def loss(
   """Cross entropy over the softmax: sum_s p_s (-log o_{y_s}(x_s)), Section 3.
 
   Args:
-    f: logits, (n, k).
-    y: labels in 0..k-1, (n,).
     weights: p_s, (n,), summing to one; 1/n each if not given. Appendix A's
       simplified case (S) weighs its points by p_{a,b}.
 

@@ -68,7 +68,6 @@ def unit_sums(
   Args:
     p0: the initial pattern, (n, m) bool.
     errors: p_s v_{i,s}, (n, k).
-    x: inputs, (n, d).
 
   Returns:
     (k, m, d). sum_i a_{i,r} P_{i,r} is minus the pseudo-gradient.
@@ -101,14 +100,9 @@ def gradient_norms(
   """||sum_i a_{i,r} P_{i,r}||, what Lemmas 5.2, A.3 and B.3 bound below.
 
   Args:
-    a: output weights, (k, m).
     p: pattern, (n, m) bool: the initial one for the pseudo-gradient, today's
       for the gradient.
     errors: p_s v_{i,s}, (n, k).
-    gram: x_s . x_t, (n, n).
-
-  Returns:
-    (m,).
   """
   return span_norms(jnp.where(p, matmul(errors, a), 0), gram)
 
@@ -189,11 +183,7 @@ def coupling_constant(
   Args:
     margin: of every unit, (m,).
     sigma: standard deviation of the initial weights.
-    num_points: k l.
     spared: s.
-
-  Returns:
-    A scalar.
   """
   m = margin.shape[0]
   outside = (jnp.arange(1, m + 1, dtype=margin.dtype) - spared) / m

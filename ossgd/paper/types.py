@@ -1,4 +1,9 @@
-"""The words the other modules share: arrays that travel together, matmul."""
+"""The words the other modules share: arrays that travel together, matmul.
+
+In signatures n are examples, d coordinates, m hidden units, k classes; x inputs,
+y labels in 0..k-1, w hidden and a output weights, h pre-activations, p a pattern,
+f logits.
+"""
 
 from typing import Any, NamedTuple
 
@@ -46,9 +51,6 @@ def matmul(
   Args:
     a: (..., p, q).
     b: (..., q, r).
-
-  Returns:
-    (..., p, r).
   """
   config: Any = jax.config  # its options are attributes made at run time
   precision = config.jax_default_matmul_precision or 'highest'

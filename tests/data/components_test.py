@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 from scipy import stats
 
 from ossgd.data import geometry, mixtures
@@ -244,7 +244,3 @@ class SpecTest(parameterized.TestCase):
       mixtures.gaussian(
         num_classes=2, num_components=2, probabilities=probabilities
       )
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -421,7 +421,3 @@ class ConfigTest(Case):
       self.assertRaisesRegex(records.RecordError, 'no.*file'),
     ):
       records.read_config(self.folder)
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -4,7 +4,7 @@ import math
 import re
 
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from ossgd.data import geometry
 
@@ -197,7 +197,3 @@ class ArrangementTest(parameterized.TestCase):
     geometry.arrangement.cache_clear()
     np.testing.assert_array_equal(first, geometry.arrangement(*case))
     self.assertFalse(first.flags.writeable)
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from ossgd.data import geometry, mixtures
 
@@ -245,7 +245,3 @@ class PointSetTest(chex.TestCase):
     """Only case (S) is its centres; any other mixture would lose its noise."""
     with self.assertRaisesRegex(ValueError, 'point_set needs .* point_masses'):
       mixtures.point_set(jax.random.key(0), spec)
-
-
-if __name__ == '__main__':
-  absltest.main()

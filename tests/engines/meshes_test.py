@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 import sys
 
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from ossgd.data import mixtures
 from ossgd.engines import meshes
@@ -37,7 +37,3 @@ class MeshesTest(parameterized.TestCase):
       sweeps.sweep(
         mixtures.gaussian(dim=8), widths=(8,), num_seeds=2, mesh='unit:4'
       )
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import xarray as xr
 from absl import flags
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 from matplotlib.figure import Figure
 
 from experiments import mnist, synthetic
@@ -605,7 +605,3 @@ class ProgressTest(parameterized.TestCase):
     with contextlib.redirect_stderr(Terminal()) as err:
       progress_line.Progress().close()
     self.assertEmpty(err.getvalue())
-
-
-if __name__ == '__main__':
-  absltest.main()

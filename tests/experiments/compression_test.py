@@ -4,7 +4,7 @@ import dataclasses
 from unittest import mock
 
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import compression
 from experiments.common import options
@@ -144,7 +144,3 @@ class CompressionTest(parameterized.TestCase):
     )
     self.assertEqual(call.config.ranks, (1, 20))
     self.assertEqual(call.config.num_seeds, 3)
-
-
-if __name__ == '__main__':
-  absltest.main()

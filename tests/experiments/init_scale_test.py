@@ -4,7 +4,7 @@ import dataclasses
 from unittest import mock
 
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import init_scale
 from experiments.common import options
@@ -134,7 +134,3 @@ class InitScaleTest(parameterized.TestCase):
     )
     self.assertEqual(call.config.init_scale, (0.5, 1.0))
     self.assertEqual(call.config.widths, (1000,))
-
-
-if __name__ == '__main__':
-  absltest.main()

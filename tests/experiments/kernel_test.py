@@ -4,7 +4,7 @@ import dataclasses
 from unittest import mock
 
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import kernel
 from experiments.common import options
@@ -197,7 +197,3 @@ class KernelTest(parameterized.TestCase):
     self.assertEqual(call.config.widths, (8, 16))
     self.assertEqual(call.config.num_seeds, 3)
     self.assertFalse(call.config.normalize)
-
-
-if __name__ == '__main__':
-  absltest.main()

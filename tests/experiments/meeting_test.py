@@ -88,7 +88,3 @@ class MeetingTest(absltest.TestCase):
       ((_, one),) = first.result(60).items()
       one.close()
       second.result(60)[0].close()
-
-
-if __name__ == '__main__':
-  absltest.main()

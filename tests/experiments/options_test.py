@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 
 from absl import flags
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 import experiments
 from experiments import mnist, synthetic
@@ -285,7 +285,3 @@ class PaperTest(parameterized.TestCase):
       self.assertRegex(
         fields[name].metadata['text'], rf'\({section}: {value:g}\b'
       )
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import xarray as xr
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import precision
 from experiments.common import command, options
@@ -320,7 +320,3 @@ class FlagTest(parameterized.TestCase):
     self.assertIn('<highest|high|default>', err)
     call = options.parse('toy', TOY.config, {}, ['toy'])
     self.assertEqual(call.matmul_precision, 'highest')
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = """
@@ -67,7 +67,3 @@ class OddEndsTest(parameterized.TestCase):
     """Of twenty pages the first line: as `less` and `head` want it."""
     ended = self.shell('$RUN --help | head -1; exit ${PIPESTATUS[0]}')
     self.assertEqual((ended.returncode, ended.stderr), (0, b''))
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import processes
 from ossgd.data import mixtures
@@ -201,7 +201,3 @@ class ProcessesTest(parameterized.TestCase):
       self.assertRaisesRegex(ValueError, part),
     ):
       processes.run(dataclasses.replace(TINY, **settings))
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -9,7 +9,7 @@ import re
 import tempfile
 
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import publish
 from experiments.common.publishing import pages, summaries
@@ -230,7 +230,3 @@ class PublishTest(parameterized.TestCase):
     self.assertEqual(code, 2)
     self.assertIn('expected <!-- results -->', err)
     self.assertEqual(self.readme.read_text(), 'no markers')
-
-
-if __name__ == '__main__':
-  absltest.main()

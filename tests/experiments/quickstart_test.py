@@ -69,7 +69,3 @@ class QuickstartTest(absltest.TestCase):
     )
     self.assertIn('**measured**', of('claims.judge')['text/markdown'])
     self.assertIn('dim ', of('claims.judge')['text/markdown'])
-
-
-if __name__ == '__main__':
-  absltest.main()

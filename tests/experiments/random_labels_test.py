@@ -9,7 +9,7 @@ from unittest import mock
 
 import jax
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import random_labels
 from experiments.common import command, training
@@ -208,7 +208,3 @@ class RandomLabelsTest(parameterized.TestCase):
     self.assertEqual(*texts)
     figures = random_labels.EXPERIMENT.figures(self.results)
     self.assertEqual({path.stem for path in out.glob('*.png')}, set(figures))
-
-
-if __name__ == '__main__':
-  absltest.main()

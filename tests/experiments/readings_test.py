@@ -5,7 +5,7 @@ from unittest import mock
 
 import numpy as np
 import xarray as xr
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import readings
 from experiments.common import fits
@@ -162,7 +162,3 @@ class ConclusionTest(parameterized.TestCase):
     """Where nothing can be judged nothing is said to fit."""
     text = fits.conclusion([fit('ours', 1, 0.6, ('measured',) * 2)], 2 / 3)
     self.assertEqual(text, "Away from the paper's set-up: nothing is judged.\n")
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -18,7 +18,7 @@ import numpy as np
 import PIL.Image
 import scipy.stats
 import xarray as xr
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 from matplotlib.figure import Figure
 
 from experiments import report, synthetic
@@ -498,7 +498,3 @@ class MainTest(_Case):
     self.assertStartsWith(out, report.__doc__)
     flags = re.findall(r'^  (?:-h,)?--(?:\[no\])?(\w+)', out, re.M)
     self.assertEqual(set(flags), {'help', 'out', 'runs', *ABSL})
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -7,7 +7,7 @@ from unittest import mock
 
 import numpy as np
 import xarray as xr
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import (
   convergence,
@@ -136,7 +136,3 @@ class IdentityTest(parameterized.TestCase):
     other = run(lr_times_width=2 * config.lr_times_width)
     self.assertContainsSubset(more.items(), other.items())
     self.assertLen(other, len(more) + len(first))
-
-
-if __name__ == '__main__':
-  absltest.main()

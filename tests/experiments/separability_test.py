@@ -9,7 +9,7 @@ from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 from sklearn import linear_model
 
 from experiments import separability
@@ -246,7 +246,3 @@ class SeparabilityTest(parameterized.TestCase):
     self.assertIn(separability.EXPERIMENT.table(self.results), texts[0])
     self.assertEqual(*texts)
     self.assertStartsWith((out / 'figure3.png').read_bytes(), b'\x89PNG')
-
-
-if __name__ == '__main__':
-  absltest.main()

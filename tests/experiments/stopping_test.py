@@ -6,7 +6,7 @@ import pathlib
 import signal
 import threading
 
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments.common import stopping
 from ossgd.running import watching
@@ -63,7 +63,3 @@ class StoppingTest(parameterized.TestCase):
     thread.start()
     thread.join()
     self.assertEqual(worked, [signal.getsignal(signal.SIGINT)])
-
-
-if __name__ == '__main__':
-  absltest.main()

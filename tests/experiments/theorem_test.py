@@ -7,7 +7,7 @@ from unittest import mock
 import jax
 import numpy as np
 import xarray as xr
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import theorem
 from ossgd.data import geometry, mixtures
@@ -287,7 +287,3 @@ class ClaimsTest(parameterized.TestCase):
     self.assertIn(
       f'10^{expected:.1f} at', theorem.EXPERIMENT.table(constructed())
     )
-
-
-if __name__ == '__main__':
-  absltest.main()

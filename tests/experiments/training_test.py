@@ -5,7 +5,7 @@ from unittest import mock
 
 import numpy as np
 import xarray as xr
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import mnist, synthetic
 from experiments.common import training
@@ -215,7 +215,3 @@ class MeasureTest(parameterized.TestCase):
     np.testing.assert_allclose(training.early_error(results), [0.5, 0.25])
     short = results.isel(step=slice(0, 4))
     np.testing.assert_allclose(training.early_error(short), [0.9, 0.25])
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from ossgd.data import mixtures
 from ossgd.paper import decomposition, network
@@ -126,7 +126,3 @@ class AdditionTest(parameterized.TestCase):
     # 50 classes with weights of their own: 0.76 is |N(0, 1)|'s std / mean.
     error = 0.76 / 50**0.5 * np.sqrt(np.pi / m)
     self.assertLess(abs(jnp.mean(added) - np.sqrt(np.pi / m)), 4 * error)
-
-
-if __name__ == '__main__':
-  absltest.main()

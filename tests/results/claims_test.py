@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import scipy.stats
 import xarray as xr
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import mnist, synthetic
 from ossgd.results import claims, paper_claims, statistics
@@ -639,7 +639,3 @@ class CliffTest(parameterized.TestCase):
     np.testing.assert_array_equal(
       paper_claims.cliff(spectrum, 9), np.full((2, 3), NAN)
     )
-
-
-if __name__ == '__main__':
-  absltest.main()

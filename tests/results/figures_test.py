@@ -12,7 +12,7 @@ import hypothesis
 import jax
 import numpy as np
 import xarray as xr
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 from hypothesis import strategies as st
 
 from experiments import synthetic
@@ -206,7 +206,3 @@ print(type(figure.canvas).__name__, os.environ['MPLBACKEND'])
       check=False,
     )
     self.assertEqual(run.stdout, f'FigureCanvasAgg {backend}\n', run.stderr)
-
-
-if __name__ == '__main__':
-  absltest.main()

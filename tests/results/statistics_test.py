@@ -229,7 +229,3 @@ class SlopeTest(parameterized.TestCase):
       [[5.0, 1], [0, 0], [3, 7]], {'l': [4, 2, 1]}, ('l', 'seed')
     )
     np.testing.assert_array_equal(statistics.rise(values, 'l'), [2, -6])
-
-
-if __name__ == '__main__':
-  absltest.main()

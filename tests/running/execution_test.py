@@ -7,7 +7,7 @@ from unittest import mock
 
 import numpy as np
 import xarray as xr
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from ossgd.data import arrays, mixtures
 from ossgd.engines import cost
@@ -181,7 +181,3 @@ class EngineTest(Case):
     self.assertIsNotNone(self.sweep(engine='gram'))
     with mock.patch.object(free_memory, 'of_device', return_value=1000):
       self.assertIsNotNone(self.sweep(engine='gram'), 'nothing is left to do')
-
-
-if __name__ == '__main__':
-  absltest.main()

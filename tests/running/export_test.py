@@ -13,7 +13,7 @@ import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 from jax import export
 
 from ossgd.data import mixtures
@@ -378,7 +378,3 @@ class FunctionTest(_Case):
     """The decomposition by blocks of rows is a loop of its own."""
     rows = floats(2**15 + 3, 4)
     self.check(jax.jit(metrics.spectrum), rows, decompositions=True)
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -5,7 +5,7 @@ import tempfile
 from unittest import mock
 
 import psutil
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from ossgd.data import mixtures
 from ossgd.running import free_memory, sweeps
@@ -132,7 +132,3 @@ class AvailableTest(parameterized.TestCase):
       self.assertRaisesRegex(ValueError, r'width 30000 needs .* 0\.2 GB'),
     ):
       sweeps.sweep(spec, widths=(30000,), num_seeds=1)
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -10,7 +10,7 @@ import tempfile
 import time
 
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from ossgd.storing import records
 
@@ -235,7 +235,3 @@ class HostsTest(parameterized.TestCase):
     self.assertEqual(process.returncode, 2, said)
     self.assertIn(message, said)
     self.assertFalse((self.root / 'refused').exists())
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -12,7 +12,7 @@ import textwrap
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from experiments import random_labels
 from ossgd.data import arrays, mixtures
@@ -247,7 +247,3 @@ class DataTest(parameterized.TestCase):
         total += value * value
       expected = (scaled[i] / np.sqrt(total)).astype(np.float32)
       np.testing.assert_array_equal(split.train.x[i], expected)
-
-
-if __name__ == '__main__':
-  absltest.main()

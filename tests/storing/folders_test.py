@@ -8,7 +8,7 @@ import warnings
 from unittest import mock
 
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 from matplotlib.figure import Figure
 
 from ossgd.running import jobs
@@ -311,7 +311,3 @@ class PrepareTest(records_test.Case):
     (unfinished / 'config.json').unlink()
     self.assertTrue(folders.prepare(self.folder, CONFIG))
     self.assertFalse(unfinished.exists())
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -15,7 +15,7 @@ import sys
 from unittest import mock
 
 import h5py
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from ossgd.storing import netcdf, records
 from tests import mutations
@@ -157,7 +157,3 @@ def _inspect_and_read(paths: list[pathlib.Path]) -> list[tuple[str, int]]:
         last = line
       worker.kill()
   return outcomes
-
-
-if __name__ == '__main__':
-  absltest.main()

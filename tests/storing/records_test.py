@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 import xarray as xr
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 from matplotlib.figure import Figure
 
 import ossgd
@@ -232,7 +232,3 @@ class EnvironmentTest(parameterized.TestCase):
         self.assertEqual(
           records.environment()['matmul_precision'], asked or 'highest'
         )
-
-
-if __name__ == '__main__':
-  absltest.main()
