@@ -1,8 +1,8 @@
 """The words the other modules share: arrays that travel together, matmul.
 
-In signatures n are examples, d coordinates, m hidden units, k classes; x inputs,
-y labels in 0..k-1, w hidden and a output weights, h pre-activations, p a pattern,
-f logits.
+In signatures n are examples, d coordinates, m hidden units, k classes; x
+inputs, y labels in 0..k-1, w hidden and a output weights, h pre-activations, p
+a pattern, f logits.
 """
 
 from typing import Any, NamedTuple
