@@ -4,10 +4,11 @@ Between chunks progress can be told, the states be saved, and the work stopped;
 what a store has of a job already is not done again.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,30 +16,83 @@ import numpy as np
 import threadpoolctl
 
 from ossgd.engines import divergence, measuring, meshes
-from ossgd.running import hosts, jobs, states, timing, watching
+from ossgd.engines.setup import Setup
+from ossgd.running import compiled, hosts, jobs, states, timing, watching
 from ossgd.running.compiled import Grouping, Programs
 from ossgd.running.datasets import Source
 
 Arrays = dict[str, np.ndarray]
 
 
+class Work(NamedTuple):
+  """What all widths of a sweep share, besides their setup."""
+
+  source: Source
+  grouping: Grouping
+  basis: str  # of the jobs
+  extra: measuring.Extra | None
+  seeds: list[int]
+
+  def job(self, setup: Setup, seed: int | None = None) -> jobs.Job:
+    """Of a width and a seed, or of what the seeds of a width share."""
+    return jobs.Job(setup.width, seed, setup.engine, self.basis)
+
+
+def with_engine(setup: Setup, work: Work, watch: watching.Watch) -> Setup:
+  """With the engine that a width was begun with, or the best one today.
+
+  Raises:
+    ValueError: it does not fit in memory, and there is work left for it.
+  """
+  begun = watch.load('engine', work.job(setup))
+  if begun is None:
+    today = compiled.choose_engine(setup, work.grouping)
+    return dataclasses.replace(setup, engine=today)
+  name = bytes(begun['engine']).decode()
+  setup = dataclasses.replace(setup, engine=name)
+  if not all(
+    watch.has(f'seed={seed} finished', work.job(setup, seed))
+    for seed in work.seeds
+  ):
+    try:
+      compiled.choose_engine(setup, work.grouping)
+    except ValueError as error:
+      raise ValueError(
+        f'{error}; it was begun with engine {name} and goes on with it: its '
+        'work waits until there is room'
+      ) from error
+  return setup
+
+
 def run_width(
+  asked: Setup, setup: Setup, watch: watching.Watch, work: Work
+) -> tuple[measuring.Record, Arrays]:
+  """All jobs of a width, each done once.
+
+  Args:
+    asked: what was asked for; by it the store knows with which engine the width
+      was begun.
+    setup: from `with_engine`.
+    watch: told of every chunk; its store keeps every job that is finished.
+    work: of the sweep.
+
+  Returns:
+    Measurements (seed, step), and arrays (seed, ...) of the last step.
+  """
+  begun = {'engine': np.frombuffer(setup.engine.encode(), np.uint8)}
+  watch.once('engine', work.job(asked), lambda: begun)
+  programs = compiled.programs(setup, work.grouping, work.extra)
+  of_width = [work.job(setup, seed) for seed in work.seeds]
+  return _run_jobs(programs, work.source, of_width, watch)
+
+
+def _run_jobs(
   programs: Programs,
   source: Source,
   of_width: Sequence[jobs.Job],
   watch: watching.Watch,
 ) -> tuple[measuring.Record, Arrays]:
-  """All jobs of a width, each done once: see `run_block`.
-
-  Args:
-    programs: of the width.
-    source: of the seeds' data.
-    of_width: the jobs, a seed each.
-    watch: told of every chunk; its store keeps every job that is finished.
-
-  Returns:
-    Measurements (seed, step), and arrays (seed, ...) of the last step.
-  """
+  """The same, with the programs of the width."""
   finished: dict[jobs.Job, Arrays] = {}
   for job in of_width:
     arrays = watch.load(f'seed={job.seed} finished', job)

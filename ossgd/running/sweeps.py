@@ -168,21 +168,19 @@ def sweep(
     basis = _basis(setup, data, transform, extra)
     if isinstance(data, Split):
       watch.store.data.add(jobs.data_digest(data))
-  parts = watch.parts((f'm={width}', width) for width in widths)
   seeds = np.arange(seed, seed + num_seeds)
-  setups = [dataclasses.replace(setup, width=int(m)) for m in widths]
+  work = execution.Work(source, grouping, basis, extra, seeds.tolist())
+  parts = watch.parts((f'm={width}', width) for width in widths)
+  asked = [dataclasses.replace(setup, width=int(m)) for m in widths]
   # Before any training: a width that does not fit is refused at once.
   chosen = [
-    _with_engine(one, basis, grouping, seeds, part)
-    for one, part in zip(setups, parts, strict=True)
+    execution.with_engine(one, work, part)
+    for one, part in zip(asked, parts, strict=True)
   ]
-  rows = []
-  for asked, one, part in zip(setups, chosen, parts, strict=True):
-    begun = {'engine': np.frombuffer(one.engine.encode(), np.uint8)}
-    part.once('engine', _job(asked, basis), lambda begun=begun: begun)
-    programs = compiled.programs(one, grouping, extra)
-    of_width = [_job(one, basis, int(s)) for s in seeds]
-    rows.append(execution.run_width(programs, source, of_width, part))
+  rows = [
+    execution.run_width(*of_width, work)
+    for of_width in zip(asked, chosen, parts, strict=True)
+  ]
   results = labels.label(rows, widths, seeds, setup, target)
   engines = [one.engine for one in chosen]
   return results.assign_coords(engine=('width', engines)).assign_attrs(
@@ -208,10 +206,6 @@ def _grouping(
   return compiled.Grouping(at_once, devices, source.shared is not None)
 
 
-def _job(setup: Setup, basis: str, seed: int | None = None) -> jobs.Job:
-  return jobs.Job(setup.width, seed, setup.engine, basis)
-
-
 def _basis(
   setup: Setup,
   data: components.Spec | Split,
@@ -235,41 +229,6 @@ def _basis(
     },
     __name__,
   )
-
-
-def _with_engine(
-  setup: Setup,
-  basis: str,
-  grouping: compiled.Grouping,
-  seeds: np.ndarray,
-  watch: watching.Watch,
-) -> Setup:
-  """With the engine that a width was begun with, or the best one today.
-
-  Raises:
-    ValueError: it does not fit in memory, and there is work left for it.
-  """
-
-  def today(setup):
-    return compiled.choose_engine(setup, grouping)
-
-  begun = watch.load('engine', _job(setup, basis))
-  if begun is None:
-    return dataclasses.replace(setup, engine=today(setup))
-  name = bytes(begun['engine']).decode()
-  setup = dataclasses.replace(setup, engine=name)
-  finished = (
-    watch.has(f'seed={s} finished', _job(setup, basis, int(s))) for s in seeds
-  )
-  if not all(finished):
-    try:
-      today(setup)
-    except ValueError as error:
-      raise ValueError(
-        f'{error}; it was begun with engine {name} and goes on with it: its '
-        'work waits until there is room'
-      ) from error
-  return setup
 
 
 def check(
