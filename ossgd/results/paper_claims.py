@@ -108,11 +108,6 @@ def training_claims(
       100 %" is said of the synthetic data only; on MNIST D.1 desires 95 %.
   """
 
-  def scaled_distance(ds):
-    return (ds.distance_at_accuracy * np.sqrt(ds.width)).mean(
-      'width', skipna=False
-    )
-
   where = f'Section 7, {figure}'
   found = [
     Claim(
@@ -156,30 +151,7 @@ def training_claims(
       lambda ds: ds.relative_distance.max(['width', 'step'], skipna=False),
     ),
     *(_cliff_claims(where, num_patterns) if num_patterns else ()),
-    Claim(
-      'D.1, Figure 4',
-      'the steps to the target accuracy do not depend on width',
-      'slope of log steps to the target in log m, between recorded steps',
-      -FLAT,
-      FLAT,
-      lambda ds: cell_slopes(*step_cells(ds.steps_to_accuracy, ds.step.values)),
-    ),
-    Claim(
-      'D.1, Figure 5',
-      'the relative distance at the target falls as 1/sqrt(m)',
-      'slope of log relative distance at the target in log m',
-      -0.55,
-      -0.45,
-      lambda ds: log_slope(ds.distance_at_accuracy),
-    ),
-    Claim(
-      'D.1, Figure 5',
-      f'and closely matches {constant:.3g} / sqrt(m)',
-      'sqrt(m) x relative distance at the target, mean over widths',
-      0.9 * constant,
-      1.1 * constant,
-      scaled_distance,
-    ),
+    *_target_claims(constant),
   ]
   return about(_FIGURES[figure], found)
 
@@ -211,5 +183,39 @@ def _cliff_claims(where: str, count: int) -> list[Claim]:
       lambda ds: cliff(ds.singular_values_weights, count).max(
         'width', skipna=False
       ),
+    ),
+  ]
+
+
+def _target_claims(constant: float) -> list[Claim]:
+  def scaled_distance(ds):
+    return (ds.distance_at_accuracy * np.sqrt(ds.width)).mean(
+      'width', skipna=False
+    )
+
+  return [
+    Claim(
+      'D.1, Figure 4',
+      'the steps to the target accuracy do not depend on width',
+      'slope of log steps to the target in log m, between recorded steps',
+      -FLAT,
+      FLAT,
+      lambda ds: cell_slopes(*step_cells(ds.steps_to_accuracy, ds.step.values)),
+    ),
+    Claim(
+      'D.1, Figure 5',
+      'the relative distance at the target falls as 1/sqrt(m)',
+      'slope of log relative distance at the target in log m',
+      -0.55,
+      -0.45,
+      lambda ds: log_slope(ds.distance_at_accuracy),
+    ),
+    Claim(
+      'D.1, Figure 5',
+      f'and closely matches {constant:.3g} / sqrt(m)',
+      'sqrt(m) x relative distance at the target, mean over widths',
+      0.9 * constant,
+      1.1 * constant,
+      scaled_distance,
     ),
   ]

@@ -61,54 +61,60 @@ def label(
   import xarray as xr
 
   steps = setup.record_steps
-  diverged = [divergence.steps(row[0], steps) for row in rows]
+  diverged = np.stack([divergence.steps(row[0], steps) for row in rows])
   record = jax.tree.map(
     lambda *v: np.stack(v), *(divergence.marked(row[0]) for row in rows)
   )
-  sizes = {
-    'test': setup.num_test,
-    'train': setup.num_evaluated,
-  }
   measured = record._asdict()
-  for name, size in sizes.items():
+  for name, size in (
+    ('test', setup.num_test),
+    ('train', setup.num_evaluated),
+  ):
     measured[f'{name}_accuracy'] = measured.pop(f'{name}_correct') / size
   accuracy = measured['test_accuracy']
   reached = metrics.steps_to_accuracy(accuracy, steps, target)
   distance = metrics.at_accuracy(record.relative_distance, accuracy, target)
-  variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-    name: (('width', 'seed', 'step'), values)
-    for name, values in measured.items()
-  }
-  for name in rows[0][1]:
-    values = [row[1][name] for row in rows]
-    dims = tuple(f'{name}_{i}' for i in range(values[0].ndim - 1))
-    if name.startswith('singular_values_'):
-      dims = ('rank',)
-      longest = max(v.shape[1] for v in values)
-      values = [
-        np.pad(v, ((0, 0), (0, longest - v.shape[1])), constant_values=np.nan)
-        for v in values
-      ]
-    together = np.stack(values)
-    gone = np.isfinite(diverged).reshape(together.shape[:2] + (1,) * len(dims))
-    if np.issubdtype(together.dtype, np.floating):
-      together = np.where(gone, np.nan, together)
-    variables[name] = (('width', 'seed', *dims), together)
-  return xr.Dataset(
-    variables
-    | {
-      'steps_to_accuracy': (('width', 'seed'), np.asarray(reached)),
-      'distance_at_accuracy': (('width', 'seed'), np.asarray(distance)),
-      'diverged_at': (('width', 'seed'), np.stack(diverged)),
+  of_seed, of_step = ('width', 'seed'), ('width', 'seed', 'step')
+  variables = {
+    **{name: (of_step, values) for name, values in measured.items()},
+    **{
+      name: _stacked(name, [row[1][name] for row in rows], diverged)
+      for name in rows[0][1]
     },
-    coords={
+    'steps_to_accuracy': (of_seed, np.asarray(reached)),
+    'distance_at_accuracy': (of_seed, np.asarray(distance)),
+    'diverged_at': (of_seed, diverged),
+  }
+  rank = variables['singular_values_update'][1].shape[-1]
+  return xr.Dataset(
+    variables,
+    {
       'width': list(widths),
       'seed': seeds,
       'step': steps,
-      'rank': np.arange(variables['singular_values_update'][1].shape[-1]) + 1,
+      'rank': np.arange(rank) + 1,
     },
-    attrs={
+    {
       'target': target,
       'network': 'g' if sgd.trains_g(setup.gradient_fn) else 'f',
     },
   )
+
+
+def _stacked(
+  name: str, values: list[np.ndarray], diverged: np.ndarray
+) -> tuple[tuple[str, ...], np.ndarray]:
+  """Dims, and an array of all widths' last step; NaN where a run diverged."""
+  dims = tuple(f'{name}_{i}' for i in range(values[0].ndim - 1))
+  if name.startswith('singular_values_'):
+    dims = ('rank',)
+    longest = max(v.shape[1] for v in values)
+    values = [
+      np.pad(v, ((0, 0), (0, longest - v.shape[1])), constant_values=np.nan)
+      for v in values
+    ]
+  together = np.stack(values)
+  gone = np.isfinite(diverged).reshape(diverged.shape + (1,) * len(dims))
+  if np.issubdtype(together.dtype, np.floating):
+    together = np.where(gone, np.nan, together)
+  return ('width', 'seed', *dims), together
