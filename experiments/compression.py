@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,6 +91,39 @@ def run(
 
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What Section 6 says of the update, at the worst width each."""
+  found = [*_of_ranks(results), *_of_parts(results)]
+  return about(paper_claims.FIGURE_1, found)
+
+
+def _worst(
+  words: str, quantity: str, low: float, high: float, values: Callable
+) -> Claim:
+  """At the width where the quantity is nearest to the end of the range."""
+  side = 'max' if low == -INF else 'min'
+
+  def measure(ds):
+    return getattr(values(ds), side)('width', skipna=False)
+
+  quantity = f'{quantity}, {side} over m'
+  return Claim('Section 6', words, quantity, low, high, measure)
+
+
+def _predicts(
+  words: str, quantity: str, low: float, high: float, accuracy: Callable
+) -> Claim:
+  """By counts of test examples, at every width."""
+  return Claim(
+    'Section 6',
+    words,
+    f'test accuracy {quantity}, at every m',
+    low,
+    high,
+    lambda ds: paper_claims.right(ds, accuracy(ds)),
+  )
+
+
+def _of_ranks(results: xr.Dataset) -> list[Claim]:
+  """What a part of the spectrum has and does."""
   count = results.attrs['num_patterns']
 
   def listed(rank):  # the largest rank not above this, or the smallest of all
@@ -97,86 +131,70 @@ def _claims(results: xr.Dataset) -> list[Claim]:
     return max(cuts[cuts <= rank], default=cuts[0])
 
   k_l, half, tenth = (listed(count / part) for part in (1, 2, 10))
-
-  def claim(words, quantity, low, high, values):
-    """At the width where the quantity is nearest to the end of the range."""
-    side = 'max' if low == -INF else 'min'
-
-    def measure(ds):
-      return getattr(values(ds), side)('width', skipna=False)
-
-    quantity = f'{quantity}, {side} over m'
-    return Claim('Section 6', words, quantity, low, high, measure)
-
-  def predicts(words, quantity, low, high, accuracy):
-    """By counts of test examples, at every width."""
-    return Claim(
-      'Section 6',
-      words,
-      f'test accuracy {quantity}, at every m',
-      low,
-      high,
-      lambda ds: paper_claims.right(ds, accuracy(ds)),
-    )
-
-  found = [
-    claim(
+  return [
+    _worst(
       'the update is approximately low rank',
       f'share of its squared norm in its top {count} singular values',
       0.95,
       INF,
       lambda ds: ds.energy_update,
     ),
-    claim(
+    _worst(
       'the spectrum of the weights is dominated by the initialization',
       'that share of w(T) / that share of w(0) - 1, absolute',
       -INF,
       0.1,
       lambda ds: abs(ds.energy_weights / ds.energy_initial - 1),
     ),
-    predicts(
+    _predicts(
       'the update can easily be compressed: k l directions predict',
       f'with an update of rank {k_l}',
       0.99,
       INF,
       lambda ds: ds.cut_accuracy.sel(cut=k_l),
     ),
-    predicts(
+    _predicts(
       'far fewer do not',
       f'with an update of rank {tenth}',
       -INF,
       0.9,
       lambda ds: ds.cut_accuracy.sel(cut=tenth),
     ),
-    claim(
+    _worst(
       'k l directions carry the output',
       f'error of the output at rank {k_l} / how far training moved it',
       -INF,
       0.01,
       lambda ds: ds.cut_error.sel(cut=k_l),
     ),
-    claim(
+    _worst(
       'half as many do not',
       f'error of the output at rank {half} / how far training moved it',
       0.1,
       INF,
       lambda ds: ds.cut_error.sel(cut=half),
     ),
-    predicts(
+  ]
+
+
+def _of_parts(results: xr.Dataset) -> list[Claim]:
+  """What initialisation and update do alone."""
+  return [
+    _predicts(
       'the initialization alone does not predict (twice chance)',
       'at w(0)',
       -INF,
       2 / judging.settings(results)['num_classes'],
       lambda ds: ds.test_accuracy.isel(step=0),
     ),
-    predicts(
+    _predicts(
       'the signal alone does',
       'of the update part under the trained pattern',
       0.99,
       INF,
       lambda ds: ds.update_part_accuracy,
     ),
-    claim(
+    _worst(
       'the signal can be much smaller and yet decide the output',
       'RMS output of update part / of initial part, over relative distance',
       10.0,
@@ -187,21 +205,21 @@ def _claims(results: xr.Dataset) -> list[Claim]:
         / ds.relative_distance.isel(step=-1)
       ),
     ),
-    claim(
+    _worst(
       'the random part has strong cancellation, as independent terms have',
       '|sum| / sum || over units of the initial part, over sqrt(pi / m)',
       -INF,
       1.5,
       lambda ds: ds.initial_addition / np.sqrt(np.pi / ds.width),
     ),
-    claim(
+    _worst(
       "the signal adds up in its class's output",
       '|sum| / sum || over units of the update part in f_y',
       0.5,
       INF,
       lambda ds: ds.update_addition_own,
     ),
-    claim(
+    _worst(
       'the random part cancels where the signal adds up',
       '|sum| / sum || over units: update part / initial part, all outputs',
       2.0,
@@ -209,7 +227,6 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       lambda ds: ds.update_addition / ds.initial_addition,
     ),
   ]
-  return about(paper_claims.FIGURE_1, found)
 
 
 def _table(results: xr.Dataset) -> str:
