@@ -29,33 +29,23 @@ from ossgd.data import mixtures
 from ossgd.data.components import Bounded
 from ossgd.paper import metrics
 from ossgd.results import (
-  claims,
   drawing,
   panels,
   paper_claims,
   statistics,
-  tables,
 )
 from ossgd.results.claims import INF, Claim
 from ossgd.results.paper_claims import FLAT
 from ossgd.running import sweeps, watching
 
 from .common import command
+from .common.lemmas import exponents
 from .common.options import option
 
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
 
-# What varies: its symbol, its exponent in the proof's T.
-_VARIED = {
-  'width': ('m', 0),
-  'dim': ('d', 0),
-  'num_classes': ('k', 10),
-  'num_components': ('l', 10),
-  'separation': ('delta', -6),
-  'epsilon': ('epsilon', -12),
-}
 _MIXTURE = ('dim', 'num_classes', 'num_components', 'separation')
 
 
@@ -143,7 +133,7 @@ def run(
     (f'{name} {getattr(spec, name, "")}', len(widths))
     for name, spec, widths in jobs
   )
-  found: dict[str, list[xr.Dataset]] = {name: [] for name in _VARIED}
+  found: dict[str, list[xr.Dataset]] = {name: [] for name in exponents.VARIED}
   for (name, spec, widths), part in zip(jobs, parts, strict=True):
     found[name].append(_steps(config, spec, widths, part))
   (base,) = found['width']
@@ -221,40 +211,11 @@ def _steps(
   return xr.Dataset({'steps': reached, 'least': least})
 
 
-_Between = tuple['xr.DataArray', 'xr.DataArray']  # at least and at most
-
-
-def _between(results: xr.Dataset, name: str) -> _Between:
-  """What the steps were: (`name`, seed, epsilon)."""
-  steps = results[f'steps_{name}']
-  # Results of an earlier version have the recorded steps only.
-  return results.get(f'least_{name}', steps), steps
-
-
-def _fitted(results: xr.Dataset, name: str) -> _Between:
-  """The steps that an exponent is fitted to: (`name`, seed)."""
-  low, high = _between(results, name)
-  if name == 'epsilon':
-    return low, high
-  low, high = low.isel(epsilon=0), high.isel(epsilon=0)
-  if name == 'width':  # the theorem has m >= M
-    kept = high.width >= high.width[0]
-    return low.where(kept, drop=True), high.where(kept, drop=True)
-  return low, high
-
-
-def _reached(results: xr.Dataset) -> _Between:
-  """The same at the widths where every seed reached the error."""
-  low, high = (v.isel(epsilon=0) for v in _between(results, 'width'))
-  kept = high.notnull().all('seed')
-  return low.where(kept, drop=True), high.where(kept, drop=True)
-
-
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What Section 4 and the proof say of T, made measurable."""
 
   def claim(name, symbol, exponent):
-    values = _fitted(results, name)[1][name].values
+    values = exponents.fitted(results, name)[1][name].values
     error = 'epsilon' if name == 'epsilon' else f'{results.epsilon.values[0]:g}'
     words, low, high = f'the steps do not depend on {symbol}', -FLAT, FLAT
     if exponent:  # which no steps that can be run would leave
@@ -266,75 +227,11 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       f'{values.min():g} to {values.max():g}',
       low,
       high,
-      lambda ds: statistics.cell_slopes(*_fitted(ds, name), name),
+      lambda ds: statistics.cell_slopes(*exponents.fitted(ds, name), name),
       beside=f'proof: {exponent}' if exponent else '',
     )
 
-  return [claim(name, *varied) for name, varied in _VARIED.items()]
-
-
-def _table(results: xr.Dataset) -> str:
-  """Exponents beside the proof's, the width it asks for, and all steps."""
-  fits = [(name, '', _fitted(results, name)) for name in _VARIED]
-  every = _reached(results)
-  if every[1].width.size:
-    fits.insert(1, ('width', ', all that reached it', every))
-  rows = []
-  for name, note, values in fits:
-    symbol, exponent = _VARIED[name]
-    slopes = np.stack(statistics.cell_slopes(*values, name))
-    known = slopes[:, np.isfinite(slopes).all(axis=0)]
-    rest = f'{np.mean(known) - exponent:.2f}' if known.size else ''
-    rows.append(
-      (
-        symbol + note,
-        tables.slope_text(*values, dim=name),
-        exponent,
-        rest,
-        exponent // 2,
-        2 * exponent,
-      )
-    )
-  error = f'{results.epsilon.values[0]:g}'
-  header = (
-    'varied',
-    f'slope of log steps (to error {error}), 95 % interval, range',
-    "proof's T",
-    'slope - that',
-    "proof's T at a given eta m",
-    "proof's samples B T",
-  )
-  k, per_class, delta, epsilon = (
-    results[name].values[0]
-    for name in ('num_classes', 'num_components', 'separation', 'epsilon')
-  )
-  asked = np.log10([k * per_class, delta, epsilon]) @ [20, -12, -24]
-  reached = every[1].width
-  least = f'm = {reached.values.min()}' if reached.size else 'none'
-  return f"""{claims.markdown_table(header, rows)}
-Samples are {results.attrs['batch_size']} x steps: their slopes are the same.
-
-The proof asks for m of order k^20 l^20 / (delta^12 epsilon^24), with hidden
-constants of one 10^{asked:.1f} at the base point. The smallest width at which
-every seed reached error {error}, of those tried from \
-{results.width.values.min()} on: {least}.
-
-{_steps_table(results)}"""
-
-
-def _steps_table(results: xr.Dataset) -> str:
-  """Mean ± std of the steps to every error, a row a setting."""
-  rows = []
-  for name, (symbol, _) in list(_VARIED.items())[:-1]:
-    steps = (
-      results[f'steps_{name}'].sortby(name).transpose(name, 'epsilon', ...)
-    )
-    rows += [
-      (symbol, f'{value.item():g}', *map(tables.mean_std, one))
-      for value, one in zip(steps[name], steps, strict=True)
-    ]
-  errors = (f'steps to error {e:g}' for e in results.epsilon.values)
-  return claims.markdown_table(('varied', 'value', *errors), rows)
+  return [claim(name, *varied) for name, varied in exponents.VARIED.items()]
 
 
 def _figure(results: xr.Dataset, name: str) -> Figure:
@@ -349,7 +246,7 @@ def _figure(results: xr.Dataset, name: str) -> Figure:
   fig = panels.panels_figure(
     {'Steps to the test error\n(SGD updates)': curves},
     name,
-    _VARIED[name][0],
+    exponents.VARIED[name][0],
     'log',
   )
   (ax,) = fig.axes
@@ -366,8 +263,10 @@ EXPERIMENT = command.Experiment(
   Config,
   PRESETS,
   run,
-  figures=lambda ds: {f'theorem_{name}': _figure(ds, name) for name in _VARIED},
-  table=_table,
+  figures=lambda ds: {
+    f'theorem_{name}': _figure(ds, name) for name in exponents.VARIED
+  },
+  table=exponents.table,
   claims=_claims,
 )
 

@@ -46,7 +46,7 @@ SHARED = {
   'common': 'printing options scripts stopping progress_line meeting company '
   'command training fits seeds section7',
   'common.publishing': 'run_folders summaries pages',
-  'common.lemmas': 'cases coupled_units falling_loss large_gradients '
+  'common.lemmas': 'cases coupled_units falling_loss large_gradients exponents '
   'gradient_lines',
   'common.speed': 'rivals floor growth',
 }
