@@ -122,8 +122,14 @@ def _assist(
   if hosts.told_by_first(False):
     return
   store = _store(call)
-  begun: list[str] = []
-  watch = checkpoints.Watch(lambda fraction, label: begun.append(label), store)
+  begun = False
+
+  def tell(fraction, label):
+    del fraction, label
+    nonlocal begun
+    begun = True
+
+  watch = checkpoints.Watch(tell, store)
   with stopping.at_next_chunk(store):
     try:
       experiment.run(call.config, watch)

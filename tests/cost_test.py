@@ -9,8 +9,8 @@ import numpy as np
 import optax
 from absl.testing import parameterized
 
-from ossgd import blocks, cost, mixtures, sgd, sweeps
-from ossgd.base import Dataset, Params
+from ossgd import blocks, cost, mixtures, runs, sgd, sweeps
+from ossgd.base import Dataset, Params, Split
 
 PAPER = cost.Shape(
   width=4000,
@@ -93,6 +93,25 @@ class MemoryTest(parameterized.TestCase):
     ):
       sweeps.sweep(spec, widths=(10, 5000), num_steps=3, progress=progress)
     progress.assert_not_called()
+
+  def test_evaluation_in_batches(self):
+    """Whole ones and the rest, of both data sets, are there at one time."""
+    m, d, k, n = 2048, 8, 10, 200
+
+    def floats(*shape):
+      return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    data = Dataset(floats(n, d), jax.ShapeDtypeStruct((n,), jnp.int32))
+    params = Params(floats(m, d), floats(k, m))
+    start = runs.Start(params, jax.ShapeDtypeStruct((n, m), bool))
+    measure = functools.partial(runs.measure, num_train_eval=n)
+    shape = cost.Shape(m, d, k, n, n, n, 16, 1)
+    with mock.patch.object(runs, 'EVALUATED_AT_ONCE', 110 * m):
+      lowered = jax.jit(measure).lower(params.w, start, Split(data, data))
+      estimate = cost.memory('plain', shape, 20)
+    stats = lowered.compile().memory_analysis()
+    held = stats.argument_size_in_bytes + stats.temp_size_in_bytes
+    self.assertBetween(held, 0.5 * estimate, estimate)
 
   @parameterized.product(engine=ALL, order=('epochs', 'full_batch'))
   def test_estimate_covers_what_xla_allocates(self, engine, order):
