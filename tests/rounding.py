@@ -201,11 +201,12 @@ def closest(
 
   The unit whose weights end furthest away had another gate, if any had. Where
   a later step made up for it, so that no weights tell, it was one of the last
-  before the first measurement that is too far away.
+  before the first measurement that is too far away. None makes up for a number
+  that is not finite.
   """
   turned: set[Gate] = set()
   apart = distances(expected_, found)
-  while max(map(np.max, apart.values())) > 1 and len(turned) < _MOST_TURNED:
+  while 1 < _furthest(apart) < np.inf and len(turned) < _MOST_TURNED:
     away = np.linalg.norm(found['w'] - expected_.values['w'], axis=1)
     unit, at = int(np.argmax(away)), _first_too_far(apart)
     last = range(*found['step'][[max(at - 1, 0), at]])
@@ -236,6 +237,11 @@ def closest(
     turned.add(gate)
     apart = distances(expected_, found)
   return apart, len(turned)
+
+
+def _furthest(apart: dict[str, np.ndarray]) -> float:
+  """Of all measurements."""
+  return max(map(np.max, apart.values()))
 
 
 def _first_too_far(apart: dict[str, np.ndarray]) -> int:
