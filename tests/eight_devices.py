@@ -478,7 +478,7 @@ class MakeTest(parameterized.TestCase):
   @parameterized.parameters(
     ('seed:3', 'seed:3, which does not divide .* one of 1, 2, 4$'),
     ('unit:5', 'unit:5, which does not divide .*widths 48.* 1, 2, 3, 4, 6'),
-    ('seed:4,unit:4', 'needs 16 devices; there are 8'),
+    ('seed:4,unit:4', 'needs 16 devices; there are 8: ask for fewer'),
     *itertools.product(
       ('', 'seed', 'unit:0', 'unit:-2', 'unit:2,unit:2', 'rows:2', 'unit:²'),
       ('mesh is .*expected auto, or',),

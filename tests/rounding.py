@@ -201,13 +201,12 @@ def closest(
 
   The unit whose weights end furthest away had another gate, if any had. Where
   a later step made up for it, so that no weights tell, it was one of the last
-  before the first measurement that is too far away.
+  before the first measurement that is too far away. None makes up for a number
+  that is not finite.
   """
   turned: set[Gate] = set()
-  while len(turned) < _MOST_TURNED:
-    apart = distances(expected_, found)
-    if max(map(np.max, apart.values())) <= 1:
-      break
+  apart = distances(expected_, found)
+  while 1 < _furthest(apart) < np.inf and len(turned) < _MOST_TURNED:
     away = np.linalg.norm(found['w'] - expected_.values['w'], axis=1)
     unit, at = int(np.argmax(away)), _first_too_far(apart)
     last = range(*found['step'][[max(at - 1, 0), at]])
@@ -218,25 +217,35 @@ def closest(
     def of_time(other, at=at):
       return _furthest_at(distances(other, found), at)
 
-    for error, one_of in (
-      (of_unit, lambda gate, unit=unit: gate[1] == unit),
-      (of_time, lambda gate, last=last: gate[0] in last),
-    ):
-      tried = []
-      for gate in filter(one_of, set(expected_.doubtful) - turned):
-        other = expected(problem, found['step'], turned | {gate})
-        tried.append((error(other), gate, other))
-      if tried and min(tried)[0] <= error(expected_) / 2:
-        _, gate, expected_ = min(tried)
-        turned |= {gate}
-        break
-    else:
+    def halved(gates, error, run=expected_):
+      """The gate that halves an error, and the run with it turned."""
+      tried = [
+        (error(other), gate, other)
+        for gate in gates - turned
+        for other in [expected(problem, found['step'], turned | {gate})]
+      ]
+      best = min(tried, default=(np.inf,))
+      return best[1:] if best[0] <= error(run) / 2 else None
+
+    doubtful = set(expected_.doubtful)
+    turn = halved({g for g in doubtful if g[1] == unit}, of_unit) or halved(
+      {g for g in doubtful if g[0] in last}, of_time
+    )
+    if turn is None:
       break
-  return distances(expected_, found), len(turned)
+    gate, expected_ = turn
+    turned.add(gate)
+    apart = distances(expected_, found)
+  return apart, len(turned)
+
+
+def _furthest(apart: dict[str, np.ndarray]) -> float:
+  """Of all measurements."""
+  return max(map(np.max, apart.values()))
 
 
 def _first_too_far(apart: dict[str, np.ndarray]) -> int:
-  """Index of the first recorded step with a number too far away; the last."""
+  """Index of the first recorded step with a number too far away, else last."""
   last = apart['relative_distance'].size - 1
   wrong = (_furthest_at(apart, i) > 1 for i in range(last))
   return next((i for i, is_wrong in enumerate(wrong) if is_wrong), last)

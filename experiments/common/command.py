@@ -125,8 +125,14 @@ def _assist(
   if hosts.told_by_first(False):
     return
   store = _store(call)
-  begun: list[str] = []
-  watch = watching.Watch(lambda fraction, label: begun.append(label), store)
+  begun = False
+
+  def tell(fraction, label):
+    del fraction, label
+    nonlocal begun
+    begun = True
+
+  watch = watching.Watch(tell, store)
   with stopping.at_next_chunk(store):
     try:
       experiment.run(call.config, watch)

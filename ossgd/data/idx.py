@@ -77,7 +77,10 @@ def read_npz(path: Path) -> Arrays:
     ValueError: it is no such archive, cut short or damaged.
   """
   if not path.is_file():
-    raise FileNotFoundError(f'there is no file {path}.')
+    raise FileNotFoundError(
+      f'there is no file {path}; expected an archive of x_train, y_train, '
+      'x_test and y_test: check the name'
+    )
   with _opened(path) as archive:
     return Arrays(*(_read_member(archive, key) for key in Arrays._fields))
 

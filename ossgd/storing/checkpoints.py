@@ -104,8 +104,7 @@ class Store:
     plain = path.name.removesuffix(f'.{job.digest()}.npz')
     for other in sorted(self._folder.glob(f'{glob.escape(plain)}.*.npz')):
       with contextlib.suppress(Exception):  # as damage has it
-        with np.load(other) as archive:
-          _, there, _ = json.loads(bytes(archive[_IDENTITY]))
+        _, there = _saved_as(other)
         logging.info(
           '%s is to do: %s is not of the same (%s), and stays as it is.',
           name,
@@ -124,11 +123,17 @@ def is_ours(path: Path) -> bool:
   if not may_be_ours(path.name):
     return False
   try:
-    with np.load(path) as archive:
-      name, *_ = json.loads(bytes(archive[_IDENTITY]))
+    name, _ = _saved_as(path)
   except Exception:  # as damage, or another's file, has it
     return False
   return path.name.startswith(f'{_plain(name)}.')
+
+
+def _saved_as(path: Path) -> tuple[str, dict[str, Any]]:
+  """The name and the job that a file says it was saved as and for."""
+  with np.load(path) as archive:
+    name, job, _ = json.loads(bytes(archive[_IDENTITY]))
+  return name, job
 
 
 def forget_halves(folder: Path) -> None:

@@ -11,9 +11,9 @@ import optax
 from absl.testing import parameterized
 
 from ossgd.data import mixtures
-from ossgd.engines import blocked, cost, sgd
+from ossgd.engines import blocked, cost, measuring, sgd
 from ossgd.engines.setup import Setup
-from ossgd.paper.types import Dataset, Params
+from ossgd.paper.types import Dataset, Params, Split
 from ossgd.running import free_memory, sweeps
 
 PAPER = Setup(
@@ -105,6 +105,25 @@ class MemoryTest(parameterized.TestCase):
     ):
       sweeps.sweep(spec, widths=(10, 5000), num_steps=3, progress=progress)
     progress.assert_not_called()
+
+  def test_evaluation_in_batches(self):
+    """Whole ones and the rest, of both data sets, are there at one time."""
+    m, d, k, n = 2048, 8, 10, 200
+
+    def floats(*shape):
+      return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    data = Dataset(floats(n, d), jax.ShapeDtypeStruct((n,), jnp.int32))
+    params = Params(floats(m, d), floats(k, m))
+    begun = measuring.Reference(params, jax.ShapeDtypeStruct((n, m), bool))
+    measure = functools.partial(measuring.measure, num_train_eval=n)
+    setup = Setup(m, d, k, n, n)
+    with mock.patch.object(measuring, 'EVALUATED_AT_ONCE', 110 * m):
+      lowered = jax.jit(measure).lower(params.w, begun, Split(data, data))
+      estimate = cost.memory('plain', setup)
+    stats = lowered.compile().memory_analysis()
+    held = stats.argument_size_in_bytes + stats.temp_size_in_bytes
+    self.assertBetween(held, 0.5 * estimate, estimate)
 
   @parameterized.product(engine=ALL, order=('epochs', 'full_batch'))
   def test_estimate_covers_what_xla_allocates(self, engine, order):

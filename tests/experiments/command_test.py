@@ -468,6 +468,30 @@ class MainTest(_Case):
     self.assertIn('holds config.json, curve.png, report.md, results.nc', err)
     self.assertEqual(self.files(), before)
 
+  @parameterized.parameters(False, True)
+  def test_another_host(self, begun):
+    """What is wrong before its first step is the input; later, no flag is."""
+
+    def run(config, progress):
+      if begun:
+        progress(0.0, 'm=8')
+      raise ValueError('UNKNOWN: AllGather failed')
+
+    script = TOY._replace(run=run)
+    with mock.patch.object(jax, 'process_index', return_value=1):
+      if begun:
+        with self.assertRaisesRegex(ValueError, 'AllGather'):
+          self.call(script)
+      else:
+        code, _, err = self.call(script)
+        self.assertEqual((code, err), (2, 'error: UNKNOWN: AllGather failed\n'))
+
+  def test_no_cluster(self):
+    """JAX's own words say no flag."""
+    code, _, err = self.call(TOY, '--coordinator=auto')
+    self.assertEqual(code, 2)
+    self.assertRegex(err, 'auto: no cluster.*give --coordinator=HOST:PORT')
+
   def test_no_home(self):
     """An unknown user has no home folder: said, and done without a cache."""
     cache = 'jax_compilation_cache_dir'
