@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ossgd.results import statistics
-from ossgd.results.judging import (
+from ossgd.results.judging import (  # noqa: F401
   ALPHA,
   INF,
   VERDICTS,
@@ -24,27 +23,6 @@ from ossgd.results.judging import (
   judge,
 )
 
-__all__ = [
-  'HEADER',
-  'INF',
-  'VERDICTS',
-  'Claim',
-  'Finding',
-  'Verdict',
-  'about',
-  'family_wise',
-  'interval',
-  'judge',
-  'markdown_table',
-  'marked',
-  'measured',
-  'note',
-  'report',
-  'rows',
-  'summary',
-  'table_cells',
-]
-
 
 def family_wise(findings: Sequence[Finding]) -> list[Verdict]:
   """The verdicts that stand when all claims are to be right together.
@@ -53,19 +31,22 @@ def family_wise(findings: Sequence[Finding]) -> list[Verdict]:
   counts as p = 1. Holm's procedure keeps the probability of a single wrong
   verdict among them below 5 %. What has no p-value stays as it is.
   """
-  members = [
-    i
-    for i, finding in enumerate(findings)
-    if finding.kind != 'every' and finding.verdict != 'measured'
-  ]
-  adjusted = statistics.holm(
-    [float(np.nan_to_num(findings[i].p, nan=1.0)) for i in members]
-  )
+  from statsmodels.stats import multitest  # a second
+
+  members = [i for i, finding in enumerate(findings) if _in_family(finding)]
   verdicts = [finding.verdict for finding in findings]
-  for i, p in zip(members, adjusted, strict=True):
-    if p > ALPHA:
-      verdicts[i] = 'undecided'
+  if members:
+    p_values = np.nan_to_num([findings[i].p for i in members], nan=1.0)
+    adjusted = multitest.multipletests(p_values, method='holm')[1]
+    for i, p in zip(members, adjusted, strict=True):
+      if p > ALPHA:
+        verdicts[i] = 'undecided'
   return verdicts
+
+
+def _in_family(finding: Finding) -> bool:
+  """Whether an interval judges it."""
+  return finding.kind != 'every' and finding.verdict != 'measured'
 
 
 HEADER = (
@@ -80,14 +61,6 @@ HEADER = (
   'verdict',
   'family-wise',
   'why',
-)
-NOTE = (
-  'Verdicts are by the 95 % interval of a mean over seeds (Student) or of a '
-  'proportion (Clopper-Pearson, joined with Student over seeds); p is the '
-  'least alpha at which the interval decides. Family-wise: by Holm over the {} '
-  'claims of this table that an interval judges. Of a bound said of every '
-  'initialisation the worst draw is shown. It has no p: one draw breaks it, '
-  'and P(broken) is how often that may happen. Measured: not judged.'
 )
 
 
@@ -145,30 +118,38 @@ def marked(cells: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 def note(findings: Sequence[Finding]) -> str:
   """What the words of a table of these findings mean, in a paragraph."""
-  judged = (f.kind != 'every' and f.verdict != 'measured' for f in findings)
-  return NOTE.format(sum(judged))
+  return (
+    'Verdicts are by the 95 % interval of a mean over seeds (Student) or of a '
+    'proportion (Clopper-Pearson, joined with Student over seeds); p is the '
+    'least alpha at which the interval decides. Family-wise: by Holm over the '
+    f'{sum(map(_in_family, findings))} claims of this table that an interval '
+    'judges. Of a bound said of every initialisation the worst draw is shown. '
+    'It has no p: one draw breaks it, and P(broken) is how often that may '
+    'happen. Measured: not judged.'
+  )
 
 
 def summary(findings: Sequence[Finding]) -> str:
   """One line a finding, for a terminal; what several have in common, once."""
   told = Counter(finding.reason for finding in findings if finding.reason)
-  notes = [reason for reason, count in told.items() if count > 1]
+  notes = {
+    reason: f'note {i}'
+    for i, reason in enumerate((r for r, n in told.items() if n > 1), start=1)
+  }
   lines = []
   for finding, together in zip(findings, family_wise(findings), strict=True):
     parts = (
       measured(finding),
       interval(finding),
       _range(finding),
-      f'note {notes.index(finding.reason) + 1}'
-      if finding.reason in notes
-      else finding.reason,
+      notes.get(finding.reason, finding.reason),
       'family-wise undecided' if together != finding.verdict else '',
     )
     lines.append(
       f'{_named(finding, finding.verdict):>9}: {finding.claim.words} '
       f'({"; ".join(filter(None, parts))})'
     )
-  lines += [f'note {i}: {reason}' for i, reason in enumerate(notes, start=1)]
+  lines += [f'{note}: {reason}' for reason, note in notes.items()]
   return '\n'.join(lines)
 
 

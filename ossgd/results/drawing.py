@@ -71,53 +71,52 @@ def explain_empty(figure: Figure, results: xr.Dataset) -> Figure:
   Returns:
     The same figure.
   """
-  axes = [ax for ax in figure.axes if ax.axison]
-  empty = [ax for ax in axes if not any(_drawn(ax, True))]
-  blank = [ax for ax in empty if not any(_drawn(ax, False))]
-  for ax in empty:
-    logarithmic = 'log' in (ax.get_xscale(), ax.get_yscale())
-    words = (
-      'too few finite values' + ' above 0' * logarithmic + _reason(results)
-    )
-    ax.annotate(
-      words,
-      (0.5, 0.5),
-      ha='center',
-      va='center',
-      size='small',
-      xycoords='axes fraction',
-    )
+  seen = {ax: set(_seen(ax)) for ax in figure.axes if ax.axison}
+  for ax, gids in seen.items():
+    if gids <= {REFERENCE}:
+      logarithmic = 'log' in (ax.get_xscale(), ax.get_yscale())
+      ax.annotate(
+        'too few finite values' + ' above 0' * logarithmic + _reason(results),
+        (0.5, 0.5),
+        ha='center',
+        va='center',
+        size='small',
+        xycoords='axes fraction',
+      )
+  blank = {ax for ax, gids in seen.items() if not gids}
   for ax in blank:
     # A logarithmic axis has no ticks without a number above 0.
-    if set(ax.get_shared_x_axes().get_siblings(ax)) <= set(blank):
+    if blank.issuperset(ax.get_shared_x_axes().get_siblings(ax)):
       ax.set(xscale='linear', xlim=(0, 1), xticks=[])
-    if set(ax.get_shared_y_axes().get_siblings(ax)) <= set(blank):
+    if blank.issuperset(ax.get_shared_y_axes().get_siblings(ax)):
       ax.set(yscale='linear', ylim=(0, 1), yticks=[])
   return figure
 
 
-def _drawn(ax: Axes, only_measured: bool) -> Iterator[np.bool]:
-  """For every curve and cloud of points: can any of it be seen?"""
+def _seen(ax: Axes) -> Iterator[str | None]:
+  """The gid of every curve and cloud of which something can be seen."""
   from matplotlib.collections import PathCollection
 
-  curves = [line for line in ax.lines if line.get_transform() == ax.transData]
-  clouds = [c for c in ax.collections if isinstance(c, PathCollection)]
+  curves = [
+    (line.get_gid(), line.get_xydata(), line.get_marker() in ('', 'None', None))
+    for line in ax.lines
+    if line.get_transform() == ax.transData
+  ]
+  clouds = [
+    (cloud.get_gid(), cloud.get_offsets(), False)
+    for cloud in ax.collections
+    if isinstance(cloud, PathCollection)
+  ]
   least = [
     0 if scale == 'log' else -np.inf
     for scale in (ax.get_xscale(), ax.get_yscale())
   ]
-  for points, connected in (
-    *(
-      (line.get_xydata(), line.get_marker() in ('', 'None', None))
-      for line in curves
-      if not (only_measured and line.get_gid() == REFERENCE)
-    ),
-    *((cloud.get_offsets(), False) for cloud in clouds),
-  ):
+  for gid, points, connected in (*curves, *clouds):
     points = np.ma.filled(np.ma.asarray(points, float), np.nan)
     there = (np.isfinite(points) & (points > least)).all(axis=1)
     # One point alone has no line to be seen by.
-    yield (there[:-1] & there[1:]).any() if connected else there.any()
+    if np.any(there[:-1] & there[1:] if connected else there):
+      yield gid
 
 
 def _reason(results: xr.Dataset) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from ossgd.results import statistics
-from ossgd.results.statistics import Cells, Estimate, Every, Proportion
+from ossgd.results.statistics import Cells, Every, Proportion
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -32,6 +32,7 @@ ALPHA = 1 - statistics.LEVEL
 # 'holds in all': a bound of every initialisation that no draw broke.
 Verdict = Literal['holds', 'holds in all', 'fails', 'undecided', 'measured']
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+Kind = Literal['mean', 'proportion', 'every']
 
 
 class Claim(NamedTuple):
@@ -53,15 +54,15 @@ class Finding(NamedTuple):
   """A claim beside what was measured."""
 
   claim: Claim
-  mean: float  # over seeds; of Every the worst value; NaN if nowhere
-  std: float  # over seeds; NaN with fewer than two, and of Every
-  interval: tuple[float, float]  # 95 %; of Every, for how often it is broken
-  num_seeds: int
-  num_missing: int  # seeds where the quantity does not exist
-  verdict: Verdict
-  reason: str  # of a verdict that the interval does not show; may be empty
-  p: float  # least alpha at which the interval decides; NaN if there is none
-  kind: Literal['mean', 'proportion', 'every']  # of evidence
+  mean: float = NAN  # over seeds; of Every the worst value; NaN if nowhere
+  std: float = NAN  # over seeds; NaN with fewer than two, and of Every
+  interval: tuple[float, float] = (NAN, NAN)  # 95 %; of Every, P(broken)
+  num_seeds: int = 0
+  num_missing: int = 0  # seeds where the quantity does not exist
+  verdict: Verdict = 'undecided'
+  reason: str = ''  # of a verdict that the interval does not show
+  p: float = NAN  # least alpha at which the interval decides; NaN if none
+  kind: Kind = 'mean'  # of evidence
   trials: int = 0  # of a proportion, in each seed
 
 
@@ -88,12 +89,7 @@ def judge(claim: Claim, results: xr.Dataset) -> Finding:
     results: what `claim.measure` reads, with a dim 'seed'. What its attributes
       do not say of `claim.setup` is taken to be the paper's.
   """
-  evidence = claim.measure(results)
-  found = (
-    _worst_case(claim, evidence.values)
-    if isinstance(evidence, Every)
-    else _by_interval(claim, evidence)
-  )
+  found = _judged(claim, claim.measure(results))
   told = settings(results)
   away = [
     f'{name} {_shown(told[name])}, paper {_shown(value)}'
@@ -102,32 +98,50 @@ def judge(claim: Claim, results: xr.Dataset) -> Finding:
   ]
   if away:
     reason = f"away from the paper's set-up: {'; '.join(away)}"
-    return found._replace(verdict='measured', reason=reason, p=NAN)
-  if (claim.low, claim.high) == (-INF, INF):
-    return found._replace(verdict='measured', reason=claim.beside, p=NAN)
-  return found
+  elif (claim.low, claim.high) == (-INF, INF):
+    reason = claim.beside
+  else:
+    return found
+  return found._replace(verdict='measured', reason=reason, p=NAN)
 
 
-def _worst_case(claim: Claim, worst: xr.DataArray | np.ndarray) -> Finding:
-  """One draw outside of [low, high] is enough to fail."""
-  values = np.asarray(worst, np.float64)
-  known = values[np.isfinite(values)]
-  missing = values.size - known.size
+def _judged(claim: Claim, evidence: Any) -> Finding:
+  """By the kind of the evidence, from the seeds that have a value."""
+  kind: Kind = 'mean'
+  trials = 0
+  if isinstance(evidence, Proportion):
+    kind, trials = 'proportion', int(evidence.trials or 0)
+    fraction = evidence.fraction.transpose(..., 'seed').values
+    values = fraction.reshape(-1, fraction.shape[-1])
+  elif isinstance(evidence, Cells):
+    values = np.stack([np.asarray(side) for side in evidence])
+  elif isinstance(evidence, Every):
+    kind, values = 'every', np.asarray(evidence.values)[None]
+  else:
+    values = np.asarray(evidence)[None]
+  known = np.isfinite(values).all(axis=0)
+  missing = int(np.sum(~known))
+  without = f'{missing} of {known.size} seeds without a value'
   finding = Finding(
     claim,
-    mean=NAN,
-    std=NAN,
-    interval=(NAN, NAN),
-    num_seeds=values.size,
+    num_seeds=known.size,
     num_missing=missing,
-    verdict='undecided',
-    reason=_without(missing, values.size),
-    p=NAN,
-    kind='every',
+    reason=without if missing else '',
+    kind=kind,
+    trials=trials,
   )
+  values = values[:, known].astype(np.float64)
+  if kind == 'every':
+    return _worst_case(finding, values[0])
+  return _by_interval(finding, values)
+
+
+def _worst_case(finding: Finding, known: np.ndarray) -> Finding:
+  """One draw outside of [low, high] is enough to fail."""
   if not known.size:
     return finding
-  excess = np.maximum(known - claim.high, claim.low - known)
+  low, high = finding.claim.low, finding.claim.high
+  excess = np.maximum(known - high, low - known)
   broken = int(np.sum(excess > 0))
   finding = finding._replace(
     mean=float(known[np.argmax(excess)]),
@@ -136,7 +150,7 @@ def _worst_case(claim: Claim, worst: xr.DataArray | np.ndarray) -> Finding:
   if broken:
     reason = f'broken in {broken} of {known.size}'
     return finding._replace(verdict='fails', reason=reason)
-  if missing:
+  if finding.num_missing:
     return finding
   return finding._replace(
     verdict='holds in all',
@@ -145,73 +159,41 @@ def _worst_case(claim: Claim, worst: xr.DataArray | np.ndarray) -> Finding:
   )
 
 
-def _by_interval(
-  claim: Claim, evidence: xr.DataArray | np.ndarray | Cells | Proportion
-) -> Finding:
-  """Inside of (low, high), outside, or across an end."""
-  proportion = isinstance(evidence, Proportion)
-  trials = int(evidence.trials or 0) if isinstance(evidence, Proportion) else 0
-  values = _rows(evidence)
-  known = np.isfinite(values).all(axis=0)
-  missing = int(np.sum(~known))
-  values = values[:, known]
-  finding = Finding(
-    claim,
-    mean=float(np.mean(values)) if values.size else NAN,
-    std=NAN,
-    interval=(NAN, NAN),
-    num_seeds=known.size,
-    num_missing=missing,
-    verdict='undecided',
-    reason=_without(missing, known.size),
-    p=NAN,
-    kind='proportion' if proportion else 'mean',
-    trials=trials,
-  )
+def _by_interval(finding: Finding, values: np.ndarray) -> Finding:
+  """Inside of (low, high), outside, or across an end: of (rows, seed)."""
+  if values.size:
+    finding = finding._replace(mean=float(np.mean(values)))
   if values.shape[1] < 2:
-    few = f'too few seeds: {known.size}'
+    few = f'too few seeds: {finding.num_seeds}'
     return finding._replace(reason=finding.reason or few)
-  if proportion and not trials:
+  if finding.trials:
+    counts = np.rint(values * finding.trials).astype(int)
+    estimates = statistics.of_proportions(counts, finding.trials)
+  elif finding.kind == 'proportion':
     return finding._replace(reason='how many trials there were is not known')
-  if trials:
-    counts = np.rint(values * trials).astype(int)
-    estimates = statistics.of_proportions(counts, trials)
   elif any(map(statistics.no_spread, values)):
     equal = f'no spread: all values are {finding.mean:.3g}'
     return finding._replace(std=0.0, reason=finding.reason or equal)
   else:
-    values = values[[0, -1]]
-    estimates = [statistics.of_mean(*values)]
-  sides = [_sides(claim, estimate) for estimate in estimates]
+    estimates = [statistics.of_mean(values[0], values[-1])]
+    values = values.mean(axis=0, keepdims=True)
+  low, high = finding.claim.low, finding.claim.high
+  # The p-values of lying in the range, and outside of it.
+  sides = [
+    (
+      max(one.p(low, 'greater'), one.p(high, 'less')),
+      min(one.p(low, 'less'), one.p(high, 'greater')),
+    )
+    for one in estimates
+  ]
   # Of several the worst: the last to hold, among equals the first to fail.
   at = max(range(len(sides)), key=lambda i: (sides[i][0], -sides[i][1]))
-  own = values[at] if trials else values.mean(axis=0)
   finding = finding._replace(
     mean=estimates[at].value,
-    std=float(np.std(own, ddof=1)),
+    std=float(np.std(values[at], ddof=1)),
     interval=estimates[at].interval,
   )
-  return finding if missing else _decided(finding, *sides[at])
-
-
-def _rows(evidence: Any) -> np.ndarray:
-  """One kind or another of evidence as (rows, seed)."""
-  if isinstance(evidence, Cells):
-    rows = np.stack([np.asarray(side) for side in evidence])
-  elif isinstance(evidence, Proportion):
-    fraction = evidence.fraction.transpose(..., 'seed').values
-    rows = fraction.reshape(-1, fraction.shape[-1])
-  else:
-    rows = np.asarray(evidence)[None]
-  return rows.astype(np.float64)
-
-
-def _sides(claim: Claim, estimate: Estimate) -> tuple[float, float]:
-  """The p-values of lying in the range, and outside of it."""
-  return (
-    max(estimate.above(claim.low), estimate.below(claim.high)),
-    min(estimate.below(claim.low), estimate.above(claim.high)),
-  )
+  return finding if finding.num_missing else _decided(finding, *sides[at])
 
 
 def _decided(finding: Finding, inside: float, outside: float) -> Finding:
@@ -229,10 +211,6 @@ def _decided(finding: Finding, inside: float, outside: float) -> Finding:
   ]
   reason = f'the interval crosses {" and ".join(ends)}'
   return finding._replace(reason=reason)
-
-
-def _without(missing: int, count: int) -> str:
-  return f'{missing} of {count} seeds without a value' if missing else ''
 
 
 def _shown(value: Any) -> str:

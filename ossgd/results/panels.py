@@ -39,20 +39,18 @@ def panels_figure(
     A figure of one row.
   """
   fig = drawing.new_figure(3.8 * len(panels), 3.6)
-
   axes = fig.subplots(1, len(panels), squeeze=False)[0]
   for ax, (quantity, curves) in zip(axes, panels.items(), strict=True):
     shades = drawing.shades(len(curves), 0.6)
     for i, (name, values) in enumerate(curves.items()):
       style = _STYLES[i % len(_STYLES)]
-      values = values.transpose(by, 'seed').sortby(by)
+      values = drawing.finite(values.transpose(by, 'seed').sortby(by))
       draw(ax, values, fmt=style, color=shades[i], label=name)
-      known = drawing.finite(values).count('seed')
-      for place, count in zip(values[by].values, known.values, strict=True):
-        if 0 < count < values.sizes['seed']:
-          height = drawing.finite(values).sel({by: place}).mean('seed').item()
-          note = f' {count} of {values.sizes["seed"]} seeds'
-          ax.annotate(note, (place, height), size='small')
+      for point in values:
+        if 0 < point.count() < point.size:
+          note = f' {point.count():d} of {point.size} seeds'
+          place = point[by].item(), point.mean().item()
+          ax.annotate(note, place, size='small')
     ax.set(xlabel=label, ylabel=quantity, xscale=scale)
     if len(curves) > 1:
       ax.legend(frameon=False)

@@ -107,7 +107,6 @@ def training_claims(
     accuracy: what the final test accuracy is to pass. "Quickly converges to
       100 %" is said of the synthetic data only; on MNIST D.1 desires 95 %.
   """
-
   where = f'Section 7, {figure}'
   found = [
     Claim(

@@ -8,6 +8,7 @@ keeps them apart for colour-blind readers and on a black and white printer.
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -146,11 +147,8 @@ def distance_figure(ds: xr.Dataset, reference: float = 2 / 3) -> Figure:
     )
   fig, ax = _draw_against_width(ds, 'distance_at_accuracy')
   c = Fraction(reference).limit_denominator(9)
-  if not np.isclose(float(c), reference, rtol=1e-9, atol=0):
-    formula = rf'{reference:g}/\sqrt{{m}}'
-  elif c.denominator == 1:
-    formula = rf'{c}/\sqrt{{m}}'
-  else:
+  formula = rf'{reference:g}/\sqrt{{m}}'
+  if c.denominator > 1 and math.isclose(c, reference):
     formula = rf'{c.numerator}/({c.denominator}\sqrt{{m}})'
   m = np.sort(ds['width'].values)
   ax.plot(m, reference / np.sqrt(m), 'r.-', label=f'${formula}$')

@@ -7,7 +7,7 @@ values are judged by their mean, `Cells` too but known up to a cell each,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -47,8 +47,7 @@ class Estimate(NamedTuple):
 
   value: float
   interval: tuple[float, float]
-  above: Callable[[float], float]  # x -> p-value of lying above it
-  below: Callable[[float], float]
+  p: Callable[[float, str], float]  # of lying on a side of x: 'greater', 'less'
 
 
 def no_spread(values: np.ndarray) -> bool:
@@ -79,8 +78,7 @@ def of_mean(low: np.ndarray, high: np.ndarray) -> Estimate:
   return Estimate(
     float(np.mean(low) + np.mean(high)) / 2,
     (mean_interval(low)[0], mean_interval(high)[1]),
-    lambda x: _t_tail(low, x, 'greater'),
-    lambda x: _t_tail(high, x, 'less'),
+    lambda x, side: _t_tail(low if side == 'greater' else high, x, side),
   )
 
 
@@ -119,12 +117,7 @@ def _of_proportion(counts: np.ndarray, trials: int, cases: int) -> Estimate:
       p = max(p, _t_tail(fractions, x, side))
     return min(1.0, cases * float(p))
 
-  return Estimate(
-    pooled / total,
-    (float(low), float(high)),
-    lambda x: tail(x, 'greater'),
-    lambda x: tail(x, 'less'),
-  )
+  return Estimate(pooled / total, (float(low), float(high)), tail)
 
 
 def _t_tail(values: np.ndarray, x: float, side: str) -> float:
@@ -148,15 +141,6 @@ def broken_interval(broken: int, draws: int) -> tuple[float, float]:
     LEVEL, 'exact'
   )
   return float(low), float(high)
-
-
-def holm(p_values: Sequence[float]) -> np.ndarray:
-  """Holm's adjusted p-values of a family: (n,)."""
-  if not len(p_values):
-    return np.zeros(0)
-  from statsmodels.stats import multitest  # a second
-
-  return multitest.multipletests(p_values, method='holm')[1]
 
 
 def log_slope(values: xr.DataArray, dim: str = 'width') -> np.ndarray:

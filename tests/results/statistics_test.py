@@ -4,9 +4,9 @@ import warnings
 
 import numpy as np
 import xarray as xr
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 from scipy import stats
-from statsmodels.stats import multitest, proportion
+from statsmodels.stats import proportion
 
 from ossgd.results import statistics
 
@@ -31,54 +31,43 @@ def exact_limits(count, trials, level=0.95):
 
 
 class IntervalTest(parameterized.TestCase):
-  @parameterized.parameters(2, 5, 20)
-  def test_mean(self, n):
-    """Student's t, and p-values that are 0.05 at its ends."""
-    values = np.random.default_rng(n).normal(3, 2, n)
-    estimate = statistics.of_mean(values, values)
-    np.testing.assert_allclose(estimate.interval, t_limits(values), rtol=1e-9)
-    low, high = estimate.interval
-    for p in (estimate.above(low), estimate.below(high)):
-      np.testing.assert_allclose(p, 0.05, rtol=1e-9)
-    self.assertEqual(estimate.above(-np.inf), 0)
-    self.assertEqual(estimate.below(-np.inf), 1)
+  @parameterized.product(n=(2, 5, 20), cell=(1.0, 2**0.5))
+  def test_mean(self, n, cell):
+    """Student's t, and p-values that are 0.05 at its ends.
 
-  def test_cells(self):
-    """Values known up to a cell: its low ends below, its high ends above."""
-    low = np.array([1.0, 1.2, 1.1, 0.9])
-    high = low * 2**0.5
-    estimate = statistics.of_mean(low, high)
-    np.testing.assert_allclose(estimate.interval[0], t_limits(low)[0])
-    np.testing.assert_allclose(estimate.interval[1], t_limits(high)[1])
-    np.testing.assert_allclose(estimate.below(t_limits(high)[1]), 0.05)
+    Of values known up to a cell, the low ends bound the mean below, the high
+    ones above.
+    """
+    low = np.random.default_rng(n).uniform(1, 9, n)
+    estimate = statistics.of_mean(low, low * cell)
+    ends = t_limits(low)[0], t_limits(low * cell)[1]
+    np.testing.assert_allclose(estimate.interval, ends, rtol=1e-9)
+    for end, side in zip(ends, ('greater', 'less'), strict=True):
+      np.testing.assert_allclose(estimate.p(end, side), 0.05, rtol=1e-9)
+    self.assertEqual(estimate.p(-np.inf, 'greater'), 0)
+    self.assertEqual(estimate.p(-np.inf, 'less'), 1)
 
   @parameterized.parameters((0, 80), (80, 80), (3, 80), (77, 80), (40, 80))
   def test_exact_limits(self, count, trials):
     """Clopper and Pearson's where seeds do not differ."""
-    counts = np.array([[count // 4] * 4]) if count % 4 == 0 else [[count]]
+    seeds = 4 if count % 4 == 0 else 1
     (estimate,) = statistics.of_proportions(
-      np.asarray(counts), trials // np.size(counts)
+      np.full((1, seeds), count // seeds), trials // seeds
     )
     expected = exact_limits(count, trials)
-    np.testing.assert_allclose(estimate.interval, expected, rtol=1e-9)
-    np.testing.assert_allclose(
-      expected, proportion.proportion_confint(count, trials, method='beta')
-    )
-    low, high = estimate.interval
+    peer = proportion.proportion_confint(count, trials, method='beta')
+    for limits in (estimate.interval, peer):
+      np.testing.assert_allclose(limits, expected, rtol=1e-9)
     if count:
-      np.testing.assert_allclose(estimate.above(low), 0.05, rtol=1e-6)
-    if count < trials:
-      np.testing.assert_allclose(estimate.below(high), 0.05, rtol=1e-6)
-    self.assertEqual((estimate.above(-1), estimate.below(2)), (0, 0))
-    self.assertEqual((estimate.below(-1), estimate.above(2)), (1, 1))
-
-  def test_none_of_80(self):
-    """Up to 4.51 % are possible, two-sided; 3.68 % one-sided."""
-    (estimate,) = statistics.of_proportions(np.zeros((1, 20), int), 4)
-    np.testing.assert_allclose(estimate.interval, (0, 1 - 0.025 ** (1 / 80)))
-    np.testing.assert_allclose(
-      statistics.broken_interval(0, 80), (0, 1 - 0.05 ** (1 / 80))
-    )
+      broken = statistics.broken_interval(count, trials)
+      np.testing.assert_allclose(broken, expected, rtol=1e-9)
+    for end, side in zip(expected, ('greater', 'less'), strict=True):
+      if 0 < end < 1:
+        np.testing.assert_allclose(estimate.p(end, side), 0.05, rtol=1e-6)
+    for side, below, above in (('greater', 0, 1), ('less', 1, 0)):
+      self.assertEqual(
+        (estimate.p(-1, side), estimate.p(2, side)), (below, above)
+      )
 
   def test_seeds_that_differ(self):
     """The hull of the exact limits and of Student's t over seeds."""
@@ -103,7 +92,8 @@ class IntervalTest(parameterized.TestCase):
       expected = exact_limits(total, 100, 1 - 0.05 / 4)
       np.testing.assert_allclose(estimate.interval, expected, rtol=1e-9)
     worst = found[1]
-    np.testing.assert_allclose(worst.above(worst.interval[0]), 0.05, rtol=1e-6)
+    p = worst.p(worst.interval[0], 'greater')
+    np.testing.assert_allclose(p, 0.05, rtol=1e-6)
 
   @parameterized.parameters(
     # Examples as good as independent, seeds that differ, and near the ceiling.
@@ -136,84 +126,58 @@ class IntervalTest(parameterized.TestCase):
     np.testing.assert_array_equal(found, (NAN, NAN))
     self.assertFalse(statistics.no_spread(np.array([1, 1 + 1e-6])))
 
-  def test_broken(self):
-    """Clopper and Pearson's once there is one."""
-    np.testing.assert_allclose(
-      statistics.broken_interval(1, 20), exact_limits(1, 20), rtol=1e-9
-    )
 
-
-class HolmTest(absltest.TestCase):
-  def test_by_hand(self):
-    """0.01 x 4, 0.02 x 3, then never less than the one before."""
-    found = statistics.holm([0.03, 0.01, 0.02, 0.5])
-    np.testing.assert_allclose(found, [0.06, 0.04, 0.06, 0.5])
-    self.assertEqual(statistics.holm([]).size, 0)
-
-  def test_statsmodels(self):
-    p = np.random.default_rng(0).uniform(size=30) ** 3
-    expected = multitest.multipletests(p, method='holm')[1]
-    np.testing.assert_allclose(statistics.holm(list(p)), expected)
+def by_width(values, widths=WIDTHS) -> xr.DataArray:
+  return xr.DataArray(values, {'width': widths}, ('width', 'seed'))
 
 
 class SlopeTest(parameterized.TestCase):
   def test_power_laws(self):
     """c m^p has slope p, whatever c: each seed has its own."""
     p = np.array([-0.5, 0.0, 2.0])
-    values = np.array([3.0, 0.1, 7.0]) * WIDTHS[:, None] ** p
-    array = xr.DataArray(values, {'width': WIDTHS}, ('width', 'seed'))
-    np.testing.assert_allclose(statistics.log_slope(array), p, atol=1e-12)
-    np.testing.assert_allclose(statistics.log_slope(array.T), p, atol=1e-12)
-    renamed = array.rename(width='noise_scale')
-    np.testing.assert_allclose(
-      statistics.log_slope(renamed, 'noise_scale'), p, atol=1e-12
-    )
+    array = by_width(np.array([3.0, 0.1, 7.0]) * WIDTHS[:, None] ** p)
+    renamed = statistics.log_slope(array.rename(width='sigma'), 'sigma')
+    for found in (*map(statistics.log_slope, (array, array.T)), renamed):
+      np.testing.assert_allclose(found, p, atol=1e-12)
 
   def test_equal_values(self):
     """Slope zero to the last bit, or rounding would pass for a spread."""
     values = np.random.default_rng(0).uniform(1, 9, 7) * np.ones((3, 1))
-    array = xr.DataArray(values, {'width': WIDTHS}, ('width', 'seed'))
-    np.testing.assert_array_equal(statistics.log_slope(array), 0)
+    np.testing.assert_array_equal(statistics.log_slope(by_width(values)), 0)
 
   def test_least_squares(self):
     """NumPy's fit of a line, on data that is on no line."""
-    rng = np.random.default_rng(0)
     widths = np.array([10, 15, 100, 4000])
-    values = rng.uniform(0.5, 9, (4, 3))
+    values = np.random.default_rng(0).uniform(0.5, 9, (4, 3))
     expected = np.polyfit(np.log(widths), np.log(values), 1)[0]
-    array = xr.DataArray(values, {'width': widths}, ('width', 'seed'))
-    np.testing.assert_allclose(
-      statistics.log_slope(array), expected, rtol=1e-10
-    )
+    found = statistics.log_slope(by_width(values, widths))
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
 
   @parameterized.parameters(0.0, -1.0, NAN, np.inf)
   def test_no_logarithm(self, value):
     """The seed has no slope; the others keep theirs."""
     values = np.ones((3, 2)) / WIDTHS[:, None]
     values[2, 0] = value
-    array = xr.DataArray(values, {'width': WIDTHS}, ('width', 'seed'))
     with warnings.catch_warnings(action='error'):
-      slopes = statistics.log_slope(array)
+      slopes = statistics.log_slope(by_width(values))
     np.testing.assert_allclose(slopes, [NAN, -1], rtol=1e-12)
 
   def test_one_width(self):
     """A point has no slope."""
-    array = xr.DataArray(np.ones((1, 2)), {'width': [8]}, ('width', 'seed'))
     with warnings.catch_warnings(action='error'):
-      slopes = statistics.log_slope(array)
+      slopes = statistics.log_slope(by_width(np.ones((1, 2)), [8]))
     np.testing.assert_array_equal(slopes, [NAN, NAN])
 
   def test_cells_hold_every_slope(self):
     """The extreme slopes of values between two bounds, by trying corners."""
-    rng = np.random.default_rng(0)
     widths = np.array([4000, 10, 15, 100])
-    low = rng.uniform(1, 9, (4, 2))
+    low = np.random.default_rng(0).uniform(1, 9, (4, 2))
     corners = np.stack(np.meshgrid(*[[1.0, 2**0.5]] * 4)).reshape(4, -1)
     slopes = [
       np.polyfit(np.log(widths), np.log(low * corner[:, None]), 1)[0]
       for corner in corners.T
     ]
-    array = xr.DataArray(low, {'width': widths}, ('width', 'seed'))
+    array = by_width(low, widths)
     found = statistics.cell_slopes(array, array * 2**0.5)
     np.testing.assert_allclose(found.low, np.min(slopes, axis=0))
     np.testing.assert_allclose(found.high, np.max(slopes, axis=0))
