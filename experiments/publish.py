@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
+import shlex
 from pathlib import Path
 
 from absl import app
@@ -20,7 +22,7 @@ from ossgd.storing import records
 
 from .common import options
 from .common.options import option
-from .common.publishing import pages, summaries
+from .common.publishing import pages, run_folders, summaries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,21 +51,24 @@ def _publish(config: Config) -> None:
   logging.getLogger('jax').setLevel(logging.WARNING)
   into, readme = options.folder(config.into), options.folder(config.readme)
   try:
-    for folder in run_folders(config.runs):
-      summaries.publish(folder, into)
+    for folder in _complete(config.runs):
+      publish(folder, into)
       print(f'published {folder}')
-    write_pages(into, readme)
+    known = summaries.read_all(into)
+    written = {
+      into.parent / 'RESULTS.md': pages.results_page(known),
+      readme: pages.readme(readme.read_text(encoding='utf-8'), known),
+    }
+    for page, text in written.items():
+      with records.replacing(page) as path:
+        path.write_text(text, encoding='utf-8')
   except (ValueError, LookupError, OSError) as error:
     options.fail(str(error))
   print(f'see {into.parent / "RESULTS.md"}')
 
 
-def run_folders(runs: str) -> list[Path]:
-  """The complete ones below a folder, by name.
-
-  Raises:
-    ValueError: there are none.
-  """
+def _complete(runs: str) -> list[Path]:
+  """The complete run folders below a folder, by name."""
   if not runs:
     return []
   folder = options.folder(runs)
@@ -73,16 +78,30 @@ def run_folders(runs: str) -> list[Path]:
   return found
 
 
-def write_pages(into: Path, readme: Path) -> None:
-  """RESULTS.md beside the folder of the summaries, and README.md's part."""
-  known = summaries.read_all(into)
-  written = {
-    into.parent / 'RESULTS.md': pages.results_page(known),
-    readme: pages.readme(readme.read_text(encoding='utf-8'), known),
-  }
-  for page, text in written.items():
-    with records.replacing(page) as path:
-      path.write_text(text, encoding='utf-8')
+def publish(folder: Path, into: Path) -> None:
+  """Writes NAME.json and the figures of a run folder of this name.
+
+  Raises:
+    ValueError: the folder is partial or damaged, or not of today's version.
+  """
+  run = run_folders.read(folder)
+  if run.differences:
+    reasons = '; '.join(run.differences)
+    raise ValueError(f'{folder} cannot be published: {reasons}')
+  figures = into / folder.name
+  figures.mkdir(parents=True, exist_ok=True)
+  for picture in run.pictures:
+    with records.replacing(figures / f'{picture.name}.png') as path:
+      path.write_bytes(picture.content)
+  for path in figures.glob('*.png'):
+    if path.name not in run.summary.figures:
+      path.unlink()  # of an earlier run
+  # Where its results went is nobody's business.
+  words = shlex.split(run.summary.command)
+  kept = [word for word in words if not re.match('--(out|overwrite)\\b', word)]
+  summary = run.summary._replace(command=shlex.join(kept))
+  with records.replacing(into / f'{folder.name}.json') as path:
+    path.write_text(summaries.encode(summary), encoding='utf-8')
 
 
 if __name__ == '__main__':

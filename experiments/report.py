@@ -19,7 +19,6 @@ from ossgd.storing import records
 from .common import options, printing
 from .common.options import option
 from .common.publishing import pages, run_folders
-from .common.publishing.run_folders import Gathered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,50 +31,32 @@ class Config:
   )
 
 
-def html_report(gathered: Gathered) -> str:
-  """The report as one page that needs no other file."""
-  return _render('report.html.jinja', gathered, autoescape=True)
-
-
-def markdown_report(gathered: Gathered, runs: str) -> str:
-  """The report for a terminal or a repository's page.
+def page(name: str, gathered: run_folders.Gathered, runs: str) -> str:
+  """The report, all runs one family of claims.
 
   Args:
+    name: report.html, which needs no other file, or report.md, for a terminal
+      or a repository's page.
     gathered: what to report.
     runs: the folder of the run folders, as seen from where the report will be.
   """
-  folders = [
-    pages.plain(run.folder) for run in gathered.runs for _ in run.findings
-  ]
-  marked = claims.marked(claims.rows(_findings(gathered)))
-  rows = [(run, *row) for run, row in zip(folders, marked, strict=True)]
-  table = claims.markdown_table(('run', *claims.HEADER), rows)
-  return _render(
-    'report.md.jinja', gathered, autoescape=False, table=table, path=runs
-  )
-
-
-def _render(
-  template: str, gathered: Gathered, *, autoescape: bool, **others: str
-) -> str:
-  findings = _findings(gathered)
+  findings = [f for run in gathered.runs for f in run.summary.findings]
+  folders = [run.folder for run in gathered.runs for _ in run.summary.findings]
+  rows = claims.rows(findings)
+  marked = zip(map(pages.plain, folders), claims.marked(rows), strict=True)
   verdicts = [finding.verdict for finding in findings]
   together = claims.family_wise(findings)
-  environment = pages.environment(autoescape=autoescape)
-  return environment.get_template(template).render(
+  return pages.render(
+    f'{name}.jinja',
     **gathered._asdict(),
+    path=runs,
     counts={v: verdicts.count(v) for v in claims.VERDICTS},
     counts_together={v: together.count(v) for v in claims.VERDICTS},
     header=claims.HEADER,
-    rows=iter(claims.rows(findings)),
+    rows=iter(rows),
+    table=[('run', *claims.HEADER), *((run, *row) for run, row in marked)],
     note=claims.note(findings),
-    **others,
   )
-
-
-def _findings(gathered: Gathered) -> list[claims.Finding]:
-  """Of all runs: one family."""
-  return [finding for run in gathered.runs for finding in run.findings]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -94,13 +75,10 @@ def _write(config: Config) -> None:
   try:
     gathered = run_folders.gather(folder)
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-      ('report.html', html_report(gathered)),
-      ('report.md', markdown_report(gathered, os.path.relpath(folder, out))),
-    ):
+    for name in ('report.html', 'report.md'):
       with records.replacing(out / name) as path:
-        # A name on disk may hold bytes that are no text.
-        path.write_text(text, encoding='utf-8', errors='backslashreplace')
+        text = page(name, gathered, os.path.relpath(folder, out))
+        path.write_text(text, encoding='utf-8')
   except (ValueError, OSError) as error:
     options.fail(str(error))
   printing.say(

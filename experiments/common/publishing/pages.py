@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import base64
+import json
 import re
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
-from ossgd.results import claims, tables
+from ossgd.results import claims
 
 from .summaries import Summary
 
@@ -18,7 +20,7 @@ from .summaries import Summary
 # fills each but for --out.
 RUNS = {
   name: f'python -m experiments.{name}'
-  for name in (
+  for name in [
     'synthetic',
     'mnist',
     'separability',
@@ -37,28 +39,9 @@ RUNS = {
     'kernel',
     'precision',
     'benchmark',
-  )
+  ]
 } | {'readings_mnist': 'python -m experiments.readings --preset=mnist'}
 BEGIN, END = '<!-- results -->', '<!-- /results -->'
-
-
-def environment(*, autoescape: bool) -> jinja2.Environment:
-  """Where templates are, and the filters they may use."""
-  found = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    autoescape=autoescape,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-  )
-  found.filters |= {
-    'blocks': tables.blocks,
-    'next': next,
-    'plain': plain,
-    'url': url,
-  }
-  return found
 
 
 def results_page(summaries: Mapping[str, Summary]) -> str:
@@ -67,7 +50,7 @@ def results_page(summaries: Mapping[str, Summary]) -> str:
   Args:
     summaries: by the name of the run folder.
   """
-  return _render('results.md.jinja', summaries)
+  return _published('results.md.jinja', summaries)
 
 
 def readme(text: str, summaries: Mapping[str, Summary]) -> str:
@@ -80,25 +63,42 @@ def readme(text: str, summaries: Mapping[str, Summary]) -> str:
     raise ValueError(f'README.md: expected {BEGIN} and {END}, each once')
   before, rest = text.split(BEGIN)
   _, after = rest.split(END)
-  part = _render('readme.md.jinja', summaries)
+  part = _published('readme.md.jinja', summaries)
   return f'{before}{BEGIN}\n{part}{END}{after}'
 
 
-def _render(template: str, summaries: Mapping[str, Summary]) -> str:
-  made = environment(autoescape=False)
-  made.filters |= {
-    'table': lambda cells: claims.markdown_table(cells[0], cells[1:]),
-    'report': claims.report,
-    'measured': claims.measured,
+def _published(template: str, summaries: Mapping[str, Summary]) -> str:
+  names = [*RUNS, *(name for name in summaries if name not in RUNS)]
+  return render(template, summaries=summaries, names=names, commands=RUNS)
+
+
+def render(template: str, **context: Any) -> str:
+  """The page that a template of this folder makes; HTML escapes all text."""
+  environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=lambda name: '.html' in str(name),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+  )
+  environment.filters |= {
+    'base64': lambda content: base64.b64encode(content).decode(),
     'interval': claims.interval,
+    'json': lambda value: json.dumps(value, ensure_ascii=False),
+    'measured': claims.measured,
+    'next': next,
     'percent': lambda fraction: f'{100 * fraction:.3g} %',
+    'plain': plain,
+    'report': claims.report,
     'significant': lambda number: f'{number:.2g}',
     'span': _span,
+    'time': lambda s: f'{s:.0f} s' if s else 'not recorded',
+    'table': lambda cells: claims.markdown_table(cells[0], cells[1:]),
+    'url': urllib.parse.quote,
+    'verdicts': _verdicts,
   }
-  names = [*RUNS, *(name for name in summaries if name not in RUNS)]
-  return made.get_template(template).render(
-    summaries=summaries, names=names, commands=RUNS, verdicts=_verdicts
-  )
+  return environment.get_template(template).render(**context)
 
 
 def _span(numbers: list[float], unit: str = '') -> str:
@@ -118,8 +118,3 @@ def _verdicts(summary: Summary) -> str:
 def plain(text: str) -> str:
   """Text that Markdown shows as it is, on one line."""
   return re.sub(r'([\\`*<>&\[\]])', r'\\\1', ' '.join(text.split()))
-
-
-def url(path: str) -> str:
-  """A relative address, of a name that may hold bytes that are no text."""
-  return urllib.parse.quote(os.fsencode(path))

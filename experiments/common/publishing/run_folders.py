@@ -1,50 +1,41 @@
 """Run folders read back and judged again, fit for a page or not.
 
-What is on disk may be of another version, partial, damaged or not ours at all:
-nothing of it is trusted, and nothing is dropped without a reason.
+What is on disk may be of another version, partial or damaged: nothing of it is
+dropped without a reason.
 """
 
-import base64
 import dataclasses
+import hashlib
 import io
-import json
-import types
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 
-from ossgd.results import claims
+from ossgd.results import claims, tables
 from ossgd.storing import records
 
 from .. import scripts
-
-_LARGEST_BYTES, _LARGEST_SIDE = 5_000_000, 10_000  # ours: a fifth of either
+from .summaries import Summary
 
 
 class Picture(NamedTuple):
   """A figure to embed."""
 
-  name: str
+  name: str  # of its file, without the ending
   width: int  # pixels
   height: int
-  base64: str  # a PNG
+  content: bytes  # a PNG
 
 
 class Run(NamedTuple):
   """A complete run folder, judged."""
 
   folder: str
-  title: str
-  differences: list[str]  # from what today's version would leave
-  findings: list[claims.Finding]
+  summary: Summary
   table: str  # Markdown
   pictures: list[Picture]
-  refused: list[str]  # files named like figures that are not
-  command: str
-  time: str
-  settings: dict[str, str]  # JSON
-  versions: dict[str, str]
+  differences: list[str]  # from what today's version would leave
 
 
 class Gathered(NamedTuple):
@@ -52,10 +43,6 @@ class Gathered(NamedTuple):
 
   runs: list[Run]
   left_out: dict[str, str]  # folder to reason
-
-
-class _LeftOutError(ValueError):
-  """A folder cannot be judged; the message says why."""
 
 
 def gather(folder: Path) -> Gathered:
@@ -72,10 +59,10 @@ def gather(folder: Path) -> Gathered:
       continue
     try:
       runs.append(read(path))
-    except _LeftOutError as error:
+    except ValueError as error:
       left_out[path.name] = str(error)
     except Exception as error:
-      # Results of another version, or damaged, break a script anywhere.
+      # Results of another version break a script anywhere.
       left_out[path.name] = f'cannot be judged: {type(error).__name__}: {error}'
   if not runs and not left_out:
     raise ValueError(
@@ -85,92 +72,68 @@ def gather(folder: Path) -> Gathered:
 
 
 def read(folder: Path) -> Run:
-  """One run folder, judged again from its results."""
+  """One run folder, judged again from its results.
+
+  Raises:
+    ValueError: it is partial or damaged, or no script of today left it.
+  """
   for name in (records.CONFIG, records.RESULTS):
     if not (folder / name).is_file():
-      raise _LeftOutError(f'partial: there is no {name}')
-  try:
-    results, config = records.read(folder)
-  except records.RecordError as error:
-    reason = f'unreadable: {error.__cause__ or error}'
-    raise _LeftOutError(reason) from error
-  script = _script(config.get('experiment'))
-  if script is None:
-    raise _LeftOutError(f'of an unknown script, {config.get("experiment")!r}')
-  experiment = script.EXPERIMENT
-  settings, versions = config['settings'], config['environment']
-  pictures, refused = _pictures(folder)
-  seconds = results.attrs.get('seconds')
-  return Run(
-    folder.name,
+      raise ValueError(f'partial: there is no {name}')
+  results, config = records.read(folder)
+  if config.get('experiment') not in scripts.names():
+    raise ValueError(f'of an unknown script, {config.get("experiment")!r}')
+  script = scripts.load(config['experiment'])
+  experiment, told = script.EXPERIMENT, results.attrs
+  table, pictures = experiment.table(results), _pictures(folder)
+  summary = Summary(
+    experiment=config['experiment'],
     title=str(script.__doc__).partition('\n')[0],
-    differences=_differences(settings, versions, experiment.config),
+    command=str(told.get('command', 'not recorded')),
+    settings=config['settings'],
+    versions=config['environment'],
+    seconds=config.get(records.SECONDS) or {'other': told.get('seconds', 0.0)},
     findings=[claims.judge(c, results) for c in experiment.claims(results)],
-    table=experiment.table(results),
-    pictures=pictures,
-    refused=refused,
-    command=str(results.attrs.get('command', 'not recorded')),
-    time='not recorded' if seconds is None else f'{seconds:.0f} s',
-    settings=_shown(settings),
-    versions=_shown(versions),
+    blocks=tables.blocks(table),
+    figures={
+      f'{picture.name}.png': hashlib.sha256(picture.content).hexdigest()
+      for picture in pictures
+    },
   )
+  differences = _differences(summary, experiment.config)
+  return Run(folder.name, summary, table, pictures, differences)
 
 
-def _script(name: Any) -> types.ModuleType | None:
-  """The script of this name; none but the modules beside this one."""
-  if name not in scripts.names():
-    return None
-  module = scripts.load(name)
-  return module if hasattr(module, 'EXPERIMENT') else None
-
-
-def _differences(
-  settings: dict[str, Any], versions: dict[str, Any], config: type
-) -> list[str]:
+def _differences(summary: Summary, config: type) -> list[str]:
   """Versions and names of settings that are not today's."""
-  now = records.environment()
-  known = {field.name for field in dataclasses.fields(config)}
+  now, versions = records.environment(), summary.versions
+  # The mesh is of the devices, not of the work, and not kept.
+  known = {field.name for field in dataclasses.fields(config)} - {'mesh'}
+  found = summary.settings.keys() - {'mesh'}
   return [
     *(
       f'{name} {versions.get(name, "unknown")}, today {now[name]}'
       for name in ('ossgd', 'jax', 'jaxlib', 'numpy')
       if versions.get(name) != now[name]
     ),
-    *(
-      f'setting {name}, unknown today'
-      for name in sorted(settings.keys() - known)
-    ),
-    # The mesh is of the devices, not of the work, and not kept.
-    *(
-      f'no setting {name}'
-      for name in sorted(known - settings.keys() - {'mesh'})
-    ),
+    *(f'setting {name}, unknown today' for name in sorted(found - known)),
+    *(f'no setting {name}' for name in sorted(known - found)),
   ]
 
 
-def _shown(values: dict[str, Any]) -> dict[str, str]:
-  return {k: json.dumps(v, ensure_ascii=False) for k, v in values.items()}
+def _pictures(folder: Path) -> list[Picture]:
+  """The figures.
 
-
-def _pictures(folder: Path) -> tuple[list[Picture], list[str]]:
-  """The figures, and the files that are named like one and are none."""
-  pictures, refused = [], []
+  Raises:
+    ValueError: one is damaged.
+  """
+  pictures = []
   for path in sorted(folder.glob('*.png')):
+    content = path.read_bytes()
     try:
-      pictures.append(_picture(path))
-    except Exception:
-      # Pillow raises whatever suits the damage, SyntaxError for example.
-      refused.append(path.name)
-  return pictures, refused
-
-
-def _picture(path: Path) -> Picture:
-  if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
-    raise ValueError('not a file, or too large')
-  content = path.read_bytes()
-  with Image.open(io.BytesIO(content), formats=['PNG']) as image:
-    width, height = image.size
-    image.verify()
-  if max(width, height) > _LARGEST_SIDE:
-    raise ValueError('too wide or high')
-  return Picture(path.stem, width, height, base64.b64encode(content).decode())
+      with Image.open(io.BytesIO(content), formats=['PNG']) as image:
+        image.verify()
+    except Exception as error:  # whatever suits the damage
+      raise ValueError(f'{path.name} is not a whole PNG') from error
+    pictures.append(Picture(path.stem, *image.size, content))
+  return pictures
