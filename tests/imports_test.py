@@ -6,14 +6,11 @@ import importlib.util
 import itertools
 import pathlib
 import re
-import subprocess
 import sys
 import tomllib
 
 from absl.testing import parameterized
 from packaging import requirements
-
-import ossgd
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -45,7 +42,7 @@ ARROWS = {
 SHARED = {
   'common': 'printing options scripts stopping progress_line meeting company '
   'command training fits seeds section7',
-  'common.publishing': 'run_folders summaries pages',
+  'common.publishing': 'summaries run_folders pages',
   'common.lemmas': 'cases coupled_units falling_loss large_gradients exponents '
   'gradient_lines',
   'common.speed': 'rivals floor growth',
@@ -76,16 +73,21 @@ PACKAGES = {
   for path in (ROOT / root).rglob('__init__.py')
 }
 MODULES = sorted(set(SOURCES) - PACKAGES)
-OURS = [name for name in MODULES if name.count('.') == 2]  # not __main__
-OURS = [name for name in OURS if name.startswith('ossgd.')]
-SCRIPTS = [
-  name
-  for name in MODULES
-  if name.startswith('experiments.') and name.count('.') == 1
-]
+OURS = [name for name in MODULES if re.match(r'ossgd\.\w+\.', name)]
+THEIRS = [name for name in MODULES if name.startswith('experiments.')]
+SCRIPTS = [name for name in THEIRS if name.count('.') == 1]
+# By full names: a package's modules in their order, and what it may import.
+PLACES: dict[str, list[str]] = {}
+MAY_IMPORT: dict[str, list[str]] = {}
+for root, rooms, arrows in (
+  ('ossgd', LIBRARY, ARROWS),
+  ('experiments', SHARED, SHARED_ARROWS),
+):
+  for room, names in rooms.items():
+    PLACES[f'{root}.{room}'] = names.split()
+    others = arrows[room].split()
+    MAY_IMPORT[f'{root}.{room}'] = [f'{root}.{other}' for other in others]
 DRAWING = ('drawing', 'plots', 'panels')
-
-
 PRIVATE = re.compile(
   r'jax\.(_src|core|interpreters|lib|extend)\b|jax\._|jaxlib\b'
 )
@@ -187,61 +189,40 @@ class Class:
 class LayersTest(parameterized.TestCase):
   def test_every_module_has_a_place(self):
     """And every place a module."""
-    places = {
-      f'{root}.{package}.{name}'
-      for root, rooms in (('ossgd', LIBRARY), ('experiments', SHARED))
-      for package, names in rooms.items()
-      for name in names.split()
-    }
+    places = {f'{room}.{name}' for room in PLACES for name in PLACES[room]}
     expected = places | {'ossgd.__main__', *SCRIPTS}
     self.assertEqual(set(MODULES), expected, 'give it one above')
 
-  @parameterized.parameters(*OURS)
-  def test_library_imports_run_one_way(self, name):
-    """From the edge to the words; nothing there knows the scripts."""
-    _, package, module = name.split('.')
-    before = LIBRARY[package].split()
-    before = before[: before.index(module)]
-    allowed = {f'ossgd.{package}.{other}' for other in before} | {
-      f'ossgd.{other}.{inner}'
-      for other in ARROWS[package].split()
-      for inner in LIBRARY[other].split()
-    }
-    home = f'ossgd.{package}'
-    found = modules(SOURCES[name], home)
+  @parameterized.parameters(*OURS, *THEIRS)
+  def test_imports_run_one_way(self, name):
+    """From the edge to the words; no script imports another."""
+    home, _, module = name.rpartition('.')
+    shared = [f'experiments.{room}' for room in SHARED]
+    rooms = MAY_IMPORT.get(home, shared)  # a script's home is no room
+    allowed = {f'{room}.{other}' for room in rooms for other in PLACES[room]}
+    if home in PLACES:
+      before = PLACES[home][: PLACES[home].index(module)]
+      allowed |= {f'{home}.{other}' for other in before}
+    if name in THEIRS:
+      allowed |= set(OURS)
     # The front door knows the version, and nothing else that may be wanted.
-    self.assertContainsSubset(found - {'ossgd'}, allowed)
-    self.assertNoCommonElements(imported(SOURCES[name]), {'experiments'})
+    found = modules(SOURCES[name], home) - {'ossgd'}
+    self.assertContainsSubset(found, allowed)
+
+  @parameterized.parameters(*MODULES)
+  def test_scripts_are_found_wherever_they_are(self, name):
+    """Below `ossgd` when installed: they import each other by place.
+
+    The library does not know them.
+    """
+    tops = {full.split('.')[0] for full in imported(SOURCES[name])}
+    self.assertNotIn('experiments', tops)
 
   @parameterized.parameters(*sorted(PACKAGES - {'ossgd'}))
   def test_packages_import_nothing(self, name):
     """They say what belongs there, and what it may import."""
     self.assertEmpty(imported(SOURCES[name]))
     self.assertIsNotNone(ast.get_docstring(ast.parse(SOURCES[name])))
-
-  @parameterized.parameters(*(n for n in MODULES if 'experiments' in n))
-  def test_scripts_import_no_script(self, name):
-    """What two scripts share has a module of its own, in one direction."""
-    home, _, module = name.rpartition('.')
-    room = home.removeprefix('experiments').strip('.')
-    rooms = SHARED_ARROWS[room].split() if room else list(SHARED)
-    allowed = {
-      f'experiments.{other}.{inner}'
-      for other in rooms
-      for inner in SHARED[other].split()
-    }
-    if room:
-      before = SHARED[room].split()
-      allowed |= {f'{home}.{other}' for other in before[: before.index(module)]}
-    found = modules(SOURCES[name], home)
-    theirs = {full for full in found if full.startswith('experiments')}
-    self.assertContainsSubset(theirs, allowed)
-
-  @parameterized.parameters(*(n for n in MODULES if 'experiments' in n))
-  def test_scripts_are_found_wherever_they_are(self, name):
-    """Below `ossgd` when installed: they import each other by place."""
-    for full in imported(SOURCES[name]):
-      self.assertNotEqual(full.split('.')[0], 'experiments')
 
   @parameterized.parameters(*PACKAGES)
   def test_rooms_are_small(self, name):
@@ -306,99 +287,3 @@ class MannersTest(parameterized.TestCase):
     for text in itertools.chain(project['dependencies'], *extras):
       allowed = requirements.Requirement(text)
       self.assertIn(pins[canonical(allowed.name)], allowed.specifier, text)
-
-
-class FrontDoorTest(parameterized.TestCase):
-  def test_names(self):
-    """Each is there, has its line in the docstring, and is what it says."""
-    self.assertBetween(len(ossgd.__all__), 20, 30)
-    lines = re.findall(r'^  (\w[\w, ]*?)   *\w', ossgd.__doc__, re.MULTILINE)
-    named = {name for line in lines for name in line.split(', ')}
-    self.assertContainsSubset(set(ossgd.__all__), named)
-    for name in ossgd.__all__:
-      found = getattr(ossgd, name)
-      self.assertIsNotNone(found.__doc__)
-      self.assertIn(name, dir(ossgd))
-    self.assertIs(ossgd.sweep, ossgd.sweeps.sweep)
-    with self.assertRaisesRegex(AttributeError, "'ossgd' has no .*'sweeep'"):
-      _ = ossgd.sweeep
-
-  def test_is_free(self):
-    """`import ossgd` loads no numbers; a name loads what it needs."""
-    script = """
-import sys, ossgd
-print(*sys.modules)
-from ossgd import network
-print(*sys.modules)
-"""
-    run = subprocess.run(
-      [sys.executable, '-c', script],
-      capture_output=True,
-      text=True,
-      check=True,
-      cwd=ROOT,
-    )
-    first, second = (set(line.split()) for line in run.stdout.splitlines())
-    self.assertNoCommonElements(first, {'jax', 'numpy', 'ossgd.paper'})
-    self.assertIn('ossgd.paper.network', second)
-    self.assertNotIn('ossgd.running', second)
-
-
-class StartUpTest(parameterized.TestCase):
-  def test_light_imports(self):
-    """What is slow to import, or opens windows, is not there unasked."""
-    script = f"""
-import importlib, sys
-for name in {OURS}:
-  if name.split('.')[-1] not in {DRAWING}:
-    importlib.import_module(name)
-print(*sys.modules)
-from ossgd import plots, records
-import xarray
-plots.steps_figure(
-  xarray.Dataset(
-    dict(steps_to_accuracy=(('width', 'seed'), [[1.0]])),
-    dict(width=[1], seed=[0], step=[1]),
-    dict(target=0.5),
-  )
-)
-print(*sys.modules)
-"""
-    run = subprocess.run(
-      [sys.executable, '-c', script],
-      capture_output=True,
-      text=True,
-      check=True,
-      cwd=ROOT,
-    )
-    light, drawing = (line.split() for line in run.stdout.splitlines())
-    self.assertContainsSubset(
-      {'ossgd.running.sweeps', 'ossgd.data.images'}, light
-    )
-    heavy = {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'IPython'}
-    self.assertNoCommonElements(light, heavy)
-    self.assertIn('matplotlib', drawing)
-    self.assertNoCommonElements(drawing, heavy - {'matplotlib'})
-    self.assertNotIn('matplotlib.pyplot', drawing)
-
-  @parameterized.parameters(*SCRIPTS)
-  def test_help_waits_for_jax_only(self, name):
-    """--help answers in about a second: tables and figures come later."""
-    script = f"""
-import contextlib, io, sys
-from {name} import main
-with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
-  main(['script', '--help'])
-print(*sys.modules)
-"""
-    run = subprocess.run(
-      [sys.executable, '-c', script],
-      capture_output=True,
-      text=True,
-      check=True,
-      cwd=ROOT,
-    )
-    loaded = run.stdout.split()
-    self.assertContainsSubset({'jax', 'experiments.common.options'}, loaded)
-    late = {'xarray', 'matplotlib', 'scipy', 'sklearn', 'torch'}
-    self.assertEmpty(late.intersection(loaded))
