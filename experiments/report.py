@@ -43,7 +43,10 @@ def page(name: str, gathered: run_folders.Gathered, runs: str) -> str:
   findings = [f for run in gathered.runs for f in run.summary.findings]
   folders = [run.folder for run in gathered.runs for _ in run.summary.findings]
   rows = claims.rows(findings)
-  marked = zip(map(pages.plain, folders), claims.marked(rows), strict=True)
+  named = [
+    {'run': pages.plain(folder), **row}
+    for folder, row in zip(folders, rows, strict=True)
+  ]
   verdicts = [finding.verdict for finding in findings]
   together = claims.family_wise(findings)
   return pages.render(
@@ -52,9 +55,9 @@ def page(name: str, gathered: run_folders.Gathered, runs: str) -> str:
     path=runs,
     counts={v: verdicts.count(v) for v in claims.VERDICTS},
     counts_together={v: together.count(v) for v in claims.VERDICTS},
-    header=claims.HEADER,
-    rows=iter(rows),
-    table=[('run', *claims.HEADER), *((run, *row) for run, row in marked)],
+    header=[*rows[0]] if rows else [],
+    rows=([*row.values()] for row in rows),
+    table=claims.rows_table(named) if named else '',
     note=claims.note(findings),
   )
 

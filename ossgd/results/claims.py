@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -49,39 +49,24 @@ def _in_family(finding: Finding) -> bool:
   return finding.kind != 'every' and finding.verdict != 'measured'
 
 
-HEADER = (
-  'claim',
-  'paper',
-  'quantity',
-  'holds if',
-  'measured',
-  '95 % interval',
-  'seeds',
-  'p',
-  'verdict',
-  'family-wise',
-  'why',
-)
-
-
-def rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
-  """Findings under HEADER; together they are the family."""
+def rows(findings: Sequence[Finding]) -> list[dict[str, str]]:
+  """Findings as cells, by their column; together they are the family."""
   return [
-    (
-      finding.claim.words,
-      finding.claim.where,
-      finding.claim.quantity,
-      _range(finding),
-      measured(finding),
-      interval(finding),
-      f'{finding.num_seeds}'
+    {
+      'claim': finding.claim.words,
+      'paper': finding.claim.where,
+      'quantity': finding.claim.quantity,
+      'holds if': _range(finding),
+      'measured': measured(finding),
+      '95 % interval': interval(finding),
+      'seeds': f'{finding.num_seeds}'
       + f' x {finding.trials}' * (finding.trials > 0)
       + f' ({finding.num_missing} without)' * (finding.num_missing > 0),
-      '' if np.isnan(finding.p) else f'{finding.p:.2g}',
-      _named(finding, finding.verdict),
-      _named(finding, verdict),
-      finding.reason,
-    )
+      'p': '' if np.isnan(finding.p) else f'{finding.p:.2g}',
+      'verdict': _named(finding, finding.verdict),
+      'family-wise': _named(finding, verdict),
+      'why': finding.reason,
+    }
     for finding, verdict in zip(findings, family_wise(findings), strict=True)
   ]
 
@@ -107,13 +92,13 @@ def report(findings: Sequence[Finding]) -> str:
   """The findings as a Markdown table, and what its words mean."""
   if not findings:
     return ''
-  return f'{markdown_table(HEADER, marked(rows(findings)))}\n{note(findings)}\n'
+  return f'{rows_table(rows(findings))}\n{note(findings)}\n'
 
 
-def marked(cells: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-  """Rows with their verdicts in bold."""
-  at = HEADER.index('verdict')
-  return [(*row[:at], f'**{row[at]}**', *row[at + 1 :]) for row in cells]
+def rows_table(rows: Sequence[Mapping[str, str]]) -> str:
+  """Rows of findings as Markdown, their verdicts in bold."""
+  marked = [{**row, 'verdict': f'**{row["verdict"]}**'} for row in rows]
+  return markdown_table([*rows[0]], [[*row.values()] for row in marked])
 
 
 def note(findings: Sequence[Finding]) -> str:

@@ -108,7 +108,14 @@ def training_claims(
       100 %" is said of the synthetic data only; on MNIST D.1 desires 95 %.
   """
   where = f'Section 7, {figure}'
-  found = [
+  found = _curve_claims(where, accuracy)
+  if num_patterns:
+    found += _cliff_claims(where, num_patterns)
+  return about(_FIGURES[figure], [*found, *_target_claims(constant)])
+
+
+def _curve_claims(where: str, accuracy: float) -> list[Claim]:
+  return [
     Claim(
       where,
       f'the network learns: accuracy above {100 * accuracy:g} %',
@@ -149,10 +156,7 @@ def training_claims(
       0.1,
       lambda ds: ds.relative_distance.max(['width', 'step'], skipna=False),
     ),
-    *(_cliff_claims(where, num_patterns) if num_patterns else ()),
-    *_target_claims(constant),
   ]
-  return about(_FIGURES[figure], found)
 
 
 def cliff(spectrum: xr.DataArray, num_patterns: int) -> xr.DataArray:

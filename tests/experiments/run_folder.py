@@ -1,6 +1,8 @@
-"""A run folder of `synthetic` written by hand, and scripts that read it."""
+"""A run folder of `synthetic` written by hand, and what is made of it."""
 
+import collections
 import contextlib
+import html.parser
 import io
 import pathlib
 from collections.abc import Callable
@@ -52,6 +54,31 @@ def write(folder: pathlib.Path, results=None, config=None) -> pathlib.Path:
     seconds={},
   )
   return folder
+
+
+class Page(html.parser.HTMLParser):
+  """Elements, attributes and text, as a browser would see them."""
+
+  def __init__(self, text: str):
+    super().__init__()
+    self.tags: collections.Counter[str] = collections.Counter()
+    self.attributes: list[tuple[str, str | None]] = []
+    self.classes: list[str] = []
+    self.text = ''  # a line an element
+    self.feed(text)
+    self.close()
+
+  def handle_starttag(self, tag, attrs):
+    self.tags[tag] += 1
+    self.attributes += attrs
+    self.classes += [dict(attrs).get('class') or '']
+
+  def handle_data(self, data):
+    if self.cdata_elem is None and data.strip():  # no style sheet
+      self.text += f'{data.strip()}\n'
+
+  def values(self, name: str) -> list[str | None]:
+    return [value for key, value in self.attributes if key == name]
 
 
 def ended(
