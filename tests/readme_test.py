@@ -4,6 +4,7 @@ import contextlib
 import io
 import pathlib
 import re
+import tempfile
 from typing import Any
 
 import xarray as xr
@@ -36,7 +37,7 @@ class ReadmeTest(absltest.TestCase):
   def test_python(self):
     """It runs, says what its comments promise, and matches the docs."""
     names: dict[str, Any] = {'__name__': '__main__'}
-    folder = self.create_tempdir().full_path
+    folder = self.enter_context(tempfile.TemporaryDirectory())
     with (
       contextlib.redirect_stdout(io.StringIO()) as printed,
       contextlib.chdir(folder),

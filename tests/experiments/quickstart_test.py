@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tempfile
 from unittest import mock
 
 import nbclient
@@ -33,7 +34,8 @@ class QuickstartTest(absltest.TestCase):
   def test_runs(self):
     """Away from the repository, every cell displays what it is there for."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    resources = {'metadata': {'path': self.create_tempdir().full_path}}
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    resources = {'metadata': {'path': folder}}
     client = nbclient.NotebookClient(notebook, timeout=600, resources=resources)
     with mock.patch.dict(os.environ, {'PYTHONPATH': str(ROOT)}):
       client.execute()
