@@ -26,18 +26,6 @@ _DEFINE: dict[type, Any] = {
   str: flags.DEFINE_string,
   type(None): flags.DEFINE_integer,  # which need not be given
 }
-# The levels that exist everywhere; a DotAlgorithmPreset fails on some hardware.
-_PRECISIONS = ('highest', 'high', 'default')
-_PRECISION_TEXT = (
-  'Of the operands of float32 matmuls, which are summed in float32. highest: '
-  'float32 on every platform. high: TF32 on a GPU that has it, three bfloat16 '
-  'passes on a TPU. default: the fastest, TF32 on such a GPU and bfloat16 on a '
-  'TPU. A CPU has float32 only. Emulated on Section 7, m = 500 to 8000 '
-  '(experiments.precision): bfloat16 changes the mean test accuracy by 0.0004 '
-  'and flips 0.08 % of the patterns at w(0), which inflates the pattern '
-  'difference by up to 20 % at step 1 and by 0.12 % at T; TF32 flips 0.01 %, '
-  'which inflates it by 2 % and 0.04 %.'
-)
 
 
 def option(
@@ -60,7 +48,16 @@ class Call:
   overwrite: bool = option(
     False, 'Replace the results of other settings that --out holds.'
   )
-  matmul_precision: str = option('highest', _PRECISION_TEXT, _PRECISIONS)
+  matmul_precision: str = option(
+    'highest',
+    'Of the operands of float32 matmuls, which are summed in float32. highest: '
+    'float32 on every platform. high: TF32 on a GPU that has it, three '
+    'bfloat16 passes on a TPU. default: the fastest, TF32 on such a GPU and '
+    'bfloat16 on a TPU. A CPU has float32 only. experiments.precision shows '
+    'what they do to the results.',
+    # Levels that exist everywhere; a DotAlgorithmPreset fails on some hardware.
+    choices=('highest', 'high', 'default'),
+  )
   checkpoint_every: float = option(
     10.0,
     'Minutes between two saved states of a sweep. The same command goes on '
