@@ -4,9 +4,8 @@ import os
 import shutil
 import tempfile
 
+import beartype
 import jaxtyping
-
-import tests.typechecker  # noqa: F401
 
 # Tests compile the same programs again and again, in other processes too: what
 # one of them has compiled is there for all, until the end of the session. JAX
@@ -32,6 +31,7 @@ def pytest_unconfigure():
     shutil.rmtree(_OWN, ignore_errors=True)
 
 
-# Shapes and types of the mathematics are checked in every call: before it is
-# imported.
-jaxtyping.install_import_hook('ossgd.paper', 'tests.typechecker.checked')
+# Shapes and types of the mathematics are checked in every call, before it is
+# imported; an int may stand for a float.
+checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+jaxtyping.install_import_hook('ossgd.paper', f'{__name__}.checked')

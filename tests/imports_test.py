@@ -40,7 +40,7 @@ ARROWS = {
 }
 # The same below `experiments`; every other module there is a script.
 SHARED = {
-  'common': 'printing options scripts stopping progress_line meeting company '
+  'common': 'printing options scripts stopping progress_line company '
   'command training fits seeds section7',
   'common.publishing': 'summaries run_folders pages',
   'common.lemmas': 'cases coupled_units falling_loss large_gradients exponents '

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -21,20 +20,11 @@ from ossgd.results import claims
 from ossgd.running import hosts, identities, jobs, timing, watching
 from ossgd.storing import checkpoints, files, folders, records, shared
 
-from . import (
-  company,
-  options,
-  printing,
-  progress_line,
-  stopping,
-)
+from . import company, options, printing, progress_line, stopping
 
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
-
-# How work is grouped, on which devices: the same work in any way.
-_GROUPING = ('mesh', 'seeds_at_once')
 
 
 class Experiment(NamedTuple):
@@ -59,7 +49,7 @@ def main(experiment: Experiment, argv: list[str] | None = None) -> None:
   """Runs a script with the flags of the command line, or of argv."""
   doc = sys.modules[experiment.run.__module__].__doc__
   app.run(
-    lambda call: _at_precision(experiment, call),
+    lambda call: _take_part(experiment, call),
     argv=argv,
     flags_parser=lambda args: options.parse(
       experiment.name, experiment.config, experiment.presets, args, doc
@@ -67,124 +57,61 @@ def main(experiment: Experiment, argv: list[str] | None = None) -> None:
   )
 
 
-def _cache_compilations() -> None:
-  """Keeps compiled programs for the next process, if no one else has chosen."""
-  config: Any = jax.config  # its options are attributes made at run time
-  if config.jax_compilation_cache_dir is None:
-    chosen = os.environ.get('XDG_CACHE_HOME', '')
-    try:  # a relative one is to be ignored, says its specification
-      home = Path(chosen if os.path.isabs(chosen) else '~/.cache').expanduser()
-    except RuntimeError:
-      if jax.process_index() == 0:
-        logging.warning(
-          'no home folder: what is compiled is not kept; XDG_CACHE_HOME may '
-          'name a place for it'
-        )
-      return
-    jax.config.update('jax_compilation_cache_dir', str(home / 'ossgd'))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
-
-
-def _at_precision(experiment: Experiment, call: options.Call) -> None:
-  """The precision is the script's, not that of what runs after it."""
+def _take_part(experiment: Experiment, call: options.Call) -> None:
+  """Executes a call in this process, one of several or the only one."""
   stdlib_logging.getLogger('jax').setLevel(stdlib_logging.WARNING)
   try:
     with (
       stopping.at_once(),
+      # The precision is the script's, not that of what runs after it.
       jax.default_matmul_precision(call.matmul_precision),
-      company.joined(*call.hosts),
+      company.joined(call.coordinator, call.num_processes, call.process_id),
     ):
-      try:
-        config = _config(experiment, call)
-      except (ValueError, OSError) as error:
-        options.fail(str(error))
-      _check_same(config, call)
       _cache_compilations()
-      if jax.process_index() == 0:
-        _execute(experiment, call, config)
-      else:
-        _assist(experiment, call, config)
+      _execute(experiment, call)
   except watching.Stopped as stopped:
     printing.warn(f'stopped by {stopped}; to go on: {call.command}')
     sys.exit(128 + signal.Signals[str(stopped)])
 
 
-def _check_same(config: Mapping, call: options.Call) -> None:
-  """Ends all processes if one has other settings: they would not fit."""
-  try:
-    grouping = [getattr(call.config, name, '') for name in _GROUPING]
-    hosts.check_same(json.dumps([config, grouping]))
-  except ValueError as error:
-    options.fail(str(error))
+def _cache_compilations() -> None:
+  """Keeps compiled programs for the next process, if no one else has chosen."""
+  config: Any = jax.config  # its options are attributes made at run time
+  if config.jax_compilation_cache_dir is None:
+    chosen = os.environ.get('XDG_CACHE_HOME', '')
+    if not os.path.isabs(chosen):  # to be ignored, says its specification
+      chosen = os.path.expanduser('~/.cache')
+    if not os.path.isabs(chosen):
+      logging.warning(
+        'no home folder: what is compiled is not kept; XDG_CACHE_HOME may '
+        'name a place for it'
+      )
+      return
+    jax.config.update('jax_compilation_cache_dir', f'{chosen}/ossgd')
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
-def _assist(
-  experiment: Experiment, call: options.Call, config: Mapping
-) -> None:
-  """Computes what the first process computes, and leaves nothing."""
-  if hosts.told_by_first(False):
-    return
-  store = _store(call)
-  begun = False
-
-  def tell(fraction, label):
-    del fraction, label
-    nonlocal begun
-    begun = True
-
-  watch = watching.Watch(tell, store)
-  with stopping.at_next_chunk(store):
-    try:
-      experiment.run(call.config, watch)
-    except ValueError as error:
-      # Later than the first step it is no input: another host may have gone.
-      if begun:
-        raise
-      options.fail(str(error))
-
-
-def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
-  """What was asked for, and what the numbers depend on besides."""
-  settings = dataclasses.asdict(call.config)
-  for name in _GROUPING:
-    settings.pop(name, None)
-  config = {'experiment': experiment.name, 'settings': settings}
-  if experiment.data is not None:
-    found = experiment.data(call.config)
-    several = found if isinstance(found, Iterator) else iter([found])
-    # A mixture is what the settings say; files may be other ones tomorrow.
-    digests = [jobs.data_digest(d) for d in several if isinstance(d, Split)]
-    if digests:
-      config['data'] = digests
-  return config | {
-    'environment': records.environment(),
-    'code': identities.code(experiment.run.__module__),
-  }
-
-
-def _store(call: options.Call) -> checkpoints.Store:
-  kind = shared.Store if jax.process_count() > 1 else checkpoints.Store
-  folder = call.out / records.CHECKPOINTS
-  return kind(folder, 60 * call.checkpoint_every)
-
-
-def _execute(
-  experiment: Experiment, call: options.Call, config: Mapping
-) -> None:
+def _execute(experiment: Experiment, call: options.Call) -> None:
   """Runs, saves, draws and reports; or shows again what is already there."""
-  logging.set_verbosity(logging.INFO)
   progress = progress_line.Progress()
   try:
-    with contextlib.ExitStack() as failing:
-      # Else other processes would wait for what they are told in _fill.
-      failing.callback(hosts.told_by_first, True)
-      with folders.hold(call.out):
-        _fill(experiment, call, config, progress, failing)
+    config = _config(experiment, call)
+    # Others must have the same, and the same grouping, which is not in there.
+    hosts.check_same(json.dumps(config) + repr(call.config))
+    if jax.process_index() == 0:
+      logging.set_verbosity(logging.INFO)
+    with _folder(call, config) as done:
+      results = None
+      if not done:
+        results = _compute(experiment, call, config, progress)
+      if jax.process_index() == 0:
+        _complete(experiment, call, config, results, progress)
   except (records.RecordError, files.SaveError) as error:
     kept = f'; what is finished is kept, to go on: {call.command}'
     options.fail(f'{error}{kept if progress.started else ""}')
   except (ValueError, OSError) as error:
-    # Before the first step, what is wrong is the input; later, it is us.
+    # Before the first step, what is wrong is the input; later, it is us, or
+    # another host has gone.
     if progress.started:
       raise
     options.fail(str(error))
@@ -200,30 +127,78 @@ def _execute(
     progress.close()
 
 
-def _fill(
+def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
+  """What was asked for, and what the numbers depend on besides."""
+  settings = dataclasses.asdict(call.config)
+  for name in ('mesh', 'seeds_at_once'):  # the same work in any grouping
+    settings.pop(name, None)
+  config = {'experiment': experiment.name, 'settings': settings}
+  if experiment.data is not None:
+    found = experiment.data(call.config)
+    several = found if isinstance(found, Iterator) else iter([found])
+    # A mixture is what the settings say; files may be other ones tomorrow.
+    digests = [jobs.data_digest(d) for d in several if isinstance(d, Split)]
+    if digests:
+      config['data'] = digests
+  return config | {
+    'environment': records.environment(),
+    'code': identities.code(experiment.run.__module__),
+  }
+
+
+@contextlib.contextmanager
+def _folder(call: options.Call, config: Mapping) -> Iterator[bool]:
+  """The first process holds the run folder; whether all is there already."""
+  if jax.process_index() > 0:
+    yield hosts.told_by_first(False)
+    return
+  with contextlib.ExitStack() as stack:
+    done = True  # where there is no folder the others have nothing to do
+    try:
+      stack.enter_context(folders.hold(call.out))
+      done = folders.prepare(call.out, config, overwrite=call.overwrite)
+    finally:
+      hosts.told_by_first(done)
+    yield done
+
+
+def _compute(
   experiment: Experiment,
   call: options.Call,
   config: Mapping,
   progress: progress_line.Progress,
-  failing: contextlib.ExitStack,
+) -> xr.Dataset:
+  """Runs an experiment, or goes on with it."""
+  kind = shared.Store if jax.process_count() > 1 else checkpoints.Store
+  store = kind(call.out / records.CHECKPOINTS, 60 * call.checkpoint_every)
+  with stopping.at_next_chunk(store):
+    results = experiment.run(call.config, watching.Watch(progress, store))
+  progress.close()
+  if store.data - set(config.get('data', store.data)):
+    raise records.RecordError(
+      'the data were replaced while this ran, so its results would be of both; '
+      'put back those that it began with, or give another folder with --out'
+    )
+  return results.assign_attrs(
+    config=json.dumps(config),
+    command=call.command,
+    seconds=progress.stopwatch.total(),
+  )
+
+
+def _complete(
+  experiment: Experiment,
+  call: options.Call,
+  config: Mapping,
+  computed: xr.Dataset | None,
+  progress: progress_line.Progress,
 ) -> None:
   """Leaves a complete run folder, and only then prints what is in it."""
-  stopwatch = progress_line.Stopwatch()
-  done = folders.prepare(call.out, config, overwrite=call.overwrite)
-  failing.pop_all()
-  hosts.told_by_first(done)
-  if done:
+  if computed is None:
     logging.info('%s holds these results already', call.out)
     results, config = records.read_measured(call.out)
   else:
-    store = _store(call)
-    with stopping.at_next_chunk(store):
-      results = experiment.run(call.config, watching.Watch(progress, store))
-    progress.close()
-    _check_data(store, config)
-    results.attrs['config'] = json.dumps(config)
-    results.attrs['command'] = call.command
-    results.attrs['seconds'] = progress.seconds()
+    results = computed
     records.write_results(call.out, results)
   table = experiment.table(results)
   findings = [
@@ -232,21 +207,12 @@ def _fill(
   report = f'# {experiment.name}\n\n{table}\n{claims.report(findings)}'
   with timing.part('plot'):
     records.write_figures(call.out, experiment.figures(results))
-  seconds = stopwatch.report(progress.seconds())
-  if done:
+  if computed is None:
     seconds = config.get(records.SECONDS, {'other': results.attrs['seconds']})
-  records.write_report(call.out, config, report=report, seconds=seconds)
-  if not done:
+  else:
+    seconds = progress.stopwatch.report()
     parts = ', '.join(f'{part} {value:.1f}' for part, value in seconds.items())
-    logging.info('%.1f s: %s', progress.seconds(), parts)
+    logging.info('%.1f s: %s', progress.stopwatch.total(), parts)
+  records.write_report(call.out, config, report=report, seconds=seconds)
   printing.say(f'\n{table}\n{claims.summary(findings)}')
   printing.say(f'see {call.out}')
-
-
-def _check_data(store: checkpoints.Store, config: Mapping) -> None:
-  """Refuses results of data that were replaced while the script ran."""
-  if store.data - set(config.get('data', store.data)):
-    raise records.RecordError(
-      'the data were replaced while this ran, so its results would be of both; '
-      'put back those that it began with, or give another folder with --out'
-    )

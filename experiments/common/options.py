@@ -6,11 +6,12 @@ called: two scripts imported into one process do not clash, and nothing below
 """
 
 import dataclasses
+import itertools
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -23,38 +24,61 @@ _DEFINE: dict[type, Any] = {
   int: flags.DEFINE_integer,
   float: flags.DEFINE_float,
   str: flags.DEFINE_string,
-  tuple: flags.DEFINE_list,  # of strings, turned into numbers by `_typed`
+  type(None): flags.DEFINE_integer,  # which need not be given
 }
-# The levels that exist everywhere; a DotAlgorithmPreset fails on some hardware.
-_PRECISIONS = ('highest', 'high', 'default')
-_PRECISION_TEXT = (
-  'Of the operands of float32 matmuls, which are summed in float32. highest: '
-  'float32 on every platform. high: TF32 on a GPU that has it, three bfloat16 '
-  'passes on a TPU. default: the fastest, TF32 on such a GPU and bfloat16 on a '
-  'TPU. A CPU has float32 only. Emulated on Section 7, m = 500 to 8000 '
-  '(experiments.precision): bfloat16 changes the mean test accuracy by 0.0004 '
-  'and flips 0.08 % of the patterns at w(0), which inflates the pattern '
-  'difference by up to 20 % at step 1 and by 0.12 % at T; TF32 flips 0.01 %, '
-  'which inflates it by 2 % and 0.04 %.'
-)
 
 
-class Call(NamedTuple):
-  """What a command line asks for."""
+def option(
+  default: Any, text: str, choices: Sequence[str] = (), **bounds: float
+) -> Any:
+  """A field of a Config that is a flag too; its default sets the type."""
+  metadata = {'text': text, 'choices': choices, 'bounds': bounds}
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+  """What a command line asks for: a Config, and the options of all scripts."""
 
   config: Any
-  out: Path
-  overwrite: bool
   command: str  # to repeat it
-  matmul_precision: str  # of `jax.default_matmul_precision`
-  checkpoint_every: float  # minutes
-  hosts: tuple[str, int | None, int | None]  # coordinator, processes, this one
-
-
-def option(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
-  """A field of a Config that is a flag too; its default sets the type."""
-  return dataclasses.field(
-    default=default, metadata={'text': text, 'choices': choices}
+  out: Any = option(  # a Path
+    '', 'Folder for results.nc, config.json, report.md and the figures.'
+  )
+  overwrite: bool = option(
+    False, 'Replace the results of other settings that --out holds.'
+  )
+  matmul_precision: str = option(
+    'highest',
+    'Of the operands of float32 matmuls, which are summed in float32. highest: '
+    'float32 on every platform. high: TF32 on a GPU that has it, three '
+    'bfloat16 passes on a TPU. default: the fastest, TF32 on such a GPU and '
+    'bfloat16 on a TPU. A CPU has float32 only. experiments.precision shows '
+    'what they do to the results.',
+    # Levels that exist everywhere; a DotAlgorithmPreset fails on some hardware.
+    choices=('highest', 'high', 'default'),
+  )
+  checkpoint_every: float = option(
+    10.0,
+    'Minutes between two saved states of a sweep. The same command goes on '
+    'from the last one, and from every finished run.',
+    lower_bound=0.0,
+  )
+  coordinator: str = option(
+    '',
+    'HOST:PORT of the first of several processes that work together, all with '
+    'the same flags but --process_id and the same folder --out. auto: as the '
+    "cluster's environment says.",
+  )
+  num_processes: int | None = option(
+    None,
+    'How many processes work together, with --coordinator=HOST:PORT.',
+    lower_bound=1,
+  )
+  process_id: int | None = option(
+    None,
+    'Which of them this one is; 0 is the first, and the one that writes.',
+    lower_bound=0,
   )
 
 
@@ -74,30 +98,8 @@ def parse(
     argv: the command line, program first.
     doc: what --help begins with; by default the docstring of config's module.
   """
-  values = flags.FlagValues()
-  where: dict[str, Any] = {'flag_values': values, 'module_name': name}
-  text = 'Folder for results.nc, config.json, report.md and the figures.'
-  flags.DEFINE_string('out', f'runs/{name}', text, **where)
-  text = 'Replace the results of other settings that --out holds.'
-  flags.DEFINE_bool('overwrite', False, text, **where)
-  flags.DEFINE_enum(
-    'matmul_precision', 'highest', _PRECISIONS, _PRECISION_TEXT, **where
-  )
-  text = (
-    'Minutes between two saved states of a sweep. The same command goes on '
-    'from the last one, and from every finished run.'
-  )
-  flags.DEFINE_float('checkpoint_every', 10.0, text, lower_bound=0.0, **where)
-  text = (
-    'HOST:PORT of the first of several processes that work together, all with '
-    'the same flags but --process_id and the same folder --out. auto: as the '
-    "cluster's environment says."
-  )
-  flags.DEFINE_string('coordinator', '', text, **where)
-  text = 'How many processes work together, with --coordinator=HOST:PORT.'
-  flags.DEFINE_integer('num_processes', None, text, lower_bound=1, **where)
-  text = 'Which of them this one is; 0 is the first, and the one that writes.'
-  flags.DEFINE_integer('process_id', None, text, lower_bound=0, **where)
+  values = _define(name, Call, config)
+  values.set_default('out', f'runs/{name}')
   if presets:
     described = ''.join(
       f' {preset}: '
@@ -106,18 +108,16 @@ def parse(
       for preset, settings in presets.items()
     )
     text = f'paper: the defaults.{described} Flags given by hand win.'
-    flags.DEFINE_enum('preset', 'paper', ['paper', *presets], text, **where)
-  found = _parsed(values, name, config, presets, argv, doc)
-  command = shlex.join([*_program(name), *argv[1:]])
-  out = folder(values.out)
+    names = ['paper', *presets]
+    flags.DEFINE_enum('preset', 'paper', names, text, values, name)
+  _read(values, argv, doc or sys.modules[config.__module__].__doc__)
+  if presets:
+    for flag, value in presets.get(values.preset, {}).items():
+      values.set_default(flag, _shown(value))
   return Call(
-    found,
-    out,
-    values.overwrite,
-    command,
-    values.matmul_precision,
-    values.checkpoint_every,
-    (values.coordinator, values.num_processes, values.process_id),
+    config(**_settings(values, config)),
+    shlex.join([*_program(name), *argv[1:]]),
+    **_settings(values, Call) | {'out': folder(values.out)},
   )
 
 
@@ -131,7 +131,9 @@ def _program(name: str) -> list[str]:
 
 def parse_config(name: str, config: type, argv: Sequence[str]) -> Any:
   """The same for a script without a run folder: a Config is all it gets."""
-  return _parsed(flags.FlagValues(), name, config, {}, argv)
+  values = _define(name, config)
+  _read(values, argv, sys.modules[config.__module__].__doc__)
+  return config(**_settings(values, config))
 
 
 def folder(flag: str) -> Path:
@@ -153,63 +155,61 @@ def fail(message: str) -> NoReturn:
   sys.exit(2)
 
 
-def _parsed(
-  values: flags.FlagValues,
-  name: str,
-  config: type,
-  presets: Mapping[str, Mapping[str, Any]],
-  argv: Sequence[str],
-  doc: str | None = None,
-) -> Any:
-  """Adds a Config's flags to those there, parses all, and fills a Config."""
-  _define(values, name, config)
+class _Numbers(flags.ListParser):
+  """Numbers of one kind with commas between them, as a tuple."""
+
+  def __init__(self, kind: type):
+    super().__init__()
+    self._kind = kind
+
+  def parse(self, argument: Any) -> Any:
+    return tuple(map(self._kind, super().parse(argument)))
+
+
+def _options(config: type) -> list[dataclasses.Field]:
+  return [field for field in dataclasses.fields(config) if field.metadata]
+
+
+def _define(name: str, *configs: type) -> flags.FlagValues:
+  """The options of some dataclasses as flags, and --help."""
+  values = flags.FlagValues()
+  where: dict[str, Any] = {'flag_values': values, 'module_name': name}
+  flags.DEFINE_bool('help', False, 'Show this.', short_name='h', **where)
+  for field in itertools.chain(*map(_options, configs)):
+    text, choices, bounds = field.metadata.values()
+    default: Any = field.default
+    if choices:
+      flags.DEFINE_enum(field.name, default, choices, text, **where)
+    elif isinstance(default, tuple):
+      commas: Any = flags.ListSerializer(',')  # between numbers
+      about = (_Numbers(type(default[0])), field.name, _shown(default), text)
+      flags.DEFINE(*about, serializer=commas, **where)
+    else:
+      _DEFINE[type(default)](field.name, default, text, **bounds, **where)
+  return values
+
+
+def _read(
+  values: flags.FlagValues, argv: Sequence[str], doc: str | None
+) -> None:
+  """Gives flags the values of a command line; shows --help and exits."""
   flags.FLAGS(argv[:1])  # absl's own keep their defaults; app.run insists
   try:
     rest = values(list(argv))[1:]
     if rest:
       raise flags.Error(f'{rest[0]!r} is not a flag; one looks like --seed=1')
-    if values.help:
-      doc = doc or sys.modules[config.__module__].__doc__
-      printing.say(f'{doc}\nFlags:\n{values.get_help()}')
-      sys.exit(0)
-    settings = dict(presets.get(values.preset, {})) if presets else {}
-    for field in dataclasses.fields(config):
-      if values[field.name].present:
-        settings[field.name] = _typed(field, values[field.name].value)
   except RecursionError:  # absl looks for a flag with a name like it
     fail('a flag has far too long a name (--help lists the flags)')
   except (flags.Error, ValueError) as error:  # ValueError: a flagfile's bytes
     fail(f'{error} (--help lists the flags)')
-  return config(**settings)
+  if values.help:
+    printing.say(f'{doc}\nFlags:\n{values.get_help()}')
+    sys.exit(0)
 
 
-def _define(values: flags.FlagValues, name: str, config: type) -> None:
-  where: dict[str, Any] = {'flag_values': values, 'module_name': name}
-  for field in dataclasses.fields(config):
-    text, choices = field.metadata['text'], field.metadata['choices']
-    default: Any = field.default
-    if choices:
-      flags.DEFINE_enum(field.name, default, choices, text, **where)
-      continue
-    if isinstance(default, tuple):
-      default = [str(number) for number in default]
-    _DEFINE[type(field.default)](field.name, default, text, **where)
-  flags.DEFINE_bool('help', False, 'Show this.', short_name='h', **where)
+def _settings(values: flags.FlagValues, config: type) -> dict[str, Any]:
+  return {field.name: values[field.name].value for field in _options(config)}
 
 
 def _shown(value: Any) -> str:
   return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _typed(field: dataclasses.Field, value: Any) -> Any:
-  """A list of strings as a tuple of the default's kind of number."""
-  if not isinstance(field.default, tuple):
-    return value
-  kind = type(field.default[0])
-  try:
-    return tuple(kind(item) for item in value)
-  except ValueError as error:
-    raise flags.Error(
-      f'flag --{field.name}={",".join(value)}: expected {kind.__name__} '
-      'numbers with commas between them'
-    ) from error

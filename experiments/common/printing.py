@@ -24,18 +24,13 @@ def _write(stream: TextIO | None, text: str) -> None:
   try:
     print(text.encode(encoding, 'replace').decode(encoding), file=stream)
     stream.flush()
-  except BrokenPipeError:  # of `| head -1`: what comes next has no reader
-    _leave(stream)
   except OSError as error:
-    _leave(stream)
-    if stream is not sys.stderr:
+    # Else Python would try again when it ends, and complain.
+    with (
+      contextlib.suppress(io.UnsupportedOperation),
+      open(os.devnull, 'w') as nowhere,
+    ):
+      os.dup2(nowhere.fileno(), stream.fileno())
+    left = isinstance(error, BrokenPipeError)  # as `| head -1` does
+    if not left and stream is not sys.stderr:
       warn(f'cannot print: {error.strerror}')
-
-
-def _leave(stream: TextIO) -> None:
-  """Else Python would try again when it ends, and complain."""
-  with (
-    contextlib.suppress(io.UnsupportedOperation),
-    open(os.devnull, 'w') as nowhere,
-  ):
-    os.dup2(nowhere.fileno(), stream.fileno())

@@ -19,6 +19,42 @@ _COMPILING = (
 )
 
 
+class Stopwatch:
+  """Seconds of each part of the work, compilation apart from the rest.
+
+  Parts come from `jax.monitoring`: ossgd's own, and JAX's compilations, which
+  happen inside of them.
+  """
+
+  def __init__(self):
+    self.seconds: dict[str, float] = collections.defaultdict(float)
+    self._begin = time.monotonic()
+    self._compiled: list[tuple[float, float]] = []  # when done, how long
+    jax.monitoring.register_event_duration_secs_listener(self._hear)
+
+  def _hear(self, event: str, duration_secs: float, **details: Any) -> None:
+    now = time.monotonic()
+    if event in _COMPILING:
+      self._compiled.append((now, duration_secs))
+      self.seconds['compile'] += duration_secs
+    elif event.startswith(timing.PREFIX):
+      begin = now - duration_secs
+      inside = sum(s for done, s in self._compiled if done > begin)
+      name = event.removeprefix(timing.PREFIX)
+      self.seconds[name] += max(0.0, duration_secs - inside)
+      self._compiled.clear()
+
+  def total(self) -> float:
+    """Seconds since it was made."""
+    return time.monotonic() - self._begin
+
+  def report(self) -> dict[str, float]:
+    """Seconds by part; what is in none of them is `other`."""
+    other = self.total() - sum(self.seconds.values())
+    parts = self.seconds | {'other': other}
+    return {part: round(seconds, 2) for part, seconds in parts.items()}
+
+
 class Progress:
   """A bar with the time left on a terminal, a log line now and then if not.
 
@@ -28,16 +64,16 @@ class Progress:
 
   def __init__(self):
     self.started = False
-    self._begin = self._logged = time.monotonic()
+    self.stopwatch = Stopwatch()
+    self._logged = time.monotonic()
     self._bar = None
-    self._compiled = 0.0
     self._recent: collections.deque[tuple[float, float]] = collections.deque()
-    jax.monitoring.register_event_duration_secs_listener(self._hear)
 
   def __call__(self, fraction: float, label: str) -> None:
     """Shows that this fraction of the work is done."""
     now = time.monotonic()
-    if not self.started and sys.stderr is not None and sys.stderr.isatty():
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if not self.started and on_terminal and jax.process_index() == 0:
       self._bar = tqdm.tqdm(
         total=1.0,
         bar_format='{percentage:3.0f}% |{bar}| {elapsed}{postfix}',
@@ -56,7 +92,7 @@ class Progress:
 
   def _left(self, now: float, fraction: float) -> float | None:
     """Seconds at the recent pace, compilation and work done before apart."""
-    worked = now - self._compiled
+    worked = now - self.stopwatch.seconds.get('compile', 0.0)
     recent = self._recent
     recent.append((worked, fraction))
     while len(recent) > 2 and worked - recent[1][0] > _RECENT:
@@ -66,48 +102,7 @@ class Progress:
       return None
     return (1 - fraction) * (worked - begin) / (fraction - before)
 
-  def _hear(self, event: str, duration_secs: float, **details: Any) -> None:
-    if event in _COMPILING:
-      self._compiled += duration_secs
-
-  def seconds(self) -> float:
-    """Since it was made."""
-    return time.monotonic() - self._begin
-
   def close(self) -> None:
     """Leaves the terminal on a line of its own."""
     if self._bar is not None:
       self._bar.close()
-
-
-class Stopwatch:
-  """Seconds of each part of the work, compilation apart from the rest.
-
-  Parts come from `jax.monitoring`: ossgd's own, and JAX's compilations, which
-  happen inside of them.
-  """
-
-  def __init__(self):
-    self.seconds: dict[str, float] = {}
-    self._compiled: list[tuple[float, float]] = []  # when done, how long
-    jax.monitoring.register_event_duration_secs_listener(self._hear)
-
-  def _hear(self, event: str, duration_secs: float, **details: Any) -> None:
-    now = time.monotonic()
-    if event in _COMPILING:
-      self._compiled.append((now, duration_secs))
-      self._add('compile', duration_secs)
-    elif event.startswith(timing.PREFIX):
-      begin = now - duration_secs
-      inside = sum(s for done, s in self._compiled if done > begin)
-      name = event.removeprefix(timing.PREFIX)
-      self._add(name, max(0.0, duration_secs - inside))
-      self._compiled.clear()
-
-  def _add(self, part: str, seconds: float) -> None:
-    self.seconds[part] = self.seconds.get(part, 0.0) + seconds
-
-  def report(self, total: float) -> dict[str, float]:
-    """Seconds by part; what is in none of them is `other`."""
-    parts = self.seconds | {'other': total - sum(self.seconds.values())}
-    return {part: round(seconds, 2) for part, seconds in parts.items()}

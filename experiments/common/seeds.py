@@ -21,9 +21,6 @@ if TYPE_CHECKING:
   import xarray as xr
 
 
-_LEAST = 300  # bytes of what one seed has measured: an array in a dict
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
   """Which networks, how many of each, and over which devices."""
@@ -59,7 +56,8 @@ def devices(config: Config, widths: Sequence[int]) -> Mesh | None:
         f'{name}: {", ".join(map(str, values))}; expected positive numbers'
       )
   measuring.check_seeds(config.seed, config.num_seeds)
-  least = _LEAST * config.num_seeds * len(config.widths)
+  # What one seed has measured is an array in a dict.
+  least = 300 * config.num_seeds * len(config.widths)
   free = hosts.least(free_memory.of_host())
   if least > free:
     raise ValueError(

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 from ossgd.running import watching
 from ossgd.storing import checkpoints
@@ -15,28 +16,25 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def at_once() -> contextlib.AbstractContextManager[None]:
   """A signal raises `watching.Stopped`, wherever the work is."""
-
-  def stop(number, frame):
-    del frame
-    raise watching.Stopped(signal.Signals(number).name)
-
-  return _handled(stop)
+  return _handled(_stop)
 
 
-@contextlib.contextmanager
-def at_next_chunk(store: checkpoints.Store) -> Iterator[None]:
+def at_next_chunk(
+  store: checkpoints.Store,
+) -> contextlib.AbstractContextManager[None]:
   """A signal asks a store to save and stop; a second one stops at once."""
 
-  again = contextlib.ExitStack()
-
   def ask(number, frame):
-    del frame
     store.stopping = signal.Signals(number).name
-    again.enter_context(at_once())
+    for one in _SIGNALS:
+      signal.signal(one, _stop)
     printing.warn('stopping at the next chunk; again: at once')
 
-  with _handled(ask), again:
-    yield
+  return _handled(ask)
+
+
+def _stop(number: int, frame: Any) -> NoReturn:
+  raise watching.Stopped(signal.Signals(number).name)
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ NO_NUMBERS = (
     f'experiments.common.{name}'
     for name in (
       *('options', 'printing', 'stopping', 'progress_line', 'command'),
-      *('meeting', 'company', 'fits', 'publishing'),
+      *('company', 'fits', 'publishing'),
     )
   ),
 )

@@ -8,15 +8,16 @@ import tempfile
 
 from absl.testing import parameterized
 
+from experiments import mnist
+from tests.experiments.command_test import WHOLE
+
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = """
-import sys
-from experiments import command
+from experiments.common import command
 from tests.experiments.command_test import TOY
 lines = 'mean ± std\\n' * 20000  # more than a pipe holds
 command.main(TOY._replace(table=lambda ds: lines))
 """
-FILES = {'results.nc', 'config.json', 'report.md', 'curve.png'}
 
 
 class OddEndsTest(parameterized.TestCase):
@@ -26,7 +27,7 @@ class OddEndsTest(parameterized.TestCase):
     self.root = pathlib.Path(root)
 
   def shell(self, line: str, **env: str) -> subprocess.CompletedProcess:
-    """A line in which $RUN is the script; its own exit status is in 'rc'."""
+    """A line in which $RUN is the script."""
     path = self.root / 'script.py'
     path.write_text(SCRIPT)
     run = f'{sys.executable} {path} --out={self.root / "out"}'
@@ -61,9 +62,13 @@ class OddEndsTest(parameterized.TestCase):
       self.assertNotIn(word, err)
     if 'full' in line:
       self.assertIn('cannot print: No space left on device', err)
-    self.assertContainsSubset(FILES, os.listdir(self.root / 'out'))
+    self.assertContainsSubset(WHOLE, os.listdir(self.root / 'out'))
 
   def test_help(self):
     """Of twenty pages the first line: as `less` and `head` want it."""
-    ended = self.shell('$RUN --help | head -1; exit ${PIPESTATUS[0]}')
+    ended = self.shell(
+      f'{sys.executable} -m experiments.mnist --help | head -1; '
+      'exit ${PIPESTATUS[0]}'
+    )
     self.assertEqual((ended.returncode, ended.stderr), (0, b''))
+    self.assertStartsWith(mnist.__doc__, ended.stdout.decode())

@@ -43,10 +43,9 @@ def verdicts(experiment, results) -> dict[str, str]:
 class ScriptsTest(parameterized.TestCase):
   def test_ceiling(self):
     """All right at every sigma: nothing is known of how accuracy depends."""
-    noise = [1.0, 7.0]
     accuracy = xr.DataArray(
       np.ones((2, 5, 2)),
-      {'noise_scale': noise, 'seed': range(5), 'step': [0, 400]},
+      {'noise_scale': [1.0, 7.0], 'seed': range(5), 'step': [0, 400]},
     )
     claim = variance.EXPERIMENT.claims(xr.Dataset())[0]
     ds = xr.Dataset({'test_accuracy': accuracy})
@@ -87,19 +86,11 @@ class ScriptsTest(parameterized.TestCase):
       results.cliff.sel(num_components=8), cliff, rtol=1e-6
     )
 
-  @parameterized.parameters(
-    variance.run, components.run, init_scale.run, random_labels.run
-  )
-  def test_one_width_only(self, run):
+  @parameterized.parameters(variance, components, init_scale, random_labels)
+  def test_one_width_only(self, script):
     """Scripts that vary something else say so when given two widths."""
-    config = {
-      variance.run: variance,
-      components.run: components,
-      init_scale.run: init_scale,
-      random_labels.run: random_labels,
-    }[run].Config(widths=(8, 16))
     with self.assertRaisesRegex(ValueError, 'expected one width'):
-      run(config)
+      script.run(script.Config(widths=(8, 16)))
 
   def test_own_data(self):
     """--dataset takes a user's npz file in the sweep scripts."""

@@ -52,37 +52,29 @@ def no_sweep(config, data, progress, **others):
   return xr.Dataset(coords={'width': list(config.widths), 'seed': seeds})
 
 
+BAD = (
+  ('unit:3, which does not divide .*; expected unit to', {'mesh': 'unit:3'}),
+  ('mesh has seed:5.* one of 1$', {'mesh': 'seed:5'}),
+  ('num_seeds: 0; expected positive', {'num_seeds': 0}),
+  ('num_seeds 1000000000.* GB', {'num_seeds': 10**9}),
+  ('seed is 4294967296 .*expected seeds', {'seed': 2**32}),
+  ('seed is -1 .*expected seeds', {'seed': -1}),
+  ('widths: .*-8.*; expected positive', {'widths': (-8,)}),
+  ('all different', {'widths': (8, 8)}),
+  ('at least one', {'widths': ()}),
+)
+
+
 class SettingsTest(parameterized.TestCase):
-  def check(self, script, message, **settings):
+  @parameterized.parameters(
+    (theorem, *BAD[0]),
+    *((script, *bad) for script in SEED_BY_SEED for bad in BAD),
+  )
+  def test_bad_setting(self, script, message, settings):
     """Refused before any work."""
     config = dataclasses.replace(script.Config(widths=(8,)), **settings)
     with self.assertRaisesRegex(ValueError, message):
       script.run(config, lambda *told: self.fail(told))
-
-  @parameterized.parameters(*SEED_BY_SEED, theorem)
-  def test_mesh_that_does_not_divide(self, script):
-    self.check(
-      script,
-      'mesh has unit:3, which does not divide .*; expected unit to be one of',
-      mesh='unit:3',
-    )
-
-  @parameterized.parameters(*SEED_BY_SEED)
-  def test_seeds_go_one_by_one(self, script):
-    self.check(script, 'mesh has seed:5.* one of 1$', mesh='seed:5')
-
-  @parameterized.parameters(*SEED_BY_SEED)
-  def test_bad_setting(self, script):
-    self.check(script, 'num_seeds: 0; expected positive', num_seeds=0)
-    self.check(script, 'num_seeds 1000000000.* GB', num_seeds=10**9)
-    self.check(script, 'seed is 4294967296 .*expected seeds', seed=2**32)
-    self.check(script, 'seed is -1 .*expected seeds', seed=-1)
-    self.check(script, 'widths: .*-8.*; expected positive', widths=(-8,))
-
-  @parameterized.parameters(convergence, coupling)
-  def test_repeated_width(self, script):
-    self.check(script, 'all different', widths=(8, 8))
-    self.check(script, 'at least one', widths=())
 
 
 class KilledTest(parameterized.TestCase):

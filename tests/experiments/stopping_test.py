@@ -1,10 +1,10 @@
 """Tests of stopping: what a signal does, and a second one."""
 
+import concurrent.futures
 import contextlib
 import io
 import pathlib
 import signal
-import threading
 
 from absl.testing import parameterized
 
@@ -18,9 +18,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StoppingTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    before = [signal.getsignal(number) for number in SIGNALS]
+    before = list(map(signal.getsignal, SIGNALS))
     self.addCleanup(
-      lambda: self.assertEqual([signal.getsignal(n) for n in SIGNALS], before)
+      lambda: self.assertEqual(list(map(signal.getsignal, SIGNALS)), before)
     )
 
   @parameterized.parameters(*SIGNALS)
@@ -53,13 +53,11 @@ class StoppingTest(parameterized.TestCase):
 
   def test_other_threads(self):
     """They may not listen to signals, and need not."""
-    worked = []
 
     def work():
       with stopping.at_once():
-        worked.append(signal.getsignal(signal.SIGINT))
+        return signal.getsignal(signal.SIGINT)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    self.assertEqual(worked, [signal.getsignal(signal.SIGINT)])
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      handler = pool.submit(work).result()
+    self.assertEqual(handler, signal.getsignal(signal.SIGINT))

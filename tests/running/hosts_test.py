@@ -15,32 +15,17 @@ from absl.testing import parameterized
 from ossgd.storing import records
 
 ROOT = pathlib.Path(__file__).parents[2]
-SMALL = (
-  '--widths=32',
-  '--num_seeds=2',
-  '--seeds_at_once=2',
-  '--num_steps=400',
-  '--batch_size=8',
-  '--dim=20',
-  '--num_train=64',
-  '--num_test=32',
-  '--num_classes=3',
-  '--eval_every=3',
-  '--eval_growth=0',
-  '--checkpoint_every=0',
-  '--engine=plain',
+SWEEP = (
+  *('experiments.synthetic', '--widths=32', '--num_seeds=2', '--dim=20'),
+  *('--num_steps=400', '--batch_size=8', '--num_train=64', '--num_test=32'),
+  *('--num_classes=3', '--eval_every=3', '--eval_growth=0', '--engine=plain'),
+  *('--seeds_at_once=2', '--checkpoint_every=0'),
 )
-SWEEP = ('experiments.synthetic', *SMALL)
 # Trains without a sweep: a seed at a time, each in one program.
 SEEDS = (
-  'experiments.coupling',
-  '--widths=16',
-  '--num_seeds=500',
-  '--num_steps=2',
-  '--dim=20',
-  '--num_test=3',
+  *('experiments.coupling', '--widths=16', '--num_seeds=500', '--dim=20'),
+  *('--num_steps=2', '--num_test=3'),
 )
-WITH = '--num_processes=2 --process_id=1'
 BOUND = 120  # on a machine that has other things to do
 
 
@@ -63,7 +48,7 @@ class HostsTest(parameterized.TestCase):
   def start(
     cls, out: pathlib.Path, *flags: str, command: tuple[str, ...] = SWEEP
   ) -> subprocess.Popen:
-    return subprocess.Popen(
+    process = subprocess.Popen(
       [sys.executable, '-m', *command, f'--out={out}', *flags],
       cwd=ROOT,
       env=os.environ
@@ -72,35 +57,35 @@ class HostsTest(parameterized.TestCase):
       stderr=subprocess.STDOUT,
       text=True,
     )
+    cls.addClassCleanup(process.communicate)
+    cls.addClassCleanup(process.kill)
+    return process
 
-  @classmethod
   def start_all(
-    cls,
+    self,
     out: pathlib.Path,
-    number: int,
-    *others: str,
+    *processes: tuple,
     command: tuple[str, ...] = SWEEP,
   ) -> list[subprocess.Popen]:
-    """The first process and others, which may have more flags."""
-    port = free_port()
-    return [
-      cls.start(
-        out,
-        f'--coordinator=127.0.0.1:{port}',
-        f'--num_processes={number}',
-        f'--process_id={i}',
-        *(others if i else ()),
-        command=command,
-      )
-      for i in range(number)
-    ]
+    """Processes at one port: each its number, how many there are, and more."""
+    at = f'--coordinator=127.0.0.1:{free_port()}'
+    started = []
+    for index, number, *more in processes:
+      of = f'--process_id={index}', f'--num_processes={number}'
+      started.append(self.start(out, at, *of, *more, command=command))
+    return started
 
   @classmethod
-  def finish(cls, *processes: subprocess.Popen) -> list[str]:
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    for process, text in zip(processes, said, strict=True):
-      assert process.returncode == 0, text
+  def finish(cls, process: subprocess.Popen, status: int = 0) -> str:
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == status, said
     return said
+
+  def wait_for(self, folder: pathlib.Path, pattern: str):
+    end = time.monotonic() + 200
+    while not list(folder.glob(pattern)):
+      self.assertLess(time.monotonic(), end)
+      time.sleep(0.01)
 
   def check(self, out: pathlib.Path, mesh: str):
     """The numbers of one process, to float32 rounding."""
@@ -114,29 +99,21 @@ class HostsTest(parameterized.TestCase):
   def test_two(self):
     """Both compute, one writes."""
     out = self.root / 'two'
-    first, second = self.finish(*self.start_all(out, 2))
-    self.assertIn(f'see {out}', first)
-    self.assertNotIn('see ', second)
+    first, second = self.start_all(out, (0, 2), (1, 2))
+    self.assertIn(f'see {out}', self.finish(first))
+    self.assertNotIn('see ', self.finish(second))
     self.check(out, 'seed:2,unit:1')
 
   def test_killed(self):
     """Of four one dies: the others end with an error; one alone goes on."""
     out = self.root / 'four'
-    processes = self.start_all(out, 4)
+    processes = self.start_all(out, *((i, 4) for i in range(4)))
     saved = out / 'checkpoints'
-    try:
-      end = time.monotonic() + 200
-      while not list(saved.glob('*begun.*.npz')):
-        self.assertLess(time.monotonic(), end)
-        time.sleep(0.01)
-      processes[2].kill()
-      for process in processes:
-        process.communicate(timeout=BOUND)
-        self.assertNotEqual(process.returncode, 0)
-    finally:
-      for process in processes:
-        process.kill()
-        process.communicate()
+    self.wait_for(saved, '*begun.*.npz')
+    processes[2].kill()
+    for process in processes:
+      process.communicate(timeout=BOUND)
+      self.assertNotEqual(process.returncode, 0)
     self.assertNotEmpty(list(saved.glob('*begun.*.npz')))
     self.assertFalse((out / 'results.nc').exists())
     self.finish(self.start(out))
@@ -145,93 +122,53 @@ class HostsTest(parameterized.TestCase):
   def test_stopped(self):
     """One is asked to stop between two seeds: all do, none is lost."""
     out = self.root / 'stopped'
-    processes = self.start_all(out, 2, command=SEEDS)
-    try:
-      end = time.monotonic() + BOUND
-      while not list((out / 'checkpoints').glob('*.npz')):
-        self.assertLess(time.monotonic(), end)
-        time.sleep(0.01)
-      processes[1].send_signal(signal.SIGTERM)
-      for process in processes:
-        said, _ = process.communicate(timeout=BOUND)
-        self.assertEqual(process.returncode, 128 + signal.SIGTERM, said)
-    finally:
-      for process in processes:
-        process.kill()
-        process.communicate()
+    processes = self.start_all(out, (0, 2), (1, 2), command=SEEDS)
+    self.wait_for(out / 'checkpoints', '*.npz')
+    processes[1].send_signal(signal.SIGTERM)
+    for process in processes:
+      self.finish(process, 128 + signal.SIGTERM)
     self.assertNotEmpty(list((out / 'checkpoints').glob('*.npz')))
 
   def test_bad_folder(self):
     """What the first process refuses ends the others as well."""
     out = self.root / 'file'
     out.touch()
-    first, second = self.start_all(out, 2)
-    said, _ = first.communicate(timeout=BOUND)
-    self.assertEqual(first.returncode, 2, said)
-    self.assertIn('cannot write to the folder', said)
-    said, _ = second.communicate(timeout=BOUND)
-    self.assertEqual(second.returncode, 2, said)
-    self.assertIn('process 0 has refused', said)
+    first, second = self.start_all(out, (0, 2), (1, 2))
+    self.assertIn('cannot write to the folder', self.finish(first, 2))
+    self.assertIn('process 0 has refused', self.finish(second, 2))
 
   @parameterized.parameters(
-    ((0, 1, 1), (3, 3, 3), 'two processes have --process_id=1'),
-    ((0, 1), (2, 3), 'process 1 has --num_processes=3, process 0'),
+    (((0, 3), (1, 3), (1, 3)), 'two processes have --process_id=1'),
+    (((0, 2), (1, 3)), 'process 1 has --num_processes=3, process 0'),
   )
-  def test_do_not_fit(self, ids, numbers, message):
+  def test_do_not_fit(self, processes, message):
     """One line and 2 in every process, before JAX's runtime begins."""
-    at = f'--coordinator=127.0.0.1:{free_port()}'
     out = self.root / 'unfit'
-    processes = [
-      self.start(out, at, f'--process_id={i}', f'--num_processes={n}')
-      for i, n in zip(ids, numbers, strict=True)
-    ]
-    for process in processes:
-      said, _ = process.communicate(timeout=BOUND)
-      self.assertEqual(process.returncode, 2, said)
+    for process in self.start_all(out, *processes):
+      said = self.finish(process, 2)
       self.assertRegex(said, rf'\Aerror: [^\n]*{message}[^\n]*\n\Z')
+    self.assertFalse(out.exists())
+
+  def test_other_flags(self):
+    """Said by both: they would wait for each other's numbers."""
+    out = self.root / 'other'
+    for process in self.start_all(out, (0, 2), (1, 2, '--num_steps=3')):
+      said = self.finish(process, 2)
+      self.assertIn('in process 1; start all with the same flags', said)
     self.assertFalse(out.exists())
 
   @parameterized.parameters(0, 1)
   def test_nobody_comes(self, index):
     """It says for whom it waits, and a signal ends it."""
-    process = self.start(
-      self.root / 'alone',
-      f'--coordinator=127.0.0.1:{free_port()}',
-      '--num_processes=2',
-      f'--process_id={index}',
-    )
-    try:
-      line = process.stdout.readline()
-      self.assertIn(f'waiting for process {1 - index}', line)
-      process.send_signal(signal.SIGTERM)
-      said, _ = process.communicate(timeout=20)
-      self.assertEqual(process.returncode, 128 + signal.SIGTERM, said)
-      self.assertStartsWith(said, 'stopped by SIGTERM')
-    finally:
-      process.kill()
-      process.communicate()
+    (process,) = self.start_all(self.root / 'alone', (index, 2))
+    line = process.stdout.readline()
+    self.assertIn(f'waiting for process {1 - index}', line)
+    process.send_signal(signal.SIGTERM)
+    said = self.finish(process, 128 + signal.SIGTERM)
+    self.assertStartsWith(said, 'stopped by SIGTERM')
 
-  def test_other_flags(self):
-    """Said by both: they would wait for each other's numbers."""
-    out = self.root / 'other'
-    for process in self.start_all(out, 2, '--num_steps=300'):
-      said, _ = process.communicate(timeout=BOUND)
-      self.assertEqual(process.returncode, 2, said)
-      self.assertIn('in process 1; start all with the same flags', said)
-    self.assertFalse(out.exists())
-
-  @parameterized.parameters(
-    ('--num_processes=2', 'need --coordinator'),
-    ('--coordinator=localhost:1', 'expected --num_processes'),
-    ('--coordinator=auto', '--coordinator=auto: '),
-    (f'{WITH} --coordinator=localhost', 'expected HOST:PORT'),
-    (f'{WITH} --coordinator=localhost:99999', 'expected HOST:PORT'),
-    (f'{WITH} --coordinator=no.such.host.invalid:9', 'host.invalid: '),
-  )
-  def test_refused(self, flag, message):
-    """Said at once, with the exit code of a wrong command line."""
-    process = self.start(self.root / 'refused', *flag.split())
-    said, _ = process.communicate(timeout=60)
-    self.assertEqual(process.returncode, 2, said)
-    self.assertIn(message, said)
-    self.assertFalse((self.root / 'refused').exists())
+  def test_no_cluster(self):
+    """JAX's own words say no flag."""
+    said = self.finish(self.start(self.root / 'auto', '--coordinator=auto'), 2)
+    self.assertRegex(said, 'auto: no cluster.*give --coordinator=HOST:PORT')
+    self.assertFalse((self.root / 'auto').exists())
