@@ -304,7 +304,7 @@ class DataTest(_Case):
     else:
 
       def late(config):
-        found = training.files(config)
+        found = training.data(config)
         self.replace(1, dim=5, num_classes=2)
         return found
 
