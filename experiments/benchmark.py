@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -31,21 +32,16 @@ from .common.speed import floor, growth, rivals
 if TYPE_CHECKING:
   import xarray as xr
 
-CONTENDERS: dict[str, Callable] = {
-  'fast': functools.partial(rivals.ours, name='fast'),
-  'plain': functools.partial(rivals.ours, name='plain'),
+CONTENDERS: dict[str, Callable[[rivals.Case], rivals.Contender]] = {
+  'fast': lambda case: rivals.ours(case, 'fast'),
+  'plain': lambda case: rivals.ours(case, 'plain'),
   'jax loop': rivals.jax_loop,
-  'torch, 1 thread': functools.partial(
-    rivals.torch_script, compiled=False, threads=1
-  ),
-  'torch, 2 threads': functools.partial(
-    rivals.torch_script, compiled=False, threads=2
-  ),
-  'torch.compile, 2 threads': functools.partial(
-    rivals.torch_script, compiled=True, threads=2
+  'torch, 1 thread': lambda case: rivals.torch_script(case, threads=1),
+  'torch, 2 threads': lambda case: rivals.torch_script(case, threads=2),
+  'torch.compile, 2 threads': lambda case: rivals.torch_script(
+    case, threads=2, compiled=True
   ),
 }
-OURS = ('fast', 'plain')
 _SHORTER = 20  # how many times shorter the others train
 
 
@@ -80,34 +76,31 @@ def run(
   """Times everything; seconds in dims work, contender, repetition."""
   import xarray as xr
 
-  works = [
-    (name, width)
+  jobs: dict[str, Callable[[], Any]] = {
+    f'{name}, m = {width}': functools.partial(compare, name, width, config)
     for name in ('synthetic, every step', 'synthetic', 'MNIST shape')
     for width in config.widths
-  ]
-  growing = growth.cases(config.growing_widths)
-  total = len(works) + len(growing)
-  parts = []
-  for i, (name, width) in enumerate(works):
-    progress(i / total, f'{name} m={width}')
-    parts.append(compare(name, width, config))
-  grown = []
-  for i, settings in enumerate(growing):
-    progress((len(works) + i) / total, f'growth {settings}')
-    steps = config.num_steps // _SHORTER
-    grown.append(growth.measure(settings, steps))
+  }
+  works = list(jobs)
+  growing = {
+    ', '.join(f'{key} = {value}' for key, value in settings.items()): settings
+    for settings in growth.cases(config.growing_widths)
+  }
+  steps = config.num_steps // _SHORTER
+  for label, settings in growing.items():
+    jobs[label] = functools.partial(growth.measure, settings, steps)
+  found = []
+  for i, (label, measure) in enumerate(jobs.items()):
+    progress(i / len(jobs), label)
+    found.append(measure())
   progress(1.0, 'done')
-  labels = [f'{name}, m = {width}' for name, width in works]
-  results = xr.concat(parts, xr.Variable('work', labels))
-  names = [
-    ', '.join(f'{key} = {value}' for key, value in settings.items())
-    for settings in growing
-  ]
+  results = xr.concat(found[: len(works)], xr.Variable('work', works))
+  seconds, num_bytes = zip(*found[len(works) :], strict=True)
   return results.assign(
-    growth_seconds=('growth', [seconds for seconds, _ in grown]),
-    growth_bytes=('growth', [bytes_ for _, bytes_ in grown]),
-    growth_width=('growth', [settings['width'] for settings in growing]),
-  ).assign_coords(growth=names)
+    growth_seconds=('growth', list(seconds)),
+    growth_bytes=('growth', list(num_bytes)),
+    growth_width=('growth', [s['width'] for s in growing.values()]),
+  ).assign_coords(growth=list(growing))
 
 
 def case_of(name: str, width: int, num_steps: int) -> rivals.Case:
@@ -143,8 +136,6 @@ def compare(name: str, width: int, config: Config) -> xr.Dataset:
 
   whole = case_of(name, width, config.num_steps)
   part = whole._replace(num_steps=max(1, config.num_steps // _SHORTER))
-  scale = {c: whole.num_steps / part.num_steps for c in CONTENDERS}
-  scale['fast'] = 1.0
   prepared, cold, weights = {}, [], {}
   for contender, prepare in CONTENDERS.items():
     begin = time.perf_counter()
@@ -160,8 +151,9 @@ def compare(name: str, width: int, config: Config) -> xr.Dataset:
     for i, (contender, train) in enumerate(prepared.items()):
       begin = time.perf_counter()
       train()
-      taken = time.perf_counter() - begin
-      seconds[i, repetition] = taken * scale[contender]
+      seconds[i, repetition] = time.perf_counter() - begin
+      if contender != 'fast':
+        seconds[i, repetition] *= whole.num_steps / part.num_steps
   moved = np.linalg.norm(weights['plain'] - whole.params.w)
   disagreement = [
     np.linalg.norm(w - weights['plain']) / moved for w in weights.values()
@@ -187,58 +179,43 @@ def table(results: xr.Dataset) -> str:
   peak = results.matmul_flops.median('repetition')
   bandwidth = results.copy_bandwidth.median('repetition')
   floor = np.maximum(results.flops / peak, results.bytes / bandwidth)
+  columns = {
+    'seconds': ('.2f', seconds),
+    '/ fast': ('.1f', seconds / seconds.sel(contender='fast', drop=True)),
+    '/ floor': ('.1f', (seconds / floor).sel(contender=['fast', 'plain'])),
+    'first call, s': ('.1f', results.cold_seconds),
+    'difference of w - w(0)': ('.1e', results.disagreement),
+  }
   rows = []
-  for work in results.work.values:
-    own = float(seconds.sel(work=work, contender='fast'))
-    for contender in results.contender.values:
-      at = dict(work=work, contender=contender)
-      taken = float(seconds.sel(at))
-      over = f'{taken / float(floor.sel(work=work)):.1f}'
-      rows.append(
-        (
-          work,
-          contender,
-          f'{taken:.2f}',
-          f'{taken / own:.1f}',
-          over if contender in OURS else '',
-          f'{float(results.cold_seconds.sel(at)):.1f}',
-          f'{float(results.disagreement.sel(at)):.1e}',
-        )
-      )
-  header = (
-    'work',
-    'contender',
-    'seconds',
-    '/ fast',
-    '/ floor',
-    'first call, s',
-    'difference of w - w(0)',
-  )
+  for work, contender in itertools.product(
+    results.work.values, results.contender.values
+  ):
+    cells = (
+      f'{values.sel(work=work, contender=contender).item():{form}}'
+      if contender in values.contender
+      else ''
+      for form, values in columns.values()
+    )
+    rows.append((work, contender, *cells))
   growing = [
     (
       name,
-      f'{1e3 * float(results.growth_seconds.sel(growth=name)):.1f}',
-      f'{float(results.growth_bytes.sel(growth=name)) / 1e9:.2f}',
+      f'{1e3 * results.growth_seconds.sel(growth=name).item():.1f}',
+      f'{results.growth_bytes.sel(growth=name).item() / 1e9:.2f}',
     )
     for name in results.growth.values
   ]
   return (
-    f'Matmul {float(peak.median()) / 1e9:.0f} GFLOP/s, '
-    f'copy {float(bandwidth.median()) / 1e9:.0f} GB/s.\n\n'
-    + claims.markdown_table(header, rows)
+    f'Matmul {peak.median().item() / 1e9:.0f} GFLOP/s, '
+    f'copy {bandwidth.median().item() / 1e9:.0f} GB/s.\n\n'
+    + claims.markdown_table(('work', 'contender', *columns), rows)
     + '\n'
     + claims.markdown_table(('every step measured', 'ms a step', 'GB'), growing)
   )
 
 
 EXPERIMENT = command.Experiment(
-  'benchmark',
-  Config,
-  PRESETS,
-  run,
-  growth.figures,
-  table,
-  claims=lambda ds: [],
+  'benchmark', Config, PRESETS, run, growth.figures, table, lambda ds: []
 )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ossgd.paper import decomposition
 from ossgd.results import claims, drawing, judging, panels, paper_claims, tables
-from ossgd.results.claims import INF, Claim, about
+from ossgd.results.claims import Claim
 from ossgd.running import sweeps
 
 from .common import command, training
@@ -45,6 +45,9 @@ class Config(training.DataConfig):
 
 PRESETS = {'quick': {'widths': (500, 2000), 'num_seeds': 3}}
 
+_MATRICES = ('update', 'weights', 'initial')
+_PARTS = ('initial', 'update')
+
 
 def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
@@ -69,57 +72,39 @@ def run(
   results = results.assign_coords(cut=list(ranks)).sortby('cut')
   # Own data do not say how many components they have: the flags do.
   count = results.attrs['num_classes'] * config.num_components
-  for name in ('update', 'weights', 'initial'):
+  for name in _MATRICES:
     squares = results[f'singular_values_{name}'] ** 2
-    energy = squares.isel(rank=slice(count)).sum('rank') / squares.sum('rank')
-    stable_rank = squares.sum('rank') / squares.isel(rank=0)
-    results[f'energy_{name}'] = energy
-    results[f'stable_rank_{name}'] = stable_rank
+    total = squares.sum('rank')
+    top = squares.isel(rank=slice(count)).sum('rank')
+    results[f'energy_{name}'] = top / total
+    results[f'stable_rank_{name}'] = total / squares.isel(rank=0)
   num_test = results.attrs['num_test']
   # Whole examples, or rounding decides what is within 0.01.
   final = (results.test_accuracy.isel(step=-1) * num_test).round()
   lost = (final - results.cut_correct) / num_test
   enough = lost <= 0.01
-  return (
-    tables.with_accuracies(results, num_test)
-    .assign(
-      cut_loss=lost, rank_within_1=enough.idxmax('cut').where(enough.any('cut'))
-    )
-    .assign_attrs(num_patterns=count)
-  )
+  results = tables.with_accuracies(results, num_test)
+  return results.assign(
+    cut_loss=lost, rank_within_1=enough.idxmax('cut').where(enough.any('cut'))
+  ).assign_attrs(num_patterns=count)
+
+
+_claim = training.claim_maker('Section 6', paper_claims.FIGURE_1)
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What Section 6 says of the update, at the worst width each."""
-  found = [*_of_ranks(results), *_of_parts(results)]
-  return about(paper_claims.FIGURE_1, found)
+  return [*_of_ranks(results), *_of_parts(results)]
 
 
-def _worst(
-  words: str, quantity: str, low: float, high: float, values: Callable
-) -> Claim:
+def _worst(words: str, quantity: str, values: Callable, **end: float) -> Claim:
   """At the width where the quantity is nearest to the end of the range."""
-  side = 'max' if low == -INF else 'min'
+  side = 'max' if 'high' in end else 'min'
 
   def measure(ds):
     return getattr(values(ds), side)('width', skipna=False)
 
-  quantity = f'{quantity}, {side} over m'
-  return Claim('Section 6', words, quantity, low, high, measure)
-
-
-def _predicts(
-  words: str, quantity: str, low: float, high: float, accuracy: Callable
-) -> Claim:
-  """By counts of test examples, at every width."""
-  return Claim(
-    'Section 6',
-    words,
-    f'test accuracy {quantity}, at every m',
-    low,
-    high,
-    lambda ds: paper_claims.right(ds, accuracy(ds)),
-  )
+  return _claim(words, f'{quantity}, {side} over m', measure, **end)
 
 
 def _of_ranks(results: xr.Dataset) -> list[Claim]:
@@ -131,48 +116,43 @@ def _of_ranks(results: xr.Dataset) -> list[Claim]:
     return max(cuts[cuts <= rank], default=cuts[0])
 
   k_l, half, tenth = (listed(count / part) for part in (1, 2, 10))
+  error = 'error of the output at rank {} / how far training moved it'
   return [
     _worst(
       'the update is approximately low rank',
       f'share of its squared norm in its top {count} singular values',
-      0.95,
-      INF,
       lambda ds: ds.energy_update,
+      low=0.95,
     ),
     _worst(
       'the spectrum of the weights is dominated by the initialization',
       'that share of w(T) / that share of w(0) - 1, absolute',
-      -INF,
-      0.1,
       lambda ds: abs(ds.energy_weights / ds.energy_initial - 1),
+      high=0.1,
     ),
-    _predicts(
+    _claim(
       'the update can easily be compressed: k l directions predict',
-      f'with an update of rank {k_l}',
-      0.99,
-      INF,
-      lambda ds: ds.cut_accuracy.sel(cut=k_l),
+      f'test accuracy with an update of rank {k_l}, at every m',
+      lambda ds: paper_claims.right(ds, ds.cut_accuracy.sel(cut=k_l)),
+      low=0.99,
     ),
-    _predicts(
+    _claim(
       'far fewer do not',
-      f'with an update of rank {tenth}',
-      -INF,
-      0.9,
-      lambda ds: ds.cut_accuracy.sel(cut=tenth),
+      f'test accuracy with an update of rank {tenth}, at every m',
+      lambda ds: paper_claims.right(ds, ds.cut_accuracy.sel(cut=tenth)),
+      high=0.9,
     ),
     _worst(
       'k l directions carry the output',
-      f'error of the output at rank {k_l} / how far training moved it',
-      -INF,
-      0.01,
+      error.format(k_l),
       lambda ds: ds.cut_error.sel(cut=k_l),
+      high=0.01,
     ),
     _worst(
       'half as many do not',
-      f'error of the output at rank {half} / how far training moved it',
-      0.1,
-      INF,
+      error.format(half),
       lambda ds: ds.cut_error.sel(cut=half),
+      low=0.1,
     ),
   ]
 
@@ -180,58 +160,51 @@ def _of_ranks(results: xr.Dataset) -> list[Claim]:
 def _of_parts(results: xr.Dataset) -> list[Claim]:
   """What initialisation and update do alone."""
   return [
-    _predicts(
+    _claim(
       'the initialization alone does not predict (twice chance)',
-      'at w(0)',
-      -INF,
-      2 / judging.settings(results)['num_classes'],
-      lambda ds: ds.test_accuracy.isel(step=0),
+      'test accuracy at w(0), at every m',
+      lambda ds: paper_claims.right(ds, ds.test_accuracy.isel(step=0)),
+      high=2 / judging.settings(results)['num_classes'],
     ),
-    _predicts(
+    _claim(
       'the signal alone does',
-      'of the update part under the trained pattern',
-      0.99,
-      INF,
-      lambda ds: ds.update_part_accuracy,
+      'test accuracy of the update part under the trained pattern, at every m',
+      lambda ds: paper_claims.right(ds, ds.update_part_accuracy),
+      low=0.99,
     ),
     _worst(
       'the signal can be much smaller and yet decide the output',
       'RMS output of update part / of initial part, over relative distance',
-      10.0,
-      INF,
       lambda ds: (
         ds.update_part_size
         / ds.initial_part_size
         / ds.relative_distance.isel(step=-1)
       ),
+      low=10.0,
     ),
     _worst(
       'the random part has strong cancellation, as independent terms have',
       '|sum| / sum || over units of the initial part, over sqrt(pi / m)',
-      -INF,
-      1.5,
       lambda ds: ds.initial_addition / np.sqrt(np.pi / ds.width),
+      high=1.5,
     ),
     _worst(
       "the signal adds up in its class's output",
       '|sum| / sum || over units of the update part in f_y',
-      0.5,
-      INF,
       lambda ds: ds.update_addition_own,
+      low=0.5,
     ),
     _worst(
       'the random part cancels where the signal adds up',
       '|sum| / sum || over units: update part / initial part, all outputs',
-      2.0,
-      INF,
       lambda ds: ds.update_addition / ds.initial_addition,
+      low=2.0,
     ),
   ]
 
 
 def _table(results: xr.Dataset) -> str:
   """A row a quantity and a column a width; then a row a rank."""
-  count = results.attrs['num_patterns']
   rows = {
     'test accuracy': results.test_accuracy.isel(step=-1),
     '- at w(0)': results.test_accuracy.isel(step=0),
@@ -241,47 +214,52 @@ def _table(results: xr.Dataset) -> str:
     'least rank within 1 % of it': results.rank_within_1,
     'relative distance': results.relative_distance.isel(step=-1),
   }
-  for short, quantity in (
-    ('energy', f'squared norm in the top {count}'),
-    ('stable_rank', 'stable rank'),
+  top = f'squared norm in the top {results.attrs["num_patterns"]}'
+  for quantity, name, parts in (
+    (f'{top}, {{}}', 'energy_{}', _MATRICES),
+    ('stable rank, {}', 'stable_rank_{}', _MATRICES),
+    ('RMS output, {} part', '{}_part_size', _PARTS),
+    ('|sum| / sum ||, {} part', '{}_addition', _PARTS),
+    ('|sum| / sum || in f_y, {} part', '{}_addition_own', _PARTS),
   ):
-    for name in ('update', 'weights', 'initial'):
-      rows[f'{quantity}, {name}'] = results[f'{short}_{name}']
-  for short, quantity in (
-    ('part_size', 'RMS output'),
-    ('addition', '|sum| / sum ||'),
-    ('addition_own', '|sum| / sum || in f_y'),
-  ):
-    for name in ('initial', 'update'):
-      rows[f'{quantity}, {name} part'] = results[f'{name}_{short}']
-  ranks = {
-    f'{quantity}, m = {m}': results[name].sel(width=m)
-    for name, quantity in (('cut_accuracy', 'accuracy'), ('cut_error', 'error'))
-    for m in results.width.values
-  }
+    rows |= {quantity.format(p): results[name.format(p)] for p in parts}
   widths = results.width.values
   by_width = [
-    (name, *(tables.mean_std(v.sel(width=m)) for m in widths))
-    for name, v in rows.items()
+    (quantity, *(tables.mean_std(v.sel(width=m)) for m in widths))
+    for quantity, v in rows.items()
   ]
+  by_rank = {
+    f'{quantity}, m = {m}': results[f'cut_{quantity}'].sel(width=m)
+    for quantity in ('accuracy', 'error')
+    for m in widths
+  }
   return (
     claims.markdown_table(('quantity', *(f'm = {m}' for m in widths)), by_width)
     + '\n'
-    + tables.means_table(ranks, cut='rank q')
+    + tables.means_table(by_rank, cut='rank q')
   )
+
+
+_AGAINST_RANK = {
+  'Test accuracy at rank $q$\n(fraction of examples)': 'cut_accuracy',
+  'Error of the output at rank $q$\n'
+  '(fraction of its change in training)': 'cut_error',
+}
+_AGAINST_WIDTH = {
+  'Test accuracy of the part\n(fraction of examples)': 'part_accuracy',
+  'Output of the part (RMS)': 'part_size',
+  'Not cancelled in $f_y$ (ratio)\n'
+  r'$|\Sigma_r \cdot| \, / \, \Sigma_r |\cdot|$': 'addition_own',
+}
 
 
 def _figures(results: xr.Dataset) -> dict[str, Figure]:
   """What rank q is worth; what either part does, against width."""
-  by_rank = {
-    'Test accuracy at rank $q$\n(fraction of examples)': results.cut_accuracy,
-    'Error of the output at rank $q$\n'
-    '(fraction of its change in training)': results.cut_error,
-  }
+  widths = results.width.values
   cut = panels.panels_figure(
     {
-      label: {f'$m$ = {m}': v.sel(width=m) for m in results.width.values}
-      for label, v in by_rank.items()
+      label: {f'$m$ = {m}': results[name].sel(width=m) for m in widths}
+      for label, name in _AGAINST_RANK.items()
     },
     'cut',
     'Rank $q$ of the update; grey: $k \\ell$',
@@ -291,18 +269,10 @@ def _figures(results: xr.Dataset) -> dict[str, Figure]:
     ax.axvline(results.attrs['num_patterns'], color='0.6', zorder=0)
     ax.set_xlim(left=0)
   cut.axes[1].set_yscale('log')
-  by_width = {
-    'Test accuracy of the part\n(fraction of examples)': 'part_accuracy',
-    'Output of the part (RMS)': 'part_size',
-    'Not cancelled in $f_y$ (ratio)\n'
-    r'$|\Sigma_r \cdot| \, / \, \Sigma_r |\cdot|$': 'addition_own',
-  }
   alone = panels.panels_figure(
     {
-      label: {
-        name: results[f'{name}_{short}'] for name in ('update', 'initial')
-      }
-      for label, short in by_width.items()
+      label: {part: results[f'{part}_{name}'] for part in reversed(_PARTS)}
+      for label, name in _AGAINST_WIDTH.items()
     },
     'width',
     'Hidden units $m$',
@@ -310,10 +280,10 @@ def _figures(results: xr.Dataset) -> dict[str, Figure]:
   )
   for ax in alone.axes:
     ax.set_ylim(bottom=0)
-    panels.mark(ax, results.width.values)
+    panels.mark(ax, widths)
   return {
-    name: drawing.explain_empty(fig, results)
-    for name, fig in (('compression', cut), ('parts', alone))
+    'compression': drawing.explain_empty(cut, results),
+    'parts': drawing.explain_empty(alone, results),
   }
 
 

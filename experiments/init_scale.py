@@ -23,7 +23,7 @@ from ossgd.results import (
   statistics,
   tables,
 )
-from ossgd.results.claims import INF, Claim, about
+from ossgd.results.claims import INF, Claim
 from ossgd.running import sweeps
 
 from .common import command, training
@@ -66,92 +66,89 @@ def run(
   return training.over(config, 'init_scale', progress)
 
 
+_claim = training.claim_maker('Section 6', paper_claims.but('init_scale'))
+
+
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What Section 6 says of the scale, made measurable."""
   scales = results.init_scale.values
   ours = float(scales[np.argmin(np.abs(np.log(scales)))])  # nearest to 1
   least, most = float(scales.min()), float(scales.max())
+  return [*_of_coupling(ours, least), *_of_learning(ours, least, most)]
 
-  def last(name):
-    return lambda ds: ds[name].isel(step=-1)
 
-  def at(scale, values):
-    return lambda ds: values(ds).sel(init_scale=scale)
+def _of_coupling(ours: float, least: float) -> list[Claim]:
+  """What a scale near ours does, a larger and too small a one."""
 
-  def more(scale, values):
-    return lambda ds: at(scale, values)(ds) - at(ours, values)(ds)
+  def slope(name):
+    return lambda ds: statistics.log_slope(ds[name].isel(step=-1), 'init_scale')
 
-  def slope(values):
-    return lambda ds: statistics.log_slope(values(ds), 'init_scale')
-
-  def claim(words, quantity, low, high, measure):
-    return Claim('Section 6', words, quantity, low, high, measure)
-
-  accuracy, patterns = last('test_accuracy'), last('pattern_difference')
-  early = 'mean test error over the first 50 steps'
-  less = f'final test accuracy at scale {{:g}}, that at {ours:g} subtracted'
-  found = [
-    claim(
+  return [
+    _claim(
       'with a proper scale (the paper has 1) the network learns',
       f'final test accuracy at scale {ours:g}',
-      0.99,
-      INF,
-      lambda ds: paper_claims.right(ds, at(ours, accuracy)(ds)),
+      lambda ds: paper_claims.right(
+        ds, ds.test_accuracy.isel(step=-1).sel(init_scale=ours)
+      ),
+      low=0.99,
     ),
-    claim(
+    _claim(
       'with a proper scale (the paper has 1) the patterns couple',
       f'final pattern difference at scale {ours:g}',
-      -INF,
-      0.1,
-      at(ours, patterns),
+      lambda ds: ds.pattern_difference.isel(step=-1).sel(init_scale=ours),
+      high=0.1,
     ),
-    claim(
+    _claim(
       'a larger scale couples more tightly',
       'slope of log final pattern difference in log scale',
-      -INF,
-      0.0,
-      slope(patterns),
+      slope('pattern_difference'),
+      high=0.0,
     ),
-    claim(
+    _claim(
       'a larger scale stays closer to the start',
       'slope of log final relative distance in log scale',
-      -INF,
-      0.0,
-      slope(last('relative_distance')),
+      slope('relative_distance'),
+      high=0.0,
     ),
-    claim(
+    _claim(
       'too small a scale loses the coupling',
       f'final pattern difference at scale {least:g}',
-      0.1,
-      INF,
-      at(least, patterns),
-    ),
-    claim(
-      'too large a scale slows learning',
-      f'{early} at scale {most:g}, that at {ours:g} subtracted',
-      0.0,
-      INF,
-      more(most, training.early_error),
-    ),
-    claim(
-      'a proper scale helps generalization: too large a one harms it',
-      less.format(most),
-      -INF,
-      0.0,
-      more(most, accuracy),
-    ),
-    claim(
-      'and so does too small a one',
-      less.format(least),
-      -INF,
-      0.0,
-      more(least, accuracy),
+      lambda ds: ds.pattern_difference.isel(step=-1).sel(init_scale=least),
+      low=0.1,
     ),
   ]
-  return about(paper_claims.but('init_scale'), found)
 
 
-def _final_figure(results: xr.Dataset) -> Figure:
+def _of_learning(ours: float, least: float, most: float) -> list[Claim]:
+  """What other scales do to the accuracy."""
+
+  def more(values, scale):
+    return values.sel(init_scale=scale) - values.sel(init_scale=ours)
+
+  than = f'at scale {{:g}}, that at {ours:g} subtracted'
+  return [
+    _claim(
+      'too large a scale slows learning',
+      f'mean test error over the first 50 steps {than.format(most)}',
+      lambda ds: more(training.early_error(ds), most),
+      low=0.0,
+    ),
+    _claim(
+      'a proper scale helps generalization: too large a one harms it',
+      f'final test accuracy {than.format(most)}',
+      lambda ds: more(ds.test_accuracy.isel(step=-1), most),
+      high=0.0,
+    ),
+    _claim(
+      'and so does too small a one',
+      f'final test accuracy {than.format(least)}',
+      lambda ds: more(ds.test_accuracy.isel(step=-1), least),
+      high=0.0,
+    ),
+  ]
+
+
+def _figures(results: xr.Dataset) -> dict[str, Figure]:
   """What Section 7 reports, at the target or at the end, against scale."""
   last = results.isel(step=-1)
   steps = f'Steps to {100 * results.target:g} % test accuracy\n(SGD updates)'
@@ -173,7 +170,10 @@ def _final_figure(results: xr.Dataset) -> Figure:
   for ax in others:
     ax.set_yscale('log')
     ax.set_xlim(accuracy.get_xlim())  # also where the target is not reached
-  return drawing.explain_empty(fig, results)
+  return {
+    'init_scale': drawing.explain_empty(fig, results),
+    'init_scale_training': plots.training_figure(results, 'init_scale'),
+  }
 
 
 EXPERIMENT = command.Experiment(
@@ -181,13 +181,10 @@ EXPERIMENT = command.Experiment(
   Config,
   PRESETS,
   run,
-  figures=lambda ds: {
-    'init_scale': _final_figure(ds),
-    'init_scale_training': plots.training_figure(ds, 'init_scale'),
-  },
-  table=lambda ds: tables.sweep_table(ds, 'init_scale', 'scale'),
-  claims=_claims,
-  data=training.data,
+  _figures,
+  lambda ds: tables.sweep_table(ds, 'init_scale', 'scale'),
+  _claims,
+  training.data,
 )
 
 

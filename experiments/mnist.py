@@ -65,12 +65,7 @@ def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
 ) -> xr.Dataset:
   """Trains every width with every seed on the same images."""
-  return training.sweep(
-    config,
-    training.files(config),
-    progress,
-    num_train_eval=config.num_train_eval,
-  )
+  return training.sweep(config, training.data(config), progress)
 
 
 EXPERIMENT = command.Experiment(
@@ -83,7 +78,7 @@ EXPERIMENT = command.Experiment(
   claims=lambda ds: paper_claims.training_claims(
     'Figure 2', num_patterns=None, constant=8, accuracy=0.95
   ),
-  data=training.files,
+  data=training.data,
 )
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from ossgd.paper import metrics
 from ossgd.paper.types import Dataset, Split
 from ossgd.results import (
   drawing,
@@ -27,7 +26,7 @@ from ossgd.results import (
   statistics,
   tables,
 )
-from ossgd.results.claims import INF, Claim, about
+from ossgd.results.claims import Claim
 from ossgd.results.statistics import Every
 from ossgd.running import sweeps
 
@@ -70,6 +69,9 @@ PRESETS = {
   }
 }
 
+# T and eta m are ours, and so is B; the data are Section 7's.
+_SETUP = paper_claims.SYNTHETIC | paper_claims.SECTION_3
+
 
 def corrupt(key: jax.Array, split: Split, *, fraction: float, k: int) -> Split:
   """Redraws this fraction of the training labels, each with probability p."""
@@ -90,106 +92,96 @@ def run(
   k = (
     int(data.train.y.max()) + 1 if isinstance(data, Split) else data.num_classes
   )
-
-  def others(one):
-    return {
+  results = training.over(
+    config,
+    'corruption',
+    progress,
+    lambda one: {
       'transform': functools.partial(corrupt, fraction=one.corruption, k=k)
-    }
-
-  results = training.over(config, 'corruption', progress, others)
+    },
+  )
   fitted = results.train_accuracy >= 1.0
   values = results.singular_values_update
   largest = values.isel(rank=0)
   return results.assign(
-    steps_to_fit=fitted.idxmax('step').where(fitted.any('step')),
-    distance_at_fit=_at_fit(results, 'relative_distance'),
-    pattern_at_fit=_at_fit(results, 'pattern_difference'),
+    steps_to_fit=training.at_first(fitted, results.step),
+    distance_at_fit=training.at_first(fitted, results.relative_distance),
+    pattern_at_fit=training.at_first(fitted, results.pattern_difference),
     stable_rank=(values**2).sum('rank') / largest**2,
     num_large=(values > 0.01 * largest).sum('rank'),
   ).assign_attrs(num_classes=k)
 
 
-def _at_fit(results: xr.Dataset, name: str) -> xr.DataArray:
-  """A quantity at the first recorded step with all training labels right."""
-  import xarray as xr
-
-  order = ('corruption', 'seed', 'step')
-  value = metrics.at_accuracy(
-    results[name].transpose(*order),
-    results.train_accuracy.transpose(*order),
-    1.0,
-  )
-  return xr.DataArray(value, dims=order[:2])
-
-
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What Sections 4 and 6 say."""
-  k = results.attrs['num_classes']
+  least, most = float(results.corruption.min()), float(results.corruption.max())
+  *others, chance = _of_capacity(least, most, results.attrs['num_classes'])
+  if most == 1:  # a part left true teaches
+    others.append(chance)
+  return others + _of_structure(least, most)
+
+
+def _of_capacity(least: float, most: float, k: int) -> list[Claim]:
+  """What Section 4 says; of random labels last."""
+  claim = training.claim_maker('Section 4', _SETUP)
+
+  def right(corruption):
+    return lambda ds: paper_claims.right(
+      ds, ds.test_accuracy.isel(step=-1).sel(corruption=corruption)
+    )
+
+  return [
+    claim(
+      f'SGD can fit arbitrary labels (p up to {most:g})',
+      'final training accuracy, lowest over p',
+      lambda ds: Every(
+        ds.train_accuracy.isel(step=-1).min('corruption', skipna=False)
+      ),
+      low=0.999,
+    ),
+    claim(
+      f'on structured data it still generalises (p = {least:g})',
+      'final test accuracy',
+      right(least),
+      low=0.99,
+    ),
+    claim(
+      'with random labels there is nothing to learn (p = 1)',
+      'final test accuracy',
+      right(most),
+      high=2 / k,
+    ),
+  ]
+
+
+def _of_structure(least: float, most: float) -> list[Claim]:
+  """What Section 6 says: all grows with p."""
+  claim = training.claim_maker('Section 6', _SETUP)
+  subtracted = f'at p = {most:g}, that at p = {least:g} subtracted'
 
   def rise(name):
     return lambda ds: statistics.rise(ds[name], 'corruption')
 
-  def last(name, corruption):
-    return lambda ds: ds[name].isel(step=-1).sel(corruption=corruption)
-
-  most = float(results.corruption.max())
-  least = float(results.corruption.min())
-  words = f'p = {most:g}, that at p = {least:g}'
-  chance = Claim(
-    'Section 4',
-    'with random labels there is nothing to learn (p = 1)',
-    'final test accuracy',
-    -INF,
-    2 / k,
-    lambda ds: paper_claims.right(ds, last('test_accuracy', most)(ds)),
-  )
-  found = [
-    Claim(
-      'Section 4',
-      f'SGD can fit arbitrary labels (p up to {most:g})',
-      'final training accuracy, lowest over p',
-      0.999,
-      INF,
-      lambda ds: Every(
-        ds.train_accuracy.isel(step=-1).min('corruption', skipna=False)
-      ),
-    ),
-    Claim(
-      'Section 4',
-      f'on structured data it still generalises (p = {least:g})',
-      'final test accuracy',
-      0.99,
-      INF,
-      lambda ds: paper_claims.right(ds, last('test_accuracy', least)(ds)),
-    ),
-    *([chance] if most == 1 else []),  # a part left true teaches
-    Claim(
-      'Section 6',
+  return [
+    claim(
       'on less structured data the solution is further away',
-      f'relative distance when all labels are fitted at {words} subtracted',
-      0.0,
-      INF,
+      f'relative distance when all labels are fitted {subtracted}',
       rise('distance_at_fit'),
+      low=0.0,
     ),
-    Claim(
-      'Section 6',
+    claim(
       'less structured data need more steps',
-      f'steps until all labels are fitted at {words} subtracted',
-      0.0,
-      INF,
+      f'steps until all labels are fitted {subtracted}',
       rise('steps_to_fit'),
+      low=0.0,
     ),
-    Claim(
-      'Section 6',
+    claim(
       'the updates are low rank because the data are structured',
-      f'singular values above 1 % of the largest at {words} subtracted',
-      0.0,
-      INF,
+      f'singular values above 1 % of the largest {subtracted}',
       rise('num_large'),
+      low=0.0,
     ),
   ]
-  # T and eta m are ours, and so is B; the data are Section 7's.
-  return about(paper_claims.SYNTHETIC | paper_claims.SECTION_3, found)
 
 
 def _table(results: xr.Dataset) -> str:
@@ -208,20 +200,27 @@ def _table(results: xr.Dataset) -> str:
   return tables.means_table(columns, corruption='p')
 
 
-def _figure(results: xr.Dataset) -> Figure:
+def _figures(results: xr.Dataset) -> dict[str, Figure]:
   """Steps and distance to fit all labels, and accuracies, against p."""
-  shown = {
-    'Steps to 100 % training accuracy\n(SGD updates)': {
-      '': results.steps_to_fit
+  last = results.isel(step=-1)
+  fig = panels.panels_figure(
+    {
+      'Steps to 100 % training accuracy\n(SGD updates)': {
+        '': results.steps_to_fit
+      },
+      'Relative distance there (ratio)': {'': results.distance_at_fit},
+      'Accuracy at the last step\n(fraction of examples)': {
+        'training': last.train_accuracy,
+        'test': last.test_accuracy,
+      },
     },
-    'Relative distance there (ratio)': {'': results.distance_at_fit},
-    'Accuracy at the last step\n(fraction of examples)': {
-      'training': results.train_accuracy.isel(step=-1),
-      'test': results.test_accuracy.isel(step=-1),
-    },
+    'corruption',
+    'Corrupted labels $p$',
+  )
+  return {
+    'random_labels': drawing.explain_empty(fig, results),
+    'random_labels_training': plots.training_figure(results, 'corruption'),
   }
-  fig = panels.panels_figure(shown, 'corruption', 'Corrupted labels $p$')
-  return drawing.explain_empty(fig, results)
 
 
 EXPERIMENT = command.Experiment(
@@ -229,13 +228,10 @@ EXPERIMENT = command.Experiment(
   Config,
   PRESETS,
   run,
-  figures=lambda ds: {
-    'random_labels': _figure(ds),
-    'random_labels_training': plots.training_figure(ds, 'corruption'),
-  },
-  table=_table,
-  claims=_claims,
-  data=training.data,
+  _figures,
+  _table,
+  _claims,
+  training.data,
 )
 
 

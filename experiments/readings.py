@@ -16,13 +16,10 @@ its slope -1/2, the bounds of 0.1, and the k l singular values.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ossgd.data import components
-from ossgd.paper import metrics
 from ossgd.paper.types import Split
 from ossgd.running import sweeps, watching
 
@@ -69,31 +66,25 @@ PRESETS = {
 }
 
 
-class Reading(NamedTuple):
-  """One way to read the text."""
-
-  words: str
-  settings: dict[str, Any]  # other than ours
-
-
-# Of the mixture; one pass over files would ask for other files.
-MIXTURE = {
-  'paper': Reading('ours: unit norm, std 1/sqrt(m), epochs', {}),
-  'raw_inputs': Reading('inputs not scaled to unit norm', {'normalize': False}),
-  'variance': Reading('N(0, 1/sqrt m) as a variance: std m^(-1/4)', {}),
-  'one_pass': Reading(
-    'one pass over T B training examples', {'order': 'one_pass'}
-  ),
+# In words and in settings other than ours. Of the mixture; one pass over files
+# would ask for other files.
+MIXTURE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+  'paper': ('ours: unit norm, std 1/sqrt(m), epochs', {}),
+  'raw_inputs': ('inputs not scaled to unit norm', {'normalize': False}),
+  'variance': ('N(0, 1/sqrt m) as a variance: std m^(-1/4)', {}),
+  'one_pass': ('one pass over T B training examples', {'order': 'one_pass'}),
 }
 FILES = {
-  'paper': Reading('ours: pixels in [0, 1], then unit norm', {}),
-  'standardised': Reading(
-    'standardised, then unit norm', {'preprocess': 'standardised_unit_norm'}
+  'paper': ('ours: pixels in [0, 1], then unit norm', {}),
+  'standardised': (
+    'standardised, then unit norm',
+    {'preprocess': 'standardised_unit_norm'},
   ),
-  'centred': Reading(
-    'mean image taken away, then unit norm', {'preprocess': 'centred_unit_norm'}
+  'centred': (
+    'mean image taken away, then unit norm',
+    {'preprocess': 'centred_unit_norm'},
   ),
-  'raw_inputs': Reading('pixels in [0, 1]', {'preprocess': 'raw'}),
+  'raw_inputs': ('pixels in [0, 1]', {'preprocess': 'raw'}),
   'variance': MIXTURE['variance'],
 }
 
@@ -115,11 +106,13 @@ def run(
   readings = MIXTURE if config.dataset == 'synthetic' else FILES
   parts = watching.watch(progress).parts((r, 1) for r in readings)
   read = [
-    _read(config, reading, part)
-    for reading, part in zip(readings, parts, strict=True)
+    _read(config, reading, settings, part)
+    for (reading, (_, settings)), part in zip(
+      readings.items(), parts, strict=True
+    )
   ]
   results = xr.concat(read, xr.Variable('reading', list(readings)))
-  in_words = [reading.words for reading in readings.values()]
+  in_words = [words for words, _ in readings.values()]
   results = results.assign_coords(words=('reading', in_words))
   looks = [_seen(results, every) for every in config.seen_every]
   looked = xr.concat(looks, xr.Variable('seen_every', list(config.seen_every)))
@@ -128,50 +121,37 @@ def run(
 
 def _check(config: Config) -> None:
   """Raises ValueError if a grid is none, or not part of what is recorded."""
-  every = config.seen_every
-  if config.eval_growth or not every or len(set(every)) < len(every):
-    raise ValueError(
-      f'eval_growth is {config.eval_growth:g}, seen_every {every}; expected 0 '
-      'and at least one number, all different'
-    )
-  if config.eval_every < 1 or any(
-    n < 1 or n % config.eval_every for n in every
+  every, least = config.seen_every, config.eval_every
+  if (
+    config.eval_growth
+    or not every
+    or len(set(every)) < len(every)
+    or any(least < 1 or n < 1 or n % least for n in every)
   ):
     raise ValueError(
-      f'seen_every is {every}; expected multiples of eval_every, '
-      f'{config.eval_every}: lower --eval_every'
+      f'eval_growth is {config.eval_growth:g}, seen_every {every}; expected 0 '
+      'and at least one number, all different multiples of eval_every, '
+      f'{least}: lower --eval_every'
     )
 
 
 def _read(
-  config: Config, reading: str, progress: sweeps.Progress
+  config: Config,
+  reading: str,
+  settings: Mapping[str, Any],
+  progress: sweeps.Progress,
 ) -> xr.Dataset:
   """A sweep over widths under one reading."""
-  readings = MIXTURE if config.dataset == 'synthetic' else FILES
-  config = dataclasses.replace(config, **readings[reading].settings)
+  import xarray as xr
+
+  config = dataclasses.replace(config, **settings)
   if reading == 'one_pass':
     enough = config.num_steps * config.batch_size
     config = dataclasses.replace(config, num_train=enough)
   data = training.data(config)
   if reading != 'variance':
-    return _sweep(config, data, progress)
-  return _variance(config, data, progress)
-
-
-def _sweep(
-  config: Config, data: components.Spec | Split, progress: sweeps.Progress
-) -> xr.Dataset:
-  return training.sweep(
-    config, data, progress, num_train_eval=config.num_train_eval
-  )
-
-
-def _variance(
-  config: Config, data: components.Spec | Split, progress: sweeps.Progress
-) -> xr.Dataset:
-  """std m^(-1/4) = m^(1/4) / sqrt(m): a scale of its own for every width."""
-  import xarray as xr
-
+    return training.sweep(config, data, progress)
+  # std m^(-1/4) = m^(1/4) / sqrt(m): a scale of its own for every width.
   widths = ((f'm={width}', width) for width in config.widths)
   parts = watching.watch(progress).parts(widths)
   found = []
@@ -179,7 +159,7 @@ def _variance(
     one = dataclasses.replace(
       config, widths=(width,), init_scale=config.init_scale * width**0.25
     )
-    found.append(_sweep(one, data, part))
+    found.append(training.sweep(one, data, part))
   return xr.concat(found, 'width', join='outer')
 
 
@@ -189,20 +169,14 @@ def _seen(results: xr.Dataset, every: int) -> xr.Dataset:
 
   step = results.step
   some = results.isel(step=((step % every == 0) | (step == step[-1])).values)
-  accuracy = some.test_accuracy.transpose(..., 'step')
-  distance = some.relative_distance.transpose(..., 'step')
-  target = results.attrs['target']
-  dims = accuracy.dims[:-1]
-  reached = metrics.steps_to_accuracy(accuracy.values, some.step.values, target)
-  there = metrics.at_accuracy(distance.values, accuracy.values, target)
+  good = some.test_accuracy >= results.attrs['target']
+  most = some.max('step', skipna=False)
   return xr.Dataset(
     {
-      'steps_to_accuracy': (dims, np.asarray(reached)),
-      'distance_at_accuracy': (dims, np.asarray(there)),
-      'largest_pattern_difference': some.pattern_difference.max(
-        'step', skipna=False
-      ),
-      'largest_distance': distance.max('step', skipna=False),
+      'steps_to_accuracy': training.at_first(good, some.step),
+      'distance_at_accuracy': training.at_first(good, some.relative_distance),
+      'largest_pattern_difference': most.pattern_difference,
+      'largest_distance': most.relative_distance,
     }
   )
 
@@ -210,8 +184,8 @@ def _seen(results: xr.Dataset, every: int) -> xr.Dataset:
 def _data(config: Config) -> Iterator[components.Spec | Split]:
   """What the readings train on, one at a time, where that is files."""
   if config.dataset != 'synthetic':
-    for reading in FILES.values():
-      yield training.data(dataclasses.replace(config, **reading.settings))
+    for _, settings in FILES.values():
+      yield training.data(dataclasses.replace(config, **settings))
 
 
 EXPERIMENT = command.Experiment(
@@ -219,10 +193,10 @@ EXPERIMENT = command.Experiment(
   Config,
   PRESETS,
   run,
-  figures=fits.figures,
-  table=fits.table,
-  claims=fits.paper_numbers,
-  data=_data,
+  fits.figures,
+  fits.table,
+  fits.paper_numbers,
+  _data,
 )
 
 

@@ -23,22 +23,14 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ossgd.data import mixtures
 from ossgd.data.components import Bounded
-from ossgd.paper import metrics
-from ossgd.results import (
-  drawing,
-  panels,
-  paper_claims,
-  statistics,
-)
+from ossgd.results import drawing, panels, paper_claims, statistics
 from ossgd.results.claims import INF, Claim
 from ossgd.results.paper_claims import FLAT
 from ossgd.running import sweeps, watching
 
-from .common import command
+from .common import command, training
 from .common.lemmas import exponents
 from .common.options import option
 
@@ -192,23 +184,12 @@ def _steps(
     mesh=config.mesh,
     progress=progress,
   )
+  epsilon = xr.Variable('epsilon', list(config.epsilon))
   # Half an example more, or the rounding of 1 - epsilon decides at equality.
-  targets = 1 - np.array(config.epsilon) - 0.5 / config.num_test
-  accuracy, steps = results.test_accuracy, results.step.values
-  reached = xr.DataArray(
-    np.stack(
-      [
-        metrics.steps_to_accuracy(accuracy.values, steps, target)
-        for target in targets
-      ],
-      axis=-1,
-    ),
-    {dim: accuracy[dim] for dim in ('width', 'seed')}
-    | {'epsilon': list(config.epsilon)},
-    ('width', 'seed', 'epsilon'),
-  )
-  least, _ = paper_claims.step_cells(reached, steps)
-  return xr.Dataset({'steps': reached, 'least': least})
+  good = results.test_accuracy >= 1 - epsilon - 0.5 / config.num_test
+  steps = training.at_first(good, results.step).assign_coords(epsilon=epsilon)
+  least, _ = paper_claims.step_cells(steps, results.step.values)
+  return xr.Dataset({'steps': steps, 'least': least})
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:
@@ -240,8 +221,7 @@ def _figure(results: xr.Dataset, name: str) -> Figure:
   curves = {'': steps}
   if name != 'epsilon':
     curves = {
-      f'error {e:g}': steps.isel(epsilon=i)
-      for i, e in enumerate(results.epsilon.values)
+      f'error {one.epsilon:g}': one for one in steps.transpose('epsilon', ...)
     }
   fig = panels.panels_figure(
     {'Steps to the test error\n(SGD updates)': curves},

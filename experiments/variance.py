@@ -12,7 +12,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from ossgd.results import paper_claims, plots, statistics, tables
-from ossgd.results.claims import INF, Claim, about
+from ossgd.results.claims import Claim
 from ossgd.running import sweeps
 
 from .common import command, training
@@ -47,54 +47,43 @@ def run(
 
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What D.2 says of Figure 6."""
-  where = 'D.2, Figure 6'
-  found = [
-    Claim(
-      where,
+  claim = training.claim_maker('D.2, Figure 6', paper_claims.but('noise_scale'))
+
+  def largest(name):
+    return lambda ds: ds[name].max(['noise_scale', 'step'], skipna=False)
+
+  return [
+    claim(
       'the test accuracy falls with sigma',
       'final test accuracy at the largest sigma - at the smallest',
-      -INF,
-      0.0,
       lambda ds: statistics.rise(ds.test_accuracy.isel(step=-1), 'noise_scale'),
+      high=0.0,
     ),
-    Claim(
-      where,
+    claim(
       'a good solution takes longer with a larger sigma',
       'mean test error over the first 50 steps, largest sigma - smallest',
-      0.0,
-      INF,
       lambda ds: statistics.rise(training.early_error(ds), 'noise_scale'),
+      low=0.0,
     ),
-    Claim(
-      where,
+    claim(
       'the trend of the activation patterns stays: few change',
       'largest pattern difference, over sigmas and steps',
-      -INF,
-      0.1,
-      lambda ds: ds.pattern_difference.max(
-        ['noise_scale', 'step'], skipna=False
-      ),
+      largest('pattern_difference'),
+      high=0.1,
     ),
-    Claim(
-      where,
+    claim(
       'the trend of the distance stays: it is small',
       'largest relative distance, over sigmas and steps',
-      -INF,
-      0.1,
-      lambda ds: ds.relative_distance.max(
-        ['noise_scale', 'step'], skipna=False
-      ),
+      largest('relative_distance'),
+      high=0.1,
     ),
-    Claim(
-      where,
+    claim(
       'the trend of the rank stays: the top k l values are much larger',
       'value k l / value k l + 1 of the update at the largest sigma',
-      10.0,
-      INF,
       lambda ds: ds.cliff.sel(noise_scale=ds.noise_scale.max()),
+      low=10.0,
     ),
   ]
-  return about(paper_claims.but('noise_scale'), found)
 
 
 EXPERIMENT = command.Experiment(

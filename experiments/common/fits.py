@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ossgd.results import claims, panels, paper_claims, plots, statistics
-from ossgd.results.claims import INF, Claim, Finding
+from ossgd.results.claims import Claim, Finding
+
+from . import training
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -37,117 +39,106 @@ class Fit(NamedTuple):
   def off(self, constant: float) -> float:
     """By what fraction the mean misses Figure 5's constant; inf if none."""
     mean = self.findings[0].mean
-    misfit = np.expm1(abs(np.log(mean / constant))) if mean > 0 else np.nan
-    return float(np.nan_to_num(misfit, nan=np.inf))
+    return float(np.expm1(abs(np.log(mean / constant)))) if mean > 0 else np.inf
 
 
 def paper_numbers(results: xr.Dataset) -> list[Claim]:
   """The paper's numbers, asked of every reading and every grid of looks.
 
-  Those of MNIST's first steps need fewer than Figure 2's 20000; what is largest
-  over all steps does not.
-
   Args:
     results: of `readings.run`.
+  """
+  return [claim for *_, asked in _rows(results) for claim in asked]
+
+
+def _rows(results: xr.Dataset) -> Iterator[tuple[str, int, list[Claim]]]:
+  """Of every reading and grid the words, n, and the numbers asked of it."""
+  numbers = _numbers(results)
+
+  def asked(number, reading, every):
+    return number._replace(
+      words=f'{reading.words.item()}; seen every {every} steps',
+      measure=lambda ds: number.measure(
+        ds.sel(reading=reading.item(), seen_every=every)
+      ),
+    )
+
+  for reading in results.reading:
+    for every in results.seen_every.values.tolist():
+      found = [asked(number, reading, every) for number in numbers]
+      yield reading.words.item(), every, found
+
+
+def _numbers(results: xr.Dataset) -> list[Claim]:
+  """The paper's numbers, of one reading on one grid.
+
+  On MNIST those at the target need fewer steps than Figure 2's 20000; what is
+  largest over all steps does not.
   """
   mnist = results.attrs['dataset'] == 'mnist'
   figure = paper_claims.FIGURE_2 if mnist else paper_claims.FIGURE_1
   setup = {name: value for name, value in figure.items() if name not in _READ}
-  early = setup | {'num_steps': results.attrs['num_steps']}
-  fit = results.attrs['constant']
-  quantities = [
-    (
+  early = {'num_steps': results.attrs['num_steps']} if mnist else {}
+  at_target, of_all = (
+    functools.partial(training.claim_maker('Section 7 and D.1', about), '')
+    for about in (setup | early, setup)
+  )
+  constant = results.attrs['constant']
+  found = [
+    at_target(
       'sqrt(m) x distance at the target',
-      0.9 * fit,
-      1.1 * fit,
-      lambda ds: (ds.distance_at_accuracy * np.sqrt(ds.width)).mean(
-        'width', skipna=False
-      ),
+      _scaled_distance,
+      low=0.9 * constant,
+      high=1.1 * constant,
     ),
-    (
+    at_target(
       'slope of log distance at the target in log m',
-      -0.55,
-      -0.45,
       lambda ds: statistics.log_slope(ds.distance_at_accuracy),
+      low=-0.55,
+      high=-0.45,
     ),
-    (
+    of_all(
       'largest pattern difference',
-      -INF,
-      0.1,
       lambda ds: ds.largest_pattern_difference.max('width', skipna=False),
+      high=0.1,
     ),
-    (
+    of_all(
       'largest relative distance',
-      -INF,
-      0.1,
       lambda ds: ds.largest_distance.max('width', skipna=False),
+      high=0.1,
+    ),
+    of_all(
+      'singular value k l / (k l + 1), lowest over widths',
+      lambda ds: ds.cliff.min('width', skipna=False),
+      low=10.0,
     ),
   ]
-  if 'cliff' in results:
-    quantities.append(
-      (
-        'singular value k l / (k l + 1), lowest over widths',
-        10.0,
-        INF,
-        lambda ds: ds.cliff.min('width', skipna=False),
-      )
-    )
-
-  def claim(reading, every, quantity, low, high, measure):
-    at_target = 'at the target' in quantity
-    return Claim(
-      'Section 7 and D.1',
-      f'{results.words.sel(reading=reading).item()}; seen every {every} steps',
-      quantity,
-      low,
-      high,
-      lambda ds: measure(ds.sel(reading=reading, seen_every=every)),
-      early if mnist and at_target else setup,
-    )
-
-  return [claim(*row, *q) for row in _rows(results) for q in quantities]
+  return found if 'cliff' in results else found[:-1]
 
 
-def _rows(results: xr.Dataset) -> Iterable[tuple[str, int]]:
-  return itertools.product(results.reading.values, results.seen_every.values)
-
-
-def fits(results: xr.Dataset) -> list[Fit]:
-  """Every reading on every grid, judged."""
-  findings = [claims.judge(c, results) for c in paper_numbers(results)]
-  rows = list(_rows(results))
-  count = len(findings) // len(rows)
-  return [
-    Fit(
-      results.words.sel(reading=reading).item(),
-      int(every),
-      findings[i * count : (i + 1) * count],
-    )
-    for i, (reading, every) in enumerate(rows)
-  ]
+def _scaled_distance(results: xr.Dataset) -> xr.DataArray:
+  distance = results.distance_at_accuracy * np.sqrt(results.width)
+  return distance.mean('width', skipna=False)
 
 
 def table(results: xr.Dataset) -> str:
   """A row a reading and grid, and what follows."""
-  found = fits(results)
-  numbers = found[0].findings
+  found = [
+    Fit(words, every, [claims.judge(claim, results) for claim in asked])
+    for words, every, asked in _rows(results)
+  ]
+  numbers = [finding.claim.quantity for finding in found[0].findings]
   rows = [
     (
       fit.words,
       fit.seen_every,
-      *(_cell(finding) for finding in fit.findings),
+      *map(_cell, fit.findings),
       f'{fit.has("holds")} of {fit.judged()}',
     )
     for fit in found
   ]
-  header = (
-    'reading',
-    'seen every',
-    *(finding.claim.quantity for finding in numbers),
-    'hold',
-  )
   return (
-    claims.markdown_table(header, rows)
+    claims.markdown_table(('reading', 'seen every', *numbers, 'hold'), rows)
     + '\n'
     + conclusion(found, results.attrs['constant'])
   )
@@ -224,26 +215,19 @@ def figures(results: xr.Dataset) -> dict[str, Figure]:
 
 def _constants_figure(results: xr.Dataset) -> Figure:
   """Figure 5's constant against how often one looks, a curve a reading."""
-  import matplotlib
-  from matplotlib.figure import Figure
-
-  fig = Figure(figsize=(7, 4), layout='constrained')
-  ax = fig.subplots()
-  values = results.distance_at_accuracy * np.sqrt(results.width)
-  values = values.mean('width', skipna=False)
-  colors = matplotlib.colormaps['viridis'](
-    np.linspace(0, 0.85, results.sizes['reading'])
+  values = _scaled_distance(results)
+  curves = {
+    words.item(): values.sel(reading=words.reading) for words in results.words
+  }
+  fig = panels.panels_figure(
+    {'$\\sqrt{m}$ x distance at the target': curves},
+    'seen_every',
+    'Steps from one look at the accuracy to the next',
   )
-  for color, reading in zip(colors, results.reading.values, strict=True):
-    one = values.sel(reading=reading).transpose('seen_every', 'seed')
-    panels.draw(
-      ax, one, fmt='o-', color=color, label=one.words.item(), markersize=4
-    )
+  (ax,) = fig.axes
   ax.axhline(results.attrs['constant'], color='r', label="the paper's")
-  ax.set(
-    xlabel='Steps from one look at the accuracy to the next',
-    ylabel='$\\sqrt{m}$ x distance at the target',
-    yscale='log',
-  )
+  ax.set_yscale('log')
+  ax.legend().remove()
   fig.legend(loc='outside upper center', ncols=2, frameon=False)
+  fig.set_size_inches(7, 4)
   return fig

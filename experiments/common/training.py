@@ -16,6 +16,7 @@ from ossgd.engines import measuring
 from ossgd.paper import kernels
 from ossgd.paper.types import Split
 from ossgd.results import paper_claims, plots, statistics
+from ossgd.results.claims import INF, Claim
 from ossgd.running import free_memory, sweeps, watching
 
 from .options import option
@@ -124,8 +125,25 @@ class DataConfig(MixtureConfig):
   preprocess: str | None = option(None, PREPROCESS, get_args(arrays.Preprocess))
 
 
-def mixture(config: MixtureConfig) -> components.Spec:
-  """The Gaussian mixture of Section 7 with a Config's settings."""
+def data(config: Any) -> components.Spec | Split:
+  """What a Config says to train on: Section 7's mixture, a known set or files.
+
+  Raises:
+    ValueError: `preprocess` is asked of a mixture, or as `images.load`.
+  """
+  dataset = getattr(config, 'dataset', 'synthetic')
+  if dataset != 'synthetic' or not isinstance(config, MixtureConfig):
+    return images.load(
+      dataset,
+      data_dir=config.data_dir or None,
+      normalize=config.normalize,
+      preprocess=config.preprocess,
+    )
+  if isinstance(config, DataConfig) and config.preprocess is not None:
+    raise ValueError(
+      f'--preprocess={config.preprocess} is for data from files; the mixture '
+      'has unit norm, or is left as it is drawn with --nonormalize'
+    )
   return mixtures.gaussian(
     num_classes=config.num_classes,
     num_components=config.num_components,
@@ -136,46 +154,15 @@ def mixture(config: MixtureConfig) -> components.Spec:
   )
 
 
-def data(config: MixtureConfig) -> components.Spec | Split:
-  """What a Config says to train on.
-
-  Raises:
-    ValueError: `preprocess` is asked of a mixture, or as `images.load`.
-  """
-  if not isinstance(config, DataConfig):
-    return mixture(config)
-  if config.dataset != 'synthetic':
-    return files(config)
-  if config.preprocess is not None:
-    raise ValueError(
-      f'--preprocess={config.preprocess} is for data from files; the mixture '
-      'has unit norm, or is left as it is drawn with --nonormalize'
-    )
-  return mixture(config)
-
-
-def files(config: Any) -> Split:
-  """The known set or the files that a Config names."""
-  return images.load(
-    config.dataset,
-    data_dir=config.data_dir or None,
-    normalize=config.normalize,
-    preprocess=config.preprocess,
-  )
-
-
 def sweep(
   config: Config, data: Any, progress: sweeps.Progress, **others: Any
 ) -> xr.Dataset:
   """`sweeps.sweep` with a Config's settings, and others if given."""
-  settings: dict[str, Any] = {
-    field.name: getattr(config, field.name)
-    for field in dataclasses.fields(Config)
-  }
+  names = [field.name for field in dataclasses.fields(Config)]
+  names += ['num_train', 'num_test', 'num_train_eval']
+  settings = {n: getattr(config, n) for n in names if hasattr(config, n)}
   del settings['normalize']  # the data are scaled already
   settings['seeds_at_once'] = config.seeds_at_once or None
-  if isinstance(config, MixtureConfig):
-    settings |= {'num_train': config.num_train, 'num_test': config.num_test}
   settings |= others
   measuring.check_seeds(config.seed, config.num_seeds)
   _warn_if_unstable(data, settings['lr_times_width'], config.seed)
@@ -251,6 +238,30 @@ def over(
   results = xr.concat(found, xr.Variable(name, list(values)))
   results.attrs.pop(name, None)  # the first one's is not that of all
   return results.assign_attrs(width=config.widths[0])
+
+
+def claim_maker(where: str, setup: Mapping[str, Any]) -> Callable[..., Claim]:
+  """What makes claims of one place in the paper, about one set-up.
+
+  Of the words, the quantity, what measures it, and the ends of its range; one
+  that is not given is open.
+  """
+
+  def claim(words, quantity, measure, *, low=-INF, high=INF):
+    return Claim(where, words, quantity, low, high, measure, setup)
+
+  return claim
+
+
+def at_first(good: xr.DataArray, values: xr.DataArray) -> xr.DataArray:
+  """Values at the first recorded step where something is so: NaN without one.
+
+  Args:
+    good: bool, (..., step).
+    values: (step,), or as `good`.
+  """
+  there = values.isel(step=good.argmax('step')).where(good.any('step'))
+  return there.reset_coords(drop=True)
 
 
 def early_error(results: xr.Dataset) -> xr.DataArray:

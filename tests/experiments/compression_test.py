@@ -7,7 +7,6 @@ import numpy as np
 from absl.testing import parameterized
 
 from experiments import compression
-from experiments.common import options
 from ossgd.running import execution
 from tests.experiments import scripts_test
 
@@ -30,10 +29,6 @@ SIGNAL = (
   'the signal alone does',
   "the signal adds up in its class's output",
 )
-
-
-def verdicts(results) -> dict[str, str]:
-  return scripts_test.verdicts(compression.EXPERIMENT, results)
 
 
 class CompressionTest(parameterized.TestCase):
@@ -83,43 +78,34 @@ class CompressionTest(parameterized.TestCase):
     self.assertBetween(update[0] / update[1], 0.9, 1.1)
     self.assertGreater(update.min(), 0.8)
 
-  def test_claims_hold(self):
-    """Section 6, on data as structured as it wants."""
-    found = verdicts(self.results)
-    for words in (
-      *LOW_RANK,
-      *SIGNAL,
-      'far fewer do not',
-    ):
-      self.assertEqual(found[words], 'holds', words)
+  def test_claims(self):
+    """Section 6, on data as structured as it wants; a claim can fail.
 
-  def test_claims_fail(self):
-    """On unstructured data the update is not low rank; a claim can fail.
-
-    Nor does the random part do what the signal does.
+    On unstructured data the update is not low rank, nor does the random part
+    do what the signal does.
     """
     config = dataclasses.replace(TINY, noise_scale=50.0, widths=(128,))
-    found = verdicts(compression.run(config))
-    for words in LOW_RANK:
-      self.assertEqual(found[words], 'fails', words)
-    ds, names = self.results, {}
+    unstructured, names = compression.run(config), {}
     for quantity in ('part_accuracy', 'part_size', 'addition', 'addition_own'):
       pair = f'initial_{quantity}', f'update_{quantity}'
       names |= dict(zip(pair, reversed(pair), strict=True))
-    found = verdicts(ds.rename_vars(names))
-    for words in SIGNAL:
-      self.assertEqual(found[words], 'fails', words)
+    exchanged = self.results.rename_vars(names)
+    for results, claims, verdict in (
+      (self.results, (*LOW_RANK, *SIGNAL, 'far fewer do not'), 'holds'),
+      (unstructured, LOW_RANK, 'fails'),
+      (exchanged, SIGNAL, 'fails'),
+    ):
+      found = scripts_test.verdicts(compression.EXPERIMENT, results)
+      for words in claims:
+        self.assertEqual(found[words], verdict, words)
 
   def test_shown(self):
     """Every width and rank has its place in the table and in the figures."""
-    table = compression.EXPERIMENT.table(self.results)
+    table, figures = scripts_test.shown(compression.EXPERIMENT, self.results)
     for text in ('m = 512', 'accuracy, m = 128', 'error, m = 512', 'in f_y'):
       self.assertIn(text, table)
     self.assertRegex(table, r'\n\| 9 +\| 1 ± 0 ')
-    figures = compression.EXPERIMENT.figures(self.results)
     self.assertEqual(set(figures), {'compression', 'parts'})
-    for figure in figures.values():
-      figure.draw_without_rendering()
     for ax in figures['compression'].axes:
       self.assertLen(ax.containers, 2)  # curves with error bars, one a width
       for curve, _, _ in ax.containers:
@@ -133,14 +119,3 @@ class CompressionTest(parameterized.TestCase):
       self.assertRaisesRegex(ValueError, 'ranks are .* expected'),
     ):
       compression.run(dataclasses.replace(TINY, ranks=ranks))
-
-  def test_flags(self):
-    """Ranks are a flag, and the preset has the Config's fields."""
-    call = options.parse(
-      'compression',
-      compression.Config,
-      compression.PRESETS,
-      ['program', '--preset=quick', '--ranks=1,20'],
-    )
-    self.assertEqual(call.config.ranks, (1, 20))
-    self.assertEqual(call.config.num_seeds, 3)

@@ -1,6 +1,6 @@
 """Tests of experiments.readings and fits: readings, looks, what fits best."""
 
-import tempfile
+import itertools
 from unittest import mock
 
 import numpy as np
@@ -11,7 +11,7 @@ from experiments import readings
 from experiments.common import fits
 from ossgd.results import claims
 from ossgd.running import sweeps
-from tests.experiments.scripts_test import SMALL, finish
+from tests.experiments.scripts_test import SMALL, finish, own_data
 
 
 def oracle(results: xr.Dataset, every: int, reading: str):
@@ -48,17 +48,17 @@ class ReadingsTest(parameterized.TestCase):
     self.assertTrue(
       (distance.sel(reading='variance') < distance.sel(reading='paper')).all()
     )
-    for every in config.seen_every:
-      for reading in results.reading.values:
-        steps, distances = oracle(results, every, reading)
-        seen = results.sel(seen_every=every, reading=reading)
-        where = ('width', 'seed')
-        np.testing.assert_array_equal(
-          seen.steps_to_accuracy.transpose(*where), steps
-        )
-        np.testing.assert_array_equal(
-          seen.distance_at_accuracy.transpose(*where), distances
-        )
+    for every, reading in itertools.product(
+      config.seen_every, results.reading.values
+    ):
+      seen = results.sel(seen_every=every, reading=reading)
+      for name, expected in zip(
+        ('steps_to_accuracy', 'distance_at_accuracy'),
+        oracle(results, every, reading),
+        strict=True,
+      ):
+        found = seen[name].transpose('width', 'seed')
+        np.testing.assert_array_equal(found, expected)
     # Nothing is larger where one looks at less of it.
     largest = results.largest_pattern_difference.max(('reading', 'width'))
     self.assertTrue((largest.diff('seen_every') <= 0).all())
@@ -69,17 +69,9 @@ class ReadingsTest(parameterized.TestCase):
 
   def test_files(self):
     """Data from files are prepared in four ways; one pass is not asked of."""
-    rng = np.random.default_rng(0)
-    y = np.arange(80) % 3
-    x = 5 + rng.normal(size=(80, 5)) + 3 * np.eye(5)[y]
-    with tempfile.NamedTemporaryFile(suffix='.npz') as file:
-      arrays = dict(
-        x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:]
-      )
-      np.savez(file, **arrays)
-      file.flush()
+    with own_data(offset=5) as dataset:
       config = readings.Config(
-        dataset=f'npz:{file.name}',
+        dataset=dataset,
         widths=(16, 32),
         num_seeds=2,
         num_steps=20,
@@ -96,23 +88,21 @@ class ReadingsTest(parameterized.TestCase):
     self.assertLen(np.unique(start), 5)  # five ways to begin
 
   @parameterized.parameters(
-    (dict(seen_every=(1, 3)), 'expected multiples of eval_every, 2'),
-    (dict(seen_every=()), 'at least one number'),
-    (dict(seen_every=(2, 2)), 'all different'),
-    (dict(seen_every=(0,)), 'expected multiples'),
-    (dict(eval_every=0), 'expected multiples'),
-    (dict(eval_growth=0.1), 'eval_growth is 0.1'),
+    dict(seen_every=(1, 3)),
+    dict(seen_every=()),
+    dict(seen_every=(2, 2)),
+    dict(seen_every=(0,)),
+    dict(eval_every=0),
+    dict(eval_growth=0.1),
   )
-  def test_grids_that_are_none(self, settings, message):
+  def test_grids_that_are_none(self, **settings):
     """Said before any training."""
-    config = readings.Config(
-      **({'eval_every': 2, 'seen_every': (2,)} | settings)
-    )
+    settings = {'eval_every': 2, 'seen_every': (2,)} | settings
     with (
       mock.patch.object(sweeps, 'sweep', side_effect=AssertionError),
-      self.assertRaisesRegex(ValueError, message),
+      self.assertRaisesRegex(ValueError, 'eval_growth is .* multiples of'),
     ):
-      readings.run(config)
+      readings.run(readings.Config(**settings))
 
   def test_presets_are_sound(self):
     """Each names grids that its measurements have."""

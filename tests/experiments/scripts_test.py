@@ -1,5 +1,6 @@
 """Every script that has no file of its own, smallest form, its claim's way."""
 
+import contextlib
 import tempfile
 
 import numpy as np
@@ -22,13 +23,30 @@ SMALL = dict(
 )
 
 
-def finish(experiment, results):
-  """Table, figures and verdicts, as the script makes them."""
-  table = experiment.table(results)
+@contextlib.contextmanager
+def own_data(offset=0):
+  """A value of --dataset: three classes in a npz file."""
+  rng = np.random.default_rng(0)
+  y = np.arange(80) % 3
+  x = offset + rng.normal(size=(80, 5)) + 3 * np.eye(5)[y]
+  with tempfile.NamedTemporaryFile(suffix='.npz') as file:
+    np.savez(file, x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    file.flush()
+    yield f'npz:{file.name}'
+
+
+def shown(experiment, results):
+  """Table and figures, as the script makes them."""
   figures = experiment.figures(results)
-  found = [claims.judge(c, results) for c in experiment.claims(results)]
   for figure in figures.values():
     figure.draw_without_rendering()
+  return experiment.table(results), figures
+
+
+def finish(experiment, results):
+  """Table and findings, as the script makes them; figures can be drawn."""
+  table, _ = shown(experiment, results)
+  found = [claims.judge(c, results) for c in experiment.claims(results)]
   return table, found
 
 
@@ -94,15 +112,7 @@ class ScriptsTest(parameterized.TestCase):
 
   def test_own_data(self):
     """--dataset takes a user's npz file in the sweep scripts."""
-    rng = np.random.default_rng(0)
-    y = np.arange(80) % 3
-    x = rng.normal(size=(80, 5)) + 3 * np.eye(5)[y]
-    with tempfile.NamedTemporaryFile(suffix='.npz') as file:
-      np.savez(
-        file, x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:]
-      )
-      file.flush()
-      name = f'npz:{file.name}'
+    with own_data() as name:
       common = dict(dataset=name, widths=(32,), num_seeds=1, num_steps=30)
       for script in (synthetic, compression, init_scale, mnist):
         extra = dict(batch_size=8, lr_times_width=10.0)

@@ -164,7 +164,7 @@ class DataTest(command_test.Case):
       return mnist.run(config, watching.Watch(tell, watch.store))
 
     def late(config):
-      found = training.files(config)
+      found = training.data(config)
       self.replace(1)
       return found
 

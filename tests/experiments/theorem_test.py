@@ -1,18 +1,19 @@
 """Tests of experiments.theorem: steps to epsilon, and their exponents."""
 
 import dataclasses
+import itertools
 import math
 from unittest import mock
 
-import jax
 import numpy as np
 import xarray as xr
 from absl.testing import parameterized
 
 from experiments import theorem
-from ossgd.data import geometry, mixtures
+from ossgd.data import mixtures
 from ossgd.results import claims
 from ossgd.running import execution, sweeps
+from tests.experiments import scripts_test
 
 TINY = theorem.Config(
   widths=(64, 8, 128),
@@ -28,13 +29,11 @@ TINY = theorem.Config(
 )
 EXPECTED = ['holds', 'holds', *['measured'] * 4]
 NAMES = ('width', 'dim', 'num_classes', 'num_components', 'separation')
+ALL = (*NAMES, 'epsilon')
 
 
 def verdicts(results) -> list[str]:
-  return [
-    claims.judge(claim, results).verdict
-    for claim in theorem.EXPERIMENT.claims(results)
-  ]
+  return list(scripts_test.verdicts(theorem.EXPERIMENT, results).values())
 
 
 def constructed(**exponents: float) -> xr.Dataset:
@@ -77,56 +76,42 @@ class TheoremTest(parameterized.TestCase):
       )
 
   def test_one_at_a_time(self):
-    """The base with all widths, then the base width with one number else."""
-    (base, settings, _), *others = self.calls
-    self.assertEqual(settings['widths'], TINY.widths)
-    expected = ('dim', 40), ('num_classes', 2), ('num_components', 2)
-    for (spec, settings, _), (name, value) in zip(
-      others, (*expected, ('separation', 0.4)), strict=True
+    """The base with all widths, then the base width with one number else.
+
+    One pass, with samples enough for all its steps: more of harder data. And
+    lambda is 1 / (8 l), the most that (A1) allows.
+    """
+    changes = (
+      ({}, 30),
+      ({'dim': 40}, 30),
+      ({'num_classes': 2}, 30),
+      ({'num_components': 2, 'ratio': 1 / 16}, 60),
+      ({'separation': 0.4}, 120),
+    )
+    base = mixtures.bounded(
+      dim=20, num_classes=3, num_components=1, separation=0.8, ratio=1 / 8
+    )
+    for (spec, settings, results), (changed, num_steps) in zip(
+      self.calls, changes, strict=True
     ):
-      self.assertEqual(settings['widths'], (64,))
-      changed = {name: value}
-      if name == 'num_components':
-        changed['ratio'] = 1 / 16
       self.assertEqual(spec, dataclasses.replace(base, **changed))
-
-  def test_fresh_samples(self):
-    """One pass, and samples enough for all its steps: more of harder data."""
-    steps = []
-    for _, settings, results in self.calls:
+      self.assertEqual(settings['widths'], (64,) if changed else TINY.widths)
       self.assertEqual(settings['order'], 'one_pass')
-      self.assertEqual(settings['num_train'], 8 * settings['num_steps'])
-      self.assertEqual(results.step[-1], settings['num_steps'])
-      steps.append(settings['num_steps'])
-    self.assertEqual(steps, [30, 30, 30, 60, 120])
-
-  def test_data_meet_the_assumptions(self):
-    """(A1) with the delta asked for and lambda <= 1 / (8 l), and (A2)."""
-    for spec, _, _ in self.calls:
-      split = mixtures.sample(
-        jax.random.key(0), spec, num_train=200, num_test=1
-      )
-      found = geometry.measured_separation(*split.train, split.train_component)
-      self.assertTrue(found.separable and found.unit_norm)
-      self.assertGreater(found.delta, spec.separation - 1e-5)
-      self.assertLess(found.delta, 1.2 * spec.separation)
+      self.assertEqual(settings['num_train'], 8 * num_steps)
+      self.assertEqual(results.step[-1], num_steps)
 
   def test_first_step_below_epsilon(self):
     """Found by a loop over what the sweeps recorded."""
-    for i, (spec, _, results) in enumerate(self.calls):
-      name = NAMES[max(0, i)] if i else 'width'
-      for width in results.width.values:
-        at = width if not i else getattr(spec, name)
-        for seed in (0, 1):
-          run = results.sel(width=width, seed=seed)
-          for epsilon in TINY.epsilon:
-            wrong = 1 - run.test_accuracy.values
-            reached = np.flatnonzero(wrong <= epsilon + 1e-6)
-            expected = run.step.values[reached[0]] if len(reached) else np.nan
-            found = self.results[f'steps_{name}'].sel(
-              {name: at, 'seed': seed, 'epsilon': epsilon}
-            )
-            np.testing.assert_equal(found.item(), float(expected))
+    for name, (spec, _, results) in zip(NAMES, self.calls, strict=True):
+      for width, seed, epsilon in itertools.product(
+        results.width.values, (0, 1), TINY.epsilon
+      ):
+        run = results.sel(width=width, seed=seed)
+        reached = run.step.values[run.test_accuracy >= 1 - epsilon - 1e-6]
+        expected = float(reached[0]) if reached.size else np.nan
+        here = {name: getattr(spec, name, width), 'seed': seed}
+        found = self.results[f'steps_{name}'].sel(here).sel(epsilon=epsilon)
+        np.testing.assert_equal(found.item(), expected)
 
   def test_base_is_shared(self):
     """The base point is in every list, and is one run."""
@@ -157,16 +142,11 @@ class TheoremTest(parameterized.TestCase):
 
   def test_shown(self):
     """A row a setting and an exponent; six figures."""
-    table = theorem.EXPERIMENT.table(self.results)
+    table, figures = scripts_test.shown(theorem.EXPERIMENT, self.results)
     for symbol in ('d', 'k', 'l', 'delta'):  # an exponent, two settings
       self.assertEqual(table.count(f'\n| {symbol} '), 3, symbol)
     self.assertIn('for width 64 to 128', table)
-    figures = theorem.EXPERIMENT.figures(self.results)
-    self.assertEqual(
-      set(figures), {f'theorem_{name}' for name in (*NAMES, 'epsilon')}
-    )
-    for figure in figures.values():
-      figure.draw_without_rendering()
+    self.assertEqual(set(figures), {f'theorem_{name}' for name in ALL})
     self.assertEqual(self.fractions, sorted(self.fractions))
     self.assertAlmostEqual(self.fractions[-1], 1)
 
@@ -195,28 +175,31 @@ class ClaimsTest(parameterized.TestCase):
       num_classes=1, num_components=1, separation=-2, epsilon=-0.1
     )
     self.assertEqual(verdicts(results), EXPECTED)
-    table = claims.table_cells(
-      theorem.EXPERIMENT.table(results).partition('\n\n')[0]
-    )
-    measured = [
-      (symbol, round(float(slope.split()[0]), 3) + 0, *others)
-      for symbol, slope, *others in table[1:]
+    # No steps that can be run would leave k^10: no verdict, an interval.
+    finding = claims.judge(theorem.EXPERIMENT.claims(results)[2], results)
+    self.assertEqual(finding.reason, 'proof: 10')
+    self.assertBetween(1, *finding.interval)
+    table = theorem.EXPERIMENT.table(results).partition('\n\n')[0]
+    rows = [
+      (symbol, round(float(slope.split()[0]), 3), *map(float, others))
+      for symbol, slope, *others in claims.table_cells(table)[1:]
     ]
+    # The proof's, the difference, T at a given eta m and B T.
     self.assertEqual(
-      [(symbol, slope, proof) for symbol, slope, proof, *_ in measured],
+      rows,
       [
-        ('m', 0, '0'),
-        ('m, all that reached it', 0, '0'),
-        ('d', 0, '0'),
-        ('k', 1, '10'),
-        ('l', 1, '10'),
-        ('delta', -2, '-6'),
-        ('epsilon', -0.1, '-12'),
+        ('m', 0, 0, 0, 0, 0),
+        ('m, all that reached it', 0, 0, 0, 0, 0),
+        ('d', 0, 0, 0, 0, 0),
+        ('k', 1, 10, -9, 5, 20),
+        ('l', 1, 10, -9, 5, 20),
+        ('delta', -2, -6, 4, -3, -12),
+        ('epsilon', -0.1, -12, 11.9, -6, -24),
       ],
     )
-    # The difference, T at a given eta m and B T.
-    self.assertEqual(measured[3][3:], ('-9.00', '5', '20'))
-    self.assertEqual(measured[5][3:], ('4.00', '-3', '-12'))
+    # k^20 l^20 / (delta^12 epsilon^24) of k = 5, l = 2, 0.8 and 0.01.
+    expected = math.log10(10**20 / (0.8**12 * 0.01**24))
+    self.assertIn(f'10^{expected:.1f} at', theorem.EXPERIMENT.table(results))
 
   @parameterized.parameters(
     ('width', 0.3),
@@ -225,19 +208,9 @@ class ClaimsTest(parameterized.TestCase):
   )
   def test_steeper_than_the_proof(self, name, exponent):
     """Its own claim fails and no other."""
-    place = (*NAMES, 'epsilon').index(name)
+    place = ALL.index(name)
     expected = [*EXPECTED[:place], 'fails', *EXPECTED[place + 1 :]]
     self.assertEqual(verdicts(constructed(**{name: exponent})), expected)
-
-  def test_exponents_are_measured(self):
-    """No steps that can be run would leave k^10: no verdict, an interval."""
-    results = constructed(num_classes=1.5, epsilon=-0.1)
-    claim = theorem.EXPERIMENT.claims(results)[2]
-    finding = claims.judge(claim, results)
-    self.assertEqual(
-      (finding.verdict, finding.reason), ('measured', 'proof: 10')
-    )
-    self.assertBetween(1.5, *finding.interval)
 
   def test_recorded_steps(self):
     """What lies between two records is part of the interval."""
@@ -280,10 +253,3 @@ class ClaimsTest(parameterized.TestCase):
     table = theorem.EXPERIMENT.table(results)
     self.assertIn('from 10 on: none.', table)
     self.assertIn('1 of 4 without', table)
-
-  def test_width_that_the_proof_asks_for(self):
-    """k^20 l^20 / (delta^12 epsilon^24) of k = 5, l = 2, 0.8 and 0.01."""
-    expected = math.log10(10**20 / (0.8**12 * 0.01**24))
-    self.assertIn(
-      f'10^{expected:.1f} at', theorem.EXPERIMENT.table(constructed())
-    )

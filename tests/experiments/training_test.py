@@ -9,8 +9,8 @@ from absl.testing import parameterized
 
 from experiments import mnist, synthetic
 from experiments.common import training
-from ossgd.data import components, images
-from ossgd.results import tables
+from ossgd.data import images, mixtures
+from ossgd.results import claims, tables
 from ossgd.running import sweeps
 
 
@@ -61,31 +61,24 @@ class SweepTest(parameterized.TestCase):
     for name in settings.keys() - {'normalize', 'engine'}:
       self.assertEqual(passed[name], settings[name], name)
     self.assertIs(passed['progress'], progress)
-
-  def test_side_by_side_is_the_librarys_choice(self):
-    """On the command line 0 says what None says to the library."""
-    synthetic.run(synthetic.Config())
+    module.run(module.Config())  # where 0 says what None says to the library
     self.assertIsNone(self.sweep.call_args.kwargs['seeds_at_once'])
 
   def test_mixture_arrives(self):
     """The mixture has the numbers of the flags, and k l patterns."""
-    config = synthetic.Config(
-      dim=7,
+    mixture = dict(
       num_classes=2,
       num_components=3,
+      dim=7,
       center_scale=0.5,
       noise_scale=0.25,
       normalize=False,
-      num_train=21,
-      num_test=22,
     )
-    results = synthetic.run(config)
-    self.assertEqual(
-      self.sweep.call_args.args,
-      (components.Gaussian(2, 3, 7, None, 0.5, 0.25, False),),
-    )
-    self.assertEqual(self.sweep.call_args.kwargs['num_train'], 21)
-    self.assertEqual(self.sweep.call_args.kwargs['num_test'], 22)
+    sizes = dict(num_train=21, num_test=22)
+    results = synthetic.run(synthetic.Config(**mixture, **sizes))
+    (spec,), passed = self.sweep.call_args
+    self.assertEqual(spec, mixtures.gaussian(**mixture))
+    self.assertEqual({name: passed[name] for name in sizes}, sizes)
     self.load.assert_not_called()
     self.assertEqual(results.attrs['num_patterns'], 6)
     np.testing.assert_array_equal(results.cliff, np.full((5, 2), 4 / 3))
@@ -131,17 +124,6 @@ class SweepTest(parameterized.TestCase):
     self.assertEqual([f for f, _ in fractions], [0.0, 0.5, 0.5, 1.0])
     self.assertEqual(fractions[-1][1], 'num_components=4 m=8')
 
-  @parameterized.parameters(
-    {'widths': (8, 16), 'num_components': (2, 4)},
-    {'widths': (8,), 'num_components': (2, 2)},
-  )
-  def test_over_refuses(self, **settings):
-    """A second width would need another figure; said before any training."""
-    config = training.MixtureConfig(**settings)
-    with self.assertRaisesRegex(ValueError, 'expected one width'):
-      training.over(config, 'num_components', mock.Mock())
-    self.sweep.assert_not_called()
-
 
 class TableTest(parameterized.TestCase):
   @parameterized.parameters(
@@ -175,33 +157,23 @@ class TableTest(parameterized.TestCase):
       {'target': 0.95, 'width': 16},
     )
     plain = tables.sweep_table(results, by, 'symbol')
+    self.assertNotIn('singular', plain)
     results['cliff'] = (by, 'seed'), [[np.nan] * 2, [3, 3]]
-    lines = tables.sweep_table(results, by, 'symbol').splitlines()
-    header, _, *rows = (
-      [cell.strip() for cell in line.split('|')[1:-1]] for line in lines
-    )
-    self.assertEqual(
-      header,
-      [
-        'symbol',
-        'test accuracy',
-        'pattern difference',
-        'relative distance',
-        'steps to 95 %',
-        'sqrt(m) x distance at 95 %',
-        'singular value k l / (k l + 1)',
-      ],
-    )
     first, second = {'width': (1, 1), 'noise_scale': (2, 0.4)}[by]
     self.assertEqual(
-      [', '.join(row) for row in rows],
       [
+        ', '.join(row)
+        for row in claims.table_cells(tables.sweep_table(results, by, 'symbol'))
+      ],
+      [
+        'symbol, test accuracy, pattern difference, relative distance, '
+        'steps to 95 %, sqrt(m) x distance at 95 %, '
+        'singular value k l / (k l + 1)',
         f'4, 0.5 ± 0, 0.01 ± 0, 0.03 ± 0, 5 ± 0, {first} ± 0, 2 of 2 without',
         '100, 0.75 ± 0, 0.02 ± 0, 0.04 ± 0, 6 (1 of 2 without), '
         f'{second} ± 0, 3 ± 0',
       ],
     )
-    self.assertNotIn('singular', plain)
 
 
 class MeasureTest(parameterized.TestCase):
@@ -215,3 +187,23 @@ class MeasureTest(parameterized.TestCase):
     np.testing.assert_allclose(training.early_error(results), [0.5, 0.25])
     short = results.isel(step=slice(0, 4))
     np.testing.assert_allclose(training.early_error(short), [0.9, 0.25])
+
+  def test_at_first(self):
+    """The first of several; NaN where there is none, and for a NaN."""
+    accuracy = [[0.5, 0.9, 0.8, 0.9], [0.9, 0, 0, 0], [0, np.nan, 0.5, 0]]
+    step, distance = [0, 1, 5, 9], np.arange(12.0).reshape(3, 4)
+    results = xr.Dataset(
+      {
+        'accuracy': (('seed', 'step'), accuracy),
+        'distance': (('seed', 'step'), distance),
+      },
+      {'step': step},
+    )
+    good = results.accuracy >= 0.9
+    for values, expected in (
+      (results.step, [1, 0, np.nan]),
+      (results.distance, [1, 4, np.nan]),
+    ):
+      found = training.at_first(good, values)
+      np.testing.assert_array_equal(found, expected)
+      self.assertNotIn('step', found.coords)

@@ -26,17 +26,17 @@ def cases(widths: Sequence[int]) -> list[dict[str, int]]:
   Two devices split the units of one seed, or take a seed each.
   """
   usual = dict(width=4000, dim=1000, num_train=1000, num_seeds=1, devices=1)
-  changes = [{'width': width} for width in widths]
-  changes += [
-    {name: value}
-    for name, values in (
-      ('dim', (250, 4000)),
-      ('num_train', (250, 4000)),
-      ('num_seeds', (2, 4)),
-    )
-    for value in values
+  changes = [
+    *({'width': width} for width in widths),
+    {'dim': 250},
+    {'dim': 4000},
+    {'num_train': 250},
+    {'num_train': 4000},
+    {'num_seeds': 2},
+    {'num_seeds': 4},
+    {'devices': 2, 'num_seeds': 1},
+    {'devices': 2, 'num_seeds': 2},
   ]
-  changes += [{'devices': 2, 'num_seeds': seeds} for seeds in (1, 2)]
   return [usual | change for change in changes]
 
 

@@ -127,19 +127,17 @@ def jax_loop(case: Case) -> Contender:
   return run
 
 
-def torch_script(case: Case, compiled: bool, threads: int) -> Contender:
+def torch_script(case: Case, threads: int, compiled: bool = False) -> Contender:
   """Idiomatic PyTorch: nn.Linear, cross_entropy, autograd, optim.SGD."""
   import torch  # not a dependency: only this script compares with it
   from torch.nn import functional
 
   torch.set_num_threads(threads)
-  w0, a, *data = (
+  w0, a, x, y, x_test, y_test = (
     torch.tensor(np.array(values))
     for values in (*case.params, *case.split.train, *case.split.test)
   )
-  x, y, x_test, y_test = (
-    v if v.is_floating_point() else v.long() for v in data
-  )
+  y, y_test = y.long(), y_test.long()
   rows = torch.tensor(case.rows())
   layer = torch.nn.Linear(w0.shape[1], w0.shape[0], bias=False)
   pattern = x_test @ w0.T >= 0
