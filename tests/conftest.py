@@ -32,6 +32,10 @@ def pytest_unconfigure():
     shutil.rmtree(_OWN, ignore_errors=True)
 
 
-# Shapes and types of the mathematics are checked in every call: before it is
-# imported.
+# Shapes and types of the mathematics and of data are checked in every call:
+# before they are imported.
 jaxtyping.install_import_hook('ossgd.paper', 'tests.typechecker.checked')
+jaxtyping.install_import_hook(
+  [f'ossgd.data.{n}' for n in ('arrays', 'components', 'images', 'mixtures')],
+  'tests.typechecker.checked_in_depth',
+)

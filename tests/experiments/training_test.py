@@ -9,7 +9,7 @@ from absl.testing import parameterized
 
 from experiments import mnist, synthetic
 from experiments.common import training
-from ossgd.data import components, images
+from ossgd.data import images, mixtures
 from ossgd.results import tables
 from ossgd.running import sweeps
 
@@ -82,7 +82,16 @@ class SweepTest(parameterized.TestCase):
     results = synthetic.run(config)
     self.assertEqual(
       self.sweep.call_args.args,
-      (components.Gaussian(2, 3, 7, None, 0.5, 0.25, False),),
+      (
+        mixtures.gaussian(
+          num_classes=2,
+          num_components=3,
+          dim=7,
+          center_scale=0.5,
+          noise_scale=0.25,
+          normalize=False,
+        ),
+      ),
     )
     self.assertEqual(self.sweep.call_args.kwargs['num_train'], 21)
     self.assertEqual(self.sweep.call_args.kwargs['num_test'], 22)
