@@ -79,7 +79,6 @@ def to_split(
     # Halves, whose difference cannot overflow: the direction is the same.
     half = (train.mean(axis, np.float64) / 2).astype(np.float32)
     train, test = train / 2 - half, test / 2 - half
-
   if preprocess != 'raw':
     train = _directions('train', train, preprocess)
     test = _directions('test', test, preprocess)

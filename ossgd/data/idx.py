@@ -134,10 +134,10 @@ def _read_idx(path: Path) -> np.ndarray:
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-  """One array; `np.load` leaves its checksum alone under some Pythons."""
+  """One array, read to its end: there zipfile compares its checksum."""
   with archive.open(f'{name}.npy') as stream:
     array = np.lib.format.read_array(stream, allow_pickle=False)
-    if stream.read(1):  # and its end is where the checksum is compared
+    if stream.read(1):
       raise ValueError(f'{name} holds more than its header promises.')
   if array.dtype.kind not in 'buif':
     raise ValueError(f'{name} has type {array.dtype}, expected real numbers.')

@@ -26,6 +26,7 @@ from ossgd.paper import types
 # the memory of what they become.
 DRAWN_AT_ONCE = 2**24
 
+# A spec is its own maker.
 gaussian = Gaussian
 bounded = Bounded
 
