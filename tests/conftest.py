@@ -4,8 +4,9 @@ import os
 import shutil
 import tempfile
 
-import beartype
 import jaxtyping
+
+import tests.typechecker  # noqa: F401
 
 # Tests compile the same programs again and again, in other processes too: what
 # one of them has compiled is there for all, until the end of the session. JAX
@@ -31,7 +32,10 @@ def pytest_unconfigure():
     shutil.rmtree(_OWN, ignore_errors=True)
 
 
-# Shapes and types of the mathematics are checked in every call, before it is
-# imported; an int may stand for a float.
-checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
-jaxtyping.install_import_hook('ossgd.paper', f'{__name__}.checked')
+# Shapes and types of the mathematics and of data are checked in every call:
+# before they are imported.
+jaxtyping.install_import_hook('ossgd.paper', 'tests.typechecker.checked')
+jaxtyping.install_import_hook(
+  [f'ossgd.data.{n}' for n in ('arrays', 'components', 'images', 'mixtures')],
+  'tests.typechecker.checked_in_depth',
+)

@@ -2,9 +2,13 @@
 
 import gzip
 import struct
+import tempfile
 from pathlib import Path
 
 import numpy as np
+from absl.testing import parameterized
+
+from ossgd.data import idx
 
 NAMES = (
   'train-images-idx3-ubyte',
@@ -14,12 +18,27 @@ NAMES = (
 )
 
 
-def small_set(seed: int = 0) -> tuple[np.ndarray, ...]:
+class Case(parameterized.TestCase):
+  """A folder of its own, and a small set."""
+
+  def setUp(self):
+    super().setUp()
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    self.folder = Path(folder)
+    self.files = small_set()
+
+  def assert_files(self, got, expected=None):
+    for a, b in zip(got, expected or self.files, strict=True):
+      np.testing.assert_array_equal(a, b)
+      self.assertEqual(a.dtype, b.dtype)
+
+
+def small_set(seed: int = 0) -> idx.Arrays:
   """30 and 20 random images of 28 x 28, all ten labels in both sets."""
   rng = np.random.default_rng(seed)
   images = rng.integers(0, 256, (50, 28, 28), dtype=np.uint8)
   labels = np.tile(np.arange(10, dtype=np.uint8), 5)
-  return images[:30], labels[:30], images[30:], labels[30:]
+  return idx.Arrays(images[:30], labels[:30], images[30:], labels[30:])
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

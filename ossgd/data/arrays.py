@@ -7,9 +7,9 @@ out of range or a NaN goes unnoticed.
 import math
 from typing import Literal, get_args
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
 from ossgd.paper.types import Dataset, Split
@@ -59,7 +59,18 @@ def to_split(
       is taken away, and has no unit norm; or `preprocess` is unknown, or asks
       for the unit norm that `normalize` forbids.
   """
-  preprocess = _preprocess(preprocess, normalize)
+  if preprocess is None:
+    preprocess = 'unit_norm' if normalize else 'raw'
+  if preprocess not in get_args(Preprocess):
+    raise ValueError(
+      f'preprocess is {preprocess!r}; expected one of '
+      + ', '.join(get_args(Preprocess))
+    )
+  if not normalize and preprocess != 'raw':
+    raise ValueError(
+      f"normalize=False means preprocess='raw', but it is {preprocess!r}; give "
+      'one of them'
+    )
   train, y_train = _features('train', x_train), np.asarray(y_train)
   test, y_test = _features('test', x_test), np.asarray(y_test)
   _check(train, y_train, test, y_test)
@@ -68,14 +79,13 @@ def to_split(
     # Halves, whose difference cannot overflow: the direction is the same.
     half = (train.mean(axis, np.float64) / 2).astype(np.float32)
     train, test = train / 2 - half, test / 2 - half
-
-  def dataset(name: str, x: np.ndarray, y: np.ndarray) -> Dataset:
-    ready = jnp.asarray(x)
-    if preprocess != 'raw':
-      ready = _directions(name, x, preprocess)
-    return Dataset(ready, jnp.asarray(y, jnp.int32))
-
-  return Split(dataset('train', train, y_train), dataset('test', test, y_test))
+  if preprocess != 'raw':
+    train = _directions('train', train, preprocess)
+    test = _directions('test', test, preprocess)
+  return Split(
+    Dataset(jnp.asarray(train), jnp.asarray(y_train, jnp.int32)),
+    Dataset(jnp.asarray(test), jnp.asarray(y_test, jnp.int32)),
+  )
 
 
 def validate(split: Split) -> None:
@@ -93,24 +103,7 @@ def validate(split: Split) -> None:
   _check(*map(np.asarray, (train.x, train.y, test.x, test.y)))
 
 
-def _preprocess(preprocess: Preprocess | None, normalize: bool) -> Preprocess:
-  """The one that two arguments agree on."""
-  if preprocess is None:
-    return 'unit_norm' if normalize else 'raw'
-  if preprocess not in get_args(Preprocess):
-    raise ValueError(
-      f'preprocess is {preprocess!r}; expected one of '
-      + ', '.join(get_args(Preprocess))
-    )
-  if not normalize and preprocess != 'raw':
-    raise ValueError(
-      f"normalize=False means preprocess='raw', but it is {preprocess!r}; give "
-      'one of them'
-    )
-  return preprocess
-
-
-def _features(name: str, x: ArrayLike) -> np.ndarray:
+def _features(name: str, x: ArrayLike) -> Float32[np.ndarray, 'n d']:
   """(n, ...) numbers of any type -> (n, d) float32."""
   x = np.asarray(x)
   if x.dtype.kind not in 'buif':
@@ -137,12 +130,24 @@ def _check(
       f'train x has {x_train.shape[1]} coordinates, test x has '
       f'{x_test.shape[1]}; both need the same.'
     )
-  num_classes = _num_classes(y_train)
-  unknown = np.flatnonzero((y_test < 0) | (y_test >= num_classes))
+  classes = np.unique(y_train)
+  if classes.size == 1:
+    raise ValueError(
+      f'train y holds one class only, {classes[0]}; expected at least two.'
+    )
+  expected = f'0..{classes.size - 1}'
+  wrong = np.flatnonzero(classes != np.arange(classes.size))
+  if wrong.size:
+    raise ValueError(
+      f'train y holds {classes.size} classes, so its labels must be '
+      f'{expected}, but there is {classes[wrong[0]]} where {wrong[0]} is '
+      'expected. Number the classes from 0 without gaps, in both sets alike.'
+    )
+  unknown = np.flatnonzero(~np.isin(y_test, classes))
   if unknown.size:
     raise ValueError(
       f'test y has label {y_test[unknown[0]]} at row {unknown[0]}, expected '
-      f'the training classes 0..{num_classes - 1}.'
+      f'the training classes {expected}.'
     )
 
 
@@ -169,25 +174,9 @@ def _check_examples(name: str, x: np.ndarray, y: np.ndarray) -> None:
     )
 
 
-def _num_classes(y_train: np.ndarray) -> int:
-  """k, having checked that the training labels are exactly 0..k-1."""
-  classes = np.unique(y_train)
-  if classes.size == 1:
-    raise ValueError(
-      f'train y holds one class only, {classes[0]}; expected at least two.'
-    )
-  wrong = np.flatnonzero(classes != np.arange(classes.size))
-  if wrong.size:
-    raise ValueError(
-      f'train y holds {classes.size} classes, so its labels must be '
-      f'0..{classes.size - 1}, but there is {classes[wrong[0]]} where '
-      f'{wrong[0]} is expected. Number the classes from 0 without gaps, in '
-      'both sets alike.'
-    )
-  return classes.size
-
-
-def _directions(name: str, x: np.ndarray, preprocess: str) -> jax.Array:
+def _directions(
+  name: str, x: Float32[np.ndarray, 'n d'], preprocess: str
+) -> Float32[np.ndarray, 'n d']:
   """x / ||x||_2, by way of x / ||x||_inf, whose square cannot overflow.
 
   The same bits on every machine, for data are known by their digest: a sum
@@ -208,4 +197,4 @@ def _directions(name: str, x: np.ndarray, preprocess: str) -> jax.Array:
     return (rows / np.sqrt(squares[:, -1:])).astype(np.float32)
 
   parts = np.array_split(x / largest, 1 + x.size // 2**22)
-  return jnp.asarray(np.concatenate([unit(rows) for rows in parts]))
+  return np.concatenate([unit(rows) for rows in parts])

@@ -10,9 +10,6 @@ from scipy import optimize, special
 from scipy.spatial import distance
 
 _BLOCK = 512  # rows of the distance matrix held at once
-_STARTS = 4
-_POWERS = (4, 32, 256, 2048)  # the smallest distance alone counts at the end
-_NEAR = 1 / 8  # least distance inside a class, next to that between classes
 
 
 class Separation(NamedTuple):
@@ -96,13 +93,6 @@ def arrangement(
   search from fixed random starts, and then drawn together until the closest
   classes stand at s.
 
-  Args:
-    num_classes: k.
-    num_components: l.
-    dim: d, at least 2.
-    separation: delta, in (0, 2].
-    ratio: lambda, diameter / separation.
-
   Returns:
     Unit vectors, (k l, min(d, k l)) float64, row i l + j for component (i, j).
 
@@ -133,7 +123,6 @@ def arrangement(
 def _refusal(
   problem: str, angle: float, separation: float, ratio: float
 ) -> ValueError:
-  """The error that names the separation this angle between classes allows."""
   half = angle / 2  # = arcsin(delta / 2) + arcsin(lambda delta / 2)
   best = 2 * math.sin(math.atan2(math.sin(half), ratio + math.cos(half)))
   return ValueError(
@@ -169,39 +158,33 @@ def _spread_out(
 ) -> tuple[np.ndarray, float]:
   """The first arrangement found at this angle or more, else the best one.
 
-  Keeps all centres apart if it can, else lets those of one class come near.
+  Keeps all centres apart if it can, else lets those of one class come near: an
+  eighth of the distance between classes counts as much.
   """
   label = np.arange(num_classes * num_components) // num_components
   same = label[:, None] == label
   best, best_angle = np.empty((len(label), dim)), 0.0
-  for scale in (1, _NEAR) if num_components > 1 else (1,):
+  for scale in (1, 1 / 8) if num_components > 1 else (1,):
     log_scale = np.where(same, 2 * math.log(scale), 0)
     np.fill_diagonal(log_scale, -math.inf)
-    for seed in range(_STARTS):
+    for seed in range(4):
       points = np.random.default_rng(seed).standard_normal(best.shape)
-      for power in _POWERS:
-        points = _repelled(points, log_scale, power)
+      for power in (4, 32, 256, 2048):  # at the end the smallest one counts
+        found = optimize.minimize(
+          _repulsion,
+          points.ravel(),
+          (log_scale, power),
+          method='L-BFGS-B',
+          jac=True,
+          options={'maxiter': 300},
+        )
+        points = _unit(found.x.reshape(best.shape))
         reached = _class_angle(points, label)
         if reached > best_angle:
           best, best_angle = points, reached
         if reached >= angle:
           return best, best_angle
   return best, best_angle
-
-
-def _repelled(
-  points: np.ndarray, log_scale: np.ndarray, power: int
-) -> np.ndarray:
-  """Unit vectors at a local minimum of the repulsion, from this start."""
-  result = optimize.minimize(
-    _repulsion,
-    points.ravel(),
-    (log_scale, power),
-    method='L-BFGS-B',
-    jac=True,
-    options={'maxiter': 300},
-  )
-  return _unit(result.x.reshape(points.shape))
 
 
 def _repulsion(
@@ -232,13 +215,13 @@ def _drawn_together(
   def moved(share):
     return _unit((1 - share) * points + share * pole)
 
-  return moved(
-    optimize.brentq(lambda s: _class_angle(moved(s), label) - angle, 0, 1)
-  )
+  def excess(share):
+    return _class_angle(moved(share), label) - angle
+
+  return moved(optimize.brentq(excess, 0, 1))
 
 
 def _unit(points: np.ndarray) -> np.ndarray:
-  """Rows scaled to length 1."""
   return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 

@@ -1,9 +1,6 @@
-"""IDX and npz files that nobody vouches for, as NumPy arrays.
+"""IDX and npz files as NumPy arrays: whole, as they were written, or refused.
 
-A header is only a claim: what it promises has to fit in memory, is read in
-pieces, and has to be there in full with nothing after it, so that memory
-follows the file and not its header. A compressed file may honestly hold more
-than its own size. Nothing is unpickled, and no name in an archive is a path.
+Nothing is unpickled, and no name in an archive is a path.
 """
 
 import contextlib
@@ -12,12 +9,11 @@ import hashlib
 import math
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import psutil
 
 # The four files of MNIST and its kin, in the order of the fields of Arrays.
 FILES = (
@@ -26,14 +22,6 @@ FILES = (
   't10k-images-idx3-ubyte',
   't10k-labels-idx1-ubyte',
 )
-
-_PIECE = 1 << 20
-# How many bytes say how long the header of an array is, and who reads it.
-_NPY_HEADERS: dict[tuple[int, int], tuple[int, Callable]] = {
-  (1, 0): (2, np.lib.format.read_array_header_1_0),
-  (2, 0): (4, np.lib.format.read_array_header_2_0),
-}
-_LONGEST_NPY_HEADER = 1024  # bytes; those of numbers have 118
 
 
 class Arrays(NamedTuple):
@@ -46,15 +34,10 @@ class Arrays(NamedTuple):
 
 
 def read_folder(folder: Path) -> Arrays:
-  """Four IDX files: each under its name in FILES, plain or with .gz.
+  """Images (n, height, width) and labels (n,), uint8, of four IDX files.
 
-  `train-images.idx3-ubyte`, with a dot, is the same name.
-
-  Args:
-    folder: where they are.
-
-  Returns:
-    Images (n, height, width) and labels (n,), all uint8.
+  Each under its name in FILES, plain or with .gz; `train-images.idx3-ubyte`,
+  with a dot, is the same name.
 
   Raises:
     FileNotFoundError: a file is missing.
@@ -64,13 +47,7 @@ def read_folder(folder: Path) -> Arrays:
 
 
 def read_npz(path: Path) -> Arrays:
-  """A NumPy archive of x_train, y_train, x_test and y_test.
-
-  Args:
-    path: the file that `np.savez` or `np.savez_compressed` left.
-
-  Returns:
-    The arrays, of any numeric type.
+  """A NumPy archive of x_train, y_train, x_test and y_test, any numbers.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -81,21 +58,29 @@ def read_npz(path: Path) -> Arrays:
       f'there is no file {path}; expected an archive of x_train, y_train, '
       'x_test and y_test: check the name'
     )
-  with _opened(path) as archive:
-    return Arrays(*(_read_member(archive, key) for key in Arrays._fields))
+  return Arrays(**read_archive(path, Arrays._fields))
 
 
-def read_archive(path: Path) -> dict[str, np.ndarray]:
-  """All arrays of a NumPy archive, by name.
+def read_archive(
+  path: Path, names: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+  """Arrays of a NumPy archive, by name: these, or if none are given all.
 
   Raises:
     ValueError: it is no such archive, cut short or damaged.
   """
-  with _opened(path) as archive:
-    names = [name.removesuffix('.npy') for name in archive.namelist()]
-    if not names:  # a few bytes at its end say so
+  with _named(path), zipfile.ZipFile(path) as archive:
+    held = [name.removesuffix('.npy') for name in archive.namelist()]
+    if len({*held}) < len(held):
+      raise ValueError('it holds several arrays of one name.')
+    if not held:  # a few bytes at its end say so
       raise ValueError('it holds nothing.')
-    return {name: _read_member(archive, name) for name in names}
+    if {*names} - {*held}:
+      raise ValueError(
+        f'it holds {", ".join(held):.200}; expected arrays named '
+        f'{", ".join(names)}.'
+      )
+    return {name: _read_member(archive, name) for name in names or held}
 
 
 def sha256(array: np.ndarray) -> str:
@@ -128,36 +113,6 @@ def _named(path: Path) -> Iterator[None]:
     ) from error
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-  """An archive in which a name means one thing."""
-  with _named(path), zipfile.ZipFile(path) as archive:
-    names = archive.namelist()
-    if len({*names}) < len(names):
-      raise ValueError('it holds several arrays of one name.')
-    yield archive
-
-
-def _read_exactly(read: Callable[[int], bytes], size: int) -> bytearray:
-  """The rest of a stream, which must be `size` bytes long."""
-  # Asking takes longer than reading a small file.
-  if size > _PIECE and size > (free := psutil.virtual_memory().available):
-    raise ValueError(
-      f'its header promises {size} bytes, more than the {free} bytes of memory '
-      'that are free.'
-    )
-  data = bytearray()
-  while (missing := size + 1 - len(data)) > 0:
-    piece = read(min(missing, _PIECE))
-    if not piece:
-      break
-    data += piece
-  if len(data) != size:
-    held = 'more' if len(data) > size else f'{len(data)}'
-    raise ValueError(f'its header promises {size} bytes, it holds {held}.')
-  return data
-
-
 def _read_idx(path: Path) -> np.ndarray:
   """An IDX file of bytes, with the number of dimensions its name gives."""
   ndim = int(path.name.partition('idx')[2][0])
@@ -170,39 +125,20 @@ def _read_idx(path: Path) -> np.ndarray:
         f'in {ndim} dimensions with 00 00 08 0{ndim}.'
       )
     shape = struct.unpack(f'>{ndim}I', stream.read(4 * ndim))
-    data = _read_exactly(stream.read, math.prod(shape))
+    size = math.prod(shape)
+    data = stream.read(size + 1)  # one more shows whether it ends there
+    if len(data) != size:
+      held = 'more' if len(data) > size else f'{len(data)}'
+      raise ValueError(f'its header promises {size} bytes, it holds {held}.')
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def _read_member(archive: zipfile.ZipFile, key: str) -> np.ndarray:
-  """One array of an npz file: `np.load` would allocate what a header says."""
-  try:
-    member = archive.getinfo(f'{key}.npy')
-  except KeyError:
-    held = ', '.join(archive.namelist()) or 'nothing'
-    raise ValueError(
-      f'it holds {held!r:.200}; expected arrays named '
-      f'{", ".join(Arrays._fields)}.'
-    ) from None
-  if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-    # The others are never NumPy's, and unpack without any limit.
-    raise ValueError(f'{key} is compressed in another way than NumPy does it.')
-  with archive.open(member) as stream:
-    shape, fortran_order, dtype = _read_npy_header(stream)
-    if dtype.kind not in 'buif':
-      raise ValueError(f'{key} has type {dtype}, expected real numbers.')
-    data = _read_exactly(stream.read, math.prod(shape) * dtype.itemsize)
-    flat = np.frombuffer(data, dtype)
-    return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)
-
-
-def _read_npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-  """Shape, memory order and type; NumPy would read a header of 4 GB."""
-  version = np.lib.format.read_magic(stream)
-  if version not in _NPY_HEADERS:
-    raise ValueError(f'its arrays have version {version}, expected (1, 0).')
-  size, read_header = _NPY_HEADERS[version]
-  length = int.from_bytes(stream.peek(size)[:size], 'little')
-  if length > _LONGEST_NPY_HEADER:
-    raise ValueError(f'its header claims {length} bytes, numbers need 118.')
-  return read_header(stream)
+def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+  """One array, read to its end: there zipfile compares its checksum."""
+  with archive.open(f'{name}.npy') as stream:
+    array = np.lib.format.read_array(stream, allow_pickle=False)
+    if stream.read(1):
+      raise ValueError(f'{name} holds more than its header promises.')
+  if array.dtype.kind not in 'buif':
+    raise ValueError(f'{name} has type {array.dtype}, expected real numbers.')
+  return array

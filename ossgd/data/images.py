@@ -13,6 +13,8 @@ import numpy as np
 from ossgd.data import arrays, idx, paths, sources, tfds_store
 from ossgd.paper.types import Split
 
+_READERS = {'idx': idx.read_folder, 'npz': idx.read_npz}
+
 
 def load(
   name: str = 'mnist',
@@ -50,28 +52,22 @@ def load(
       (`arrays.to_split`).
   """
   kind, _, path = name.partition(':')
-  root = data_dir or os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
-  for place in (path, root):
-    paths.check_local(place)
-  # os.path's leaves ~stranger as it is, where Path's raises a RuntimeError.
-  if kind == 'idx' and path:
-    read = idx.read_folder(Path(os.path.expanduser(path)))
-  elif kind == 'npz' and path:
-    read = idx.read_npz(Path(os.path.expanduser(path)))
-  elif name in ('mnist', 'fashion_mnist'):
-    try:
-      folder = Path(root).expanduser()
-    except RuntimeError as error:
-      raise ValueError(
-        f'{root}: there is no such home folder; give data_dir, or set '
-        'TFDS_DATA_DIR'
-      ) from error
-    read = _load_known(name, tfds_store.root_of(name, folder))
-  else:
+  if name not in ('mnist', 'fashion_mnist') and not (path and kind in _READERS):
     raise ValueError(
       f"There is no data set {name!r}: expected 'mnist', 'fashion_mnist', "
       "'idx:DIR' or 'npz:FILE'."
     )
+  default = os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
+  given = path or data_dir or default
+  paths.check_local(given)
+  try:
+    place = Path(given).expanduser()
+  except RuntimeError as error:
+    raise ValueError(
+      f'{given}: there is no such home folder; give data_dir, or set '
+      'TFDS_DATA_DIR'
+    ) from error
+  read = _READERS[kind](place) if path else _load_known(name, place)
   return arrays.to_split(
     _pixels(read.x_train),
     read.y_train,
@@ -86,56 +82,32 @@ def _pixels(x: np.ndarray) -> np.ndarray:
   return x / np.float32(255) if x.dtype == np.uint8 else x
 
 
-def _load_known(name: str, data_dir: Path) -> idx.Arrays:
+def _load_known(name: str, folder: Path) -> idx.Arrays:
   """From the cache, or TFDS's folder, or the sources: whichever is first."""
+  data_dir = tfds_store.root_of(name, folder)
   cache = data_dir / 'ossgd' / f'{name}-{tfds_store.VERSION}.npz'
-  cached = _read_cache(name, cache)
-  if cached is not None:
-    return cached
+  with contextlib.suppress(FileNotFoundError):
+    try:
+      cached = idx.read_npz(cache)
+      sources.verify(name, cached, sources.TFDS_DIGESTS, cache)
+      return cached
+    except ValueError:
+      cache.replace(cache.with_suffix('.damaged'))
   prepared = tfds_store.prepared_folder(name, data_dir)
   if not prepared.exists():
-    try:
-      files = sources.fetch(name)
-    except FileNotFoundError as error:
-      raise FileNotFoundError(
-        f'No source of {name} could be used:\n'
-        f'- {prepared}: TFDS has prepared nothing there.\n{error}\n'
-        "Put the four IDX files in a folder and load 'idx:DIR', or save "
-        "arrays and load 'npz:FILE', or give a data_dir in which TFDS has "
-        f'prepared {name} {tfds_store.VERSION} as ArrayRecord.'
-      ) from error
+    files = sources.fetch(name, prepared)
     tfds_store.prepare(name, data_dir, files)
-  decoded = _read_prepared(name, data_dir)
+  try:
+    decoded = tfds_store.read(name, data_dir)
+    sources.verify(name, decoded, sources.TFDS_DIGESTS, prepared)
+  except Exception as error:  # TFDS's, ArrayRecord's, protobuf's, Pillow's
+    raise ValueError(
+      f'{error}\n{prepared} cannot be used. Move it away to have {name} '
+      'prepared again, or give another data_dir.'
+    ) from error
   # A folder that cannot be written to is a reason to be slow, not to fail.
   with contextlib.suppress(OSError):
     _write_cache(cache, decoded)
-  return decoded
-
-
-def _read_cache(name: str, cache: Path) -> idx.Arrays | None:
-  """The decoded arrays, or None; a damaged cache is set aside."""
-  try:
-    cached = idx.read_npz(cache)
-    sources.verify(name, cached, sources.TFDS_DIGESTS, cache)
-  except FileNotFoundError:
-    return None
-  except ValueError:
-    cache.replace(cache.with_suffix('.damaged'))
-    return None
-  return cached
-
-
-def _read_prepared(name: str, data_dir: Path) -> idx.Arrays:
-  """What TFDS's folder holds, checked; it is not ours to set aside."""
-  folder = tfds_store.prepared_folder(name, data_dir)
-  try:
-    decoded = tfds_store.read(name, data_dir)
-    sources.verify(name, decoded, sources.TFDS_DIGESTS, folder)
-  except Exception as error:  # TFDS's, ArrayRecord's, protobuf's, Pillow's
-    raise ValueError(
-      f'{error}\n{folder} cannot be used. Move it away to have {name} '
-      'prepared again, or give another data_dir.'
-    ) from error
   return decoded
 
 

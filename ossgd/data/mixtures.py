@@ -1,7 +1,6 @@
 """Mixtures of k classes with l components each (Section 3): spec and sample.
 
-A spec is a frozen dataclass of numbers, static under `jit`. `sample` draws the
-centres and the examples around them, all from one key:
+`sample` draws a spec's centres and the examples around them, all from one key:
 
   spec = mixtures.gaussian(num_components=3)
   split = mixtures.sample(jax.random.key(0), spec, num_train=500)
@@ -9,10 +8,13 @@ centres and the examples around them, all from one key:
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float32, Int32
 
 from ossgd.data.components import (
   Bounded,
+  Centers,
   Gaussian,
+  OneKey,
   Probabilities,
   Spec,
   Xor,
@@ -24,83 +26,9 @@ from ossgd.paper import types
 # the memory of what they become.
 DRAWN_AT_ONCE = 2**24
 
-
-def gaussian(
-  *,
-  num_classes: int = 10,
-  num_components: int = 2,
-  dim: int = 1000,
-  center_scale: float = 5.0,
-  noise_scale: float = 1.0,
-  normalize: bool = True,
-  probabilities: Probabilities | None = None,
-) -> Gaussian:
-  """The synthetic data of Section 7: D_{i,j} = N(mu_{i,j}, sigma^2 / d I).
-
-  mu_{i,j} ~ N(0, sigma_0^2 / d I), drawn once per sample. Appendices D.2 and
-  D.3 write the covariance as sigma / sqrt(d) I, which is read as Section 7's.
-
-  Args:
-    num_classes: k.
-    num_components: l, per class.
-    dim: d.
-    center_scale: sigma_0.
-    noise_scale: sigma.
-    normalize: scale every example to unit norm, (A2).
-    probabilities: p_{i,j}, k tuples of l numbers; uniform if not given.
-
-  Returns:
-    The spec, for `sample`.
-
-  Raises:
-    ValueError: a count, scale or probability out of range.
-  """
-  return Gaussian(
-    num_classes,
-    num_components,
-    dim,
-    probabilities,
-    center_scale,
-    noise_scale,
-    normalize,
-  )
-
-
-def bounded(
-  *,
-  num_classes: int,
-  num_components: int,
-  dim: int,
-  separation: float,
-  ratio: float,
-  probabilities: Probabilities | None = None,
-) -> Bounded:
-  """Spherical caps that meet (A1) with this very delta and lambda, and (A2).
-
-  Every D_{i,j} lives on a cap of the unit sphere of diameter lambda delta, and
-  the closest caps of different classes are delta apart, both to float32
-  rounding (about 1e-6). With dim >= k l all pairs of caps are equally far
-  apart wherever that is possible. Inside a cap the density is uniform up to a
-  factor of 0.99. In many dimensions two examples rarely are at opposite ends
-  of a cap: a sample shows a larger delta and a smaller diameter.
-
-  Args:
-    num_classes: k.
-    num_components: l, per class.
-    dim: d, at least 2.
-    separation: delta, in (0, 2].
-    ratio: lambda, at most 1 / (8 l).
-    probabilities: p_{i,j}, k tuples of l numbers; uniform if not given.
-
-  Returns:
-    The spec, for `sample`, which turns the caps by a random rotation.
-
-  Raises:
-    ValueError: an argument out of range, or no such caps found on the sphere.
-  """
-  return Bounded(
-    num_classes, num_components, dim, probabilities, separation, ratio
-  )
+# A spec is its own maker.
+gaussian = Gaussian
+bounded = Bounded
 
 
 def point_masses(
@@ -116,7 +44,12 @@ def point_masses(
   The arguments and the arrangement are those of `bounded`.
   """
   return Bounded(
-    num_classes, num_components, dim, probabilities, separation, ratio=0.0
+    num_classes=num_classes,
+    num_components=num_components,
+    dim=dim,
+    separation=separation,
+    ratio=0.0,
+    probabilities=probabilities,
   )
 
 
@@ -133,19 +66,12 @@ def xor(*, lift: bool = False) -> Xor:
     lift: append a constant coordinate 1 and scale to unit norm in R^3, (A2).
       The network can then learn it. The sphere brings the classes closer:
       delta = 0.678 and lambda = 0.147, above the 1/16 that (A1) asks for.
-
-  Returns:
-    The spec, for `sample`.
   """
-  return Xor(2, 2, 3 if lift else 2, None)
+  return Xor(num_classes=2, num_components=2, dim=3 if lift else 2)
 
 
 def sample(
-  key: jax.Array,
-  spec: Spec,
-  *,
-  num_train: int = 1000,
-  num_test: int = 1000,
+  key: OneKey, spec: Spec, *, num_train: int = 1000, num_test: int = 1000
 ) -> types.Split:
   """Independent training and test examples of one mixture D, Section 3.
 
@@ -173,7 +99,9 @@ def sample(
   return types.Split(train, test, train_component, test_component)
 
 
-def point_set(key: jax.Array, spec: Bounded) -> tuple[types.Dataset, jax.Array]:
+def point_set(
+  key: OneKey, spec: Spec
+) -> tuple[types.Dataset, Float32[jax.Array, ' kl']]:
   """The k l points of case (S) once each, for full-batch descent.
 
   Args:
@@ -198,8 +126,8 @@ def point_set(key: jax.Array, spec: Bounded) -> tuple[types.Dataset, jax.Array]:
 
 
 def _examples(
-  key: jax.Array, spec: Spec, centers: jax.Array, n: int
-) -> tuple[types.Dataset, jax.Array]:
+  key: OneKey, spec: Spec, centers: Centers, n: int
+) -> tuple[types.Dataset, Int32[jax.Array, ' n']]:
   """n examples and their components j: the mixture's step (1), then (2)."""
   key_z, key_x = jax.random.split(key)
   z = jax.random.choice(key_z, len(centers), (n,), p=spec.weights)

@@ -10,7 +10,6 @@ imported when it is needed.
 
 import contextlib
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,42 +21,13 @@ from ossgd.data import idx
 VERSION = '3.0.1'  # of both known sets
 
 
-def urls(name: str) -> dict[str, str]:
-  """The official address of each of `idx.FILES`, compressed."""
-  return {file: f'{_official(name).URL}{file}.gz' for file in idx.FILES}
-
-
-def check_downloads(name: str, folder: Path) -> None:
-  """Compares the official compressed files with TFDS's registry.
-
-  Args:
-    name: 'mnist' or 'fashion_mnist'.
-    folder: where they are, under the names they have at their addresses.
-
-  Raises:
-    Exception: TFDS's own, with the SHA-256 it got and the expected one.
-  """
-  import tensorflow_datasets as tfds
-
-  with _quiet():
-    tfds.download.DownloadManager(
-      download_dir=folder / 'tfds',
-      manual_dir=folder,
-      force_checksums_validation=True,
-    ).download(urls(name))
-
-
 def prepare(name: str, data_dir: Path, files: idx.Arrays) -> None:
-  """Writes the four files' content as TFDS's own data set, in ArrayRecord.
-
-  Args:
-    name: 'mnist' or 'fashion_mnist'.
-    data_dir: TFDS's folder.
-    files: images (n, 28, 28) and labels (n,), uint8.
-  """
+  """Writes the four files' content as TFDS's own data set, in ArrayRecord."""
   import tensorflow_datasets as tfds
 
-  official: Any = _official(name)
+  known = tfds.image_classification
+  builders = {'mnist': known.MNIST, 'fashion_mnist': known.FashionMNIST}
+  official: Any = builders[name]
   unregistered = {'skip_registration': True}  # its name is the official one's
 
   class Builder(official, **unregistered):
@@ -76,7 +46,8 @@ def prepare(name: str, data_dir: Path, files: idx.Arrays) -> None:
         yield i, {'image': Image.fromarray(image), 'label': int(label)}
 
   config = tfds.download.DownloadConfig(try_download_gcs=False)
-  with _quiet():
+  said = io.StringIO()  # messages and progress bars: a library never prints
+  with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
     builder = Builder(data_dir=data_dir, file_format='array_record')
     try:
       builder.download_and_prepare(download_config=config)
@@ -92,27 +63,16 @@ def prepared_folder(name: str, data_dir: Path) -> Path:
 
 def root_of(name: str, folder: Path) -> Path:
   """TFDS's folder, of itself or of a prepared set's folder inside of it."""
-  if (folder / name).exists():
-    return folder
-  for inside in (name, f'{name}/{VERSION}'):
-    root = folder.absolute().parents[inside.count('/')]
-    if (root / inside) == folder.absolute() and prepared_folder(
-      name, root
-    ).exists():
-      return root
+  if not (folder / name).exists():
+    for root in folder.absolute().parents[:2]:
+      prepared = prepared_folder(name, root)
+      if prepared.exists() and folder.absolute() in (prepared, prepared.parent):
+        return root
   return folder
 
 
 def read(name: str, data_dir: Path) -> idx.Arrays:
-  """Decodes a set that is prepared in TFDS's folder.
-
-  Args:
-    name: 'mnist' or 'fashion_mnist'.
-    data_dir: TFDS's folder.
-
-  Returns:
-    Images (n, 28, 28) and labels (n,), uint8, in TFDS's order.
-  """
+  """A prepared set: images (n, 28, 28) and labels (n,), in TFDS's order."""
   import tensorflow_datasets as tfds
 
   train, test = tfds.data_source(
@@ -123,24 +83,6 @@ def read(name: str, data_dir: Path) -> idx.Arrays:
     decoders={'image': tfds.decode.SkipDecoding()},
   )
   return idx.Arrays(*_decode(train), *_decode(test))
-
-
-def _official(name: str) -> Any:
-  """TFDS's builder of a known set: its addresses, features and version."""
-  import tensorflow_datasets as tfds
-
-  known = tfds.image_classification
-  return {'mnist': known.MNIST, 'fashion_mnist': known.FashionMNIST}[name]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Keeps TFDS's messages and progress bars back: a library never prints."""
-  with (
-    contextlib.redirect_stdout(io.StringIO()),
-    contextlib.redirect_stderr(io.StringIO()),
-  ):
-    yield
 
 
 def _decode(source: Any) -> tuple[np.ndarray, np.ndarray]:

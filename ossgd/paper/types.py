@@ -35,8 +35,8 @@ class Split(NamedTuple):
 
   train: Dataset
   test: Dataset
-  train_component: jax.Array | None = None  # j of z = (i, j): (n,) int32
-  test_component: jax.Array | None = None
+  train_component: Int[jax.Array, ' n'] | None = None  # j of z = (i, j): (n,)
+  test_component: Int[jax.Array, ' n_test'] | None = None
 
 
 def matmul(

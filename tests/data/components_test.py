@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 from absl.testing import parameterized
 from scipy import stats
@@ -24,14 +25,8 @@ def draws(spec, center, n, seed=0):
 
 
 def bounded(**changes):
-  arguments = {
-    'num_classes': 3,
-    'num_components': 1,
-    'dim': 7,
-    'separation': 1.0,
-    'ratio': 1 / 8,
-  }
-  return mixtures.bounded(**arguments | changes)
+  shape = dict(num_classes=3, num_components=1, dim=7)
+  return mixtures.bounded(**shape | dict(separation=1.0, ratio=1 / 8) | changes)
 
 
 class GaussianTest(parameterized.TestCase):
@@ -209,16 +204,23 @@ class SpecTest(parameterized.TestCase):
     ({'center_scale': math.inf}, 'center_scale must be a finite .*got inf'),
     ({'noise_scale': math.nan}, 'noise_scale must be a finite .*got nan'),
     ({'center_scale': 0.0, 'noise_scale': 0.0}, 'zero vector'),
+    ({'probabilities': ((0.5, 0.5),)}, '=2 tuples of num_components=2'),
+    ({'probabilities': ((0.5, 0.5), (0.0,))}, '=2 tuples of .*=2'),
+    ({'probabilities': (0.5, 0.5, 0.0, 0.0)}, '=2 tuples of .*=2'),
+    ({'probabilities': [[0.5, 0.5], [0.0, 0.0]]}, '=2 tuples of .*=2'),
+    ({'probabilities': ((0.5, 0.5), (0.1, -0.1))}, 'non-negative and sum to'),
+    ({'probabilities': ((0.5, 0.5), (0.1, 0.1))}, 'non-negative and sum to'),
+    ({'probabilities': ((0.5, 0.5), (0.0, math.nan))}, 'non-negative and sum'),
   )
   def test_gaussian_refuses(self, changes, message):
     """Each argument out of range is named, with what was expected."""
     with self.assertRaisesRegex(ValueError, message):
-      mixtures.gaussian(**changes)
+      mixtures.gaussian(**{'num_classes': 2, 'num_components': 2} | changes)
 
   @parameterized.parameters(
     ({'dim': 1}, 'dim must be an integer >= 2, got 1'),
-    ({'separation': 0.0}, r'\(A1\) requires delta > 0'),
-    ({'separation': 2.1}, r'separation must be .* to 2, got 2\.1'),
+    ({'separation': 0.0}, r'\(A1\) .* 0 < separation <= 2, got 0\.0'),
+    ({'separation': 2.1}, r'\(A1\) .* 0 < separation <= 2, got 2\.1'),
     ({'ratio': 0.126}, r'\(A1\) requires .* = 0\.125, got ratio=0\.126'),
     ({'ratio': -0.1}, r'\(A1\) requires .*got ratio=-0\.1'),
     ({'num_components': 2}, r'\(A1\) requires .* = 0\.0625, got ratio=0\.125'),
@@ -229,18 +231,9 @@ class SpecTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       bounded(**changes)
 
-  @parameterized.parameters(
-    (((0.5, 0.5),), 'num_classes=2 tuples of num_components=2'),
-    (((0.5, 0.5), (0.0,)), 'num_classes=2 tuples of num_components=2'),
-    ((0.5, 0.5, 0.0, 0.0), 'num_classes=2 tuples of num_components=2'),
-    ([[0.5, 0.5], [0.0, 0.0]], 'num_classes=2 tuples of num_components=2'),
-    (((0.5, 0.5), (0.1, -0.1)), 'non-negative and sum to one'),
-    (((0.5, 0.5), (0.1, 0.1)), 'non-negative and sum to one'),
-    (((0.5, 0.5), (0.0, math.nan)), 'non-negative and sum to one'),
-  )
-  def test_probabilities_refused(self, probabilities, message):
-    """Wrong shape, unhashable nesting, negative or not summing to one."""
-    with self.assertRaisesRegex(ValueError, message):
-      mixtures.gaussian(
-        num_classes=2, num_components=2, probabilities=probabilities
-      )
+  def test_shapes_are_checked(self):
+    """The annotations of data are those that hold in every test."""
+    with self.assertRaises(jaxtyping.TypeCheckError):
+      mixtures.xor().draw(jax.random.key(0), jnp.zeros((1, 2)))
+    with self.assertRaises(jaxtyping.TypeCheckError):
+      mixtures.sample(jax.random.split(jax.random.key(0)), mixtures.xor())

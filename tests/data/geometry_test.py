@@ -24,14 +24,24 @@ def cap_gaps(centers, num_components, radius):
   From the half-angle atan2(|u - v|, |u + v|), not from an arcsine as the code.
   """
   label = np.arange(len(centers)) // num_components
-  gaps = []
-  for i in range(len(centers)):
-    for j in range(i):
-      if label[i] != label[j]:
-        u, v = centers[i], centers[j]
-        half = math.atan2(np.linalg.norm(u - v), np.linalg.norm(u + v))
-        gaps.append(2 * math.sin(half - radius))
-  return np.array(gaps)
+  i, j = np.nonzero(label[:, None] < label)
+  apart = np.linalg.norm(centers[i] - centers[j], axis=1)
+  half = np.arctan2(apart, np.linalg.norm(centers[i] + centers[j], axis=1))
+  return 2 * np.sin(half - radius)
+
+
+def arranged(num_classes, num_components, dim, delta, ratio):
+  """Gaps between caps of different classes, between any, between centres."""
+  centers = geometry.arrangement(num_classes, num_components, dim, delta, ratio)
+  count = num_classes * num_components
+  assert centers.shape == (count, min(dim, count))
+  np.testing.assert_allclose(np.linalg.norm(centers, axis=1), 1, atol=1e-12)
+  radius = math.asin(ratio * delta / 2)
+  return (
+    cap_gaps(centers, num_components, radius),
+    cap_gaps(centers, 1, radius),
+    cap_gaps(centers, 1, 0.0),
+  )
 
 
 class MeasuredSeparationTest(parameterized.TestCase):
@@ -116,16 +126,9 @@ class ArrangementTest(parameterized.TestCase):
   )
   def test_equal_angles(self, *case):
     """Given room, every two caps of different classes are delta apart."""
-    num_classes, num_components, dim, delta, ratio = case
-    centers = geometry.arrangement(*case)
-    count = num_classes * num_components
-    self.assertEqual(centers.shape, (count, min(dim, count)))
-    np.testing.assert_allclose(np.linalg.norm(centers, axis=1), 1, atol=1e-12)
-    radius = math.asin(ratio * delta / 2)
-    gaps = cap_gaps(centers, num_components, radius)
-    np.testing.assert_allclose(gaps, delta, rtol=1e-9)
-    every_pair = cap_gaps(centers, 1, radius)
-    np.testing.assert_allclose(every_pair, delta, rtol=1e-9)
+    between_classes, between_any, _ = arranged(*case)
+    np.testing.assert_allclose(between_classes, case[3], rtol=1e-9)
+    np.testing.assert_allclose(between_any, case[3], rtol=1e-9)
 
   @parameterized.parameters(
     (10, 2, 1000, 1.485, 0.001), (2, 3, 9, 1.9, 1 / 24), (3, 2, 6, 1.7, 0.0)
@@ -135,13 +138,9 @@ class ArrangementTest(parameterized.TestCase):
 
     Different classes are still at delta exactly, and no two centres coincide.
     """
-    _, num_components, _, delta, ratio = case
-    centers = geometry.arrangement(*case)
-    radius = math.asin(ratio * delta / 2)
-    gaps = cap_gaps(centers, num_components, radius)
-    np.testing.assert_allclose(gaps, delta, rtol=1e-9)
-    nearest = cap_gaps(centers, 1, 0.0).min()
-    self.assertBetween(nearest, 0.1, 0.99 * delta)
+    between_classes, _, between_centers = arranged(*case)
+    np.testing.assert_allclose(between_classes, case[3], rtol=1e-9)
+    self.assertBetween(between_centers.min(), 0.1, 0.99 * case[3])
 
   @parameterized.parameters(
     (10, 2, 3, 0.5, 1 / 16),
@@ -157,15 +156,10 @@ class ArrangementTest(parameterized.TestCase):
 
     The other pairs are further; components of one class are not merged.
     """
-    _, num_components, dim, delta, ratio = case
-    centers = geometry.arrangement(*case)
-    self.assertEqual(centers.shape[1], dim)
-    np.testing.assert_allclose(np.linalg.norm(centers, axis=1), 1, atol=1e-12)
-    radius = math.asin(ratio * delta / 2)
-    gaps = cap_gaps(centers, num_components, radius)
-    np.testing.assert_allclose(gaps.min(), delta, rtol=1e-9)
-    self.assertGreater(gaps.max(), delta * (1 + 1e-6))
-    self.assertGreater(cap_gaps(centers, 1, 0.0).min(), delta / 16)
+    between_classes, _, between_centers = arranged(*case)
+    np.testing.assert_allclose(between_classes.min(), case[3], rtol=1e-9)
+    self.assertGreater(between_classes.max(), case[3] * (1 + 1e-6))
+    self.assertGreater(between_centers.min(), case[3] / 16)
 
   @parameterized.parameters(
     (12, 1, 3, 1.06, 0.0, 1.0514),  # more than the icosahedron
