@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl.testing import absltest, parameterized
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from experiments import kernel, precision, processes
 from experiments.common import section7, seeds
@@ -28,8 +28,8 @@ from experiments.common.lemmas import (
 from ossgd.data import mixtures
 from ossgd.engines import cost, measuring, meshes, sgd, tiles
 from ossgd.engines.setup import Setup
-from ossgd.paper import adversary, descent, gradients, kernels, network, theory
-from ossgd.paper.types import Dataset, Params, Split
+from ossgd.paper import network
+from ossgd.paper.types import Dataset, Split
 from ossgd.running import compiled, datasets, free_memory, sweeps, watching
 from ossgd.storing import checkpoints
 from tests import agreement
@@ -93,6 +93,18 @@ def begun(engine, mesh, width=M):
   params = programs.draw(seeds, split)
   state, begin = programs.start(params, seeds, split)
   return programs, seeds, split, params, state, begin
+
+
+def watch(folder, told, stop_at=2.0) -> watching.Watch:
+  """Keeps what it is told, and stops the work past a fraction."""
+  store = checkpoints.Store(folder, 0)
+
+  def tell(fraction, label):
+    told.append((fraction, label))
+    if fraction > stop_at:
+      store.stopping = 'SIGTERM'
+
+  return watching.Watch(tell, store)
 
 
 def collectives(compiled) -> set[tuple[str, str]]:
@@ -178,51 +190,26 @@ class ResultsTest(parameterized.TestCase):
     folder = Path(self.create_tempdir().full_path)
     settings |= dict(seeds_at_once=2)
     expected = sweep('unit:1', **settings)
-    told = []
-
-    def stop_soon(fraction, label):
-      del label
-      told.append(fraction)
-      if fraction > 0.3:
-        store.stopping = 'SIGTERM'
-
-    store = checkpoints.Store(folder, 0)
+    told: list = []
     with self.assertRaises(watching.Stopped):
-      sweep('unit:4', progress=watching.Watch(stop_soon, store), **settings)
-    stopped = told[-1]
+      sweep('unit:4', progress=watch(folder, told, stop_at=0.3), **settings)
     for mesh in ('seed:2,unit:4', 'seed:2,unit:1', 'seed:1,unit:1'):
-      told.clear()
+      again: list = []
       with tempfile.TemporaryDirectory() as copy:
         shutil.copytree(folder, copy, dirs_exist_ok=True)
-        store = checkpoints.Store(Path(copy), 0)
-        watch = watching.Watch(lambda *call: told.append(call[0]), store)
-        found = sweep(mesh, progress=watch, **settings)
-      self.assertGreater(told[0], stopped)
+        found = sweep(mesh, progress=watch(Path(copy), again), **settings)
+      self.assertGreater(again[0][0], told[-1][0])
       self.check(mesh, found, expected)
 
   def test_fewer_are_left_than_fit(self):
     """One seed begun on a mesh of four: copies fill up, and are dropped."""
     folder = Path(self.create_tempdir().full_path)
-    told = []
-
-    def tell(fraction, label):
-      told.append((fraction, label))
-      if fraction >= stop_at:
-        store.stopping = 'SIGTERM'
-
-    def watch():
-      return watching.Watch(tell, store)
-
-    stop_at = 2.0
-    store = checkpoints.Store(folder, 0)
-    sweep('unit:1', num_seeds=3, progress=watch())
-    stop_at = 0.3
+    sweep('unit:1', num_seeds=3, progress=watch(folder, []))
+    last = dict(num_seeds=1, seed=3)
     with self.assertRaises(watching.Stopped):
-      sweep('unit:1', num_seeds=1, seed=3, progress=watch())
-    told.clear()
-    stop_at = 2.0
-    store = checkpoints.Store(folder, 0)
-    found = sweep('seed:4', progress=watch())
+      sweep('unit:1', progress=watch(folder, [], stop_at=0.3), **last)
+    told: list = []
+    found = sweep('seed:4', progress=watch(folder, told))
     self.check('seed:4,unit:1', found, on_one_device())
     self.assertEqual({label for _, label in told}, {f'm={M} seed=3'})
     self.assertGreater(told[0][0], 0.8)
@@ -292,67 +279,6 @@ class RandomTest(parameterized.TestCase):
       )
       # What is computed of random numbers may round otherwise.
       np.testing.assert_allclose(split.train.x, split_too.train.x, rtol=1e-6)
-
-
-class TheoryTest(parameterized.TestCase):
-  """Pure functions give the same of arrays that are split."""
-
-  def setUp(self):
-    super().setUp()
-    keys = jax.random.split(jax.random.key(0), 4)
-    self.x = jax.random.normal(keys[0], (N, D))
-    self.y = jax.random.randint(keys[1], (N,), 0, K)
-    self.params = network.init_params(keys[2], width=M, dim=D, num_classes=K)
-    self.errors = jax.random.normal(keys[3], (N, K))
-
-  def check(self, function):
-    mesh = make('unit:8')
-    specs = Params(meshes.ROWS, meshes.COLUMNS)
-    split = jax.device_put(
-      self.params, jax.tree.map(lambda s: NamedSharding(mesh, s), specs)
-    )
-    found, expected = (jax.jit(function)(p) for p in (split, self.params))
-    jax.tree.map(
-      functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-5),
-      found,
-      expected,
-    )
-
-  def test_gradients(self):
-    def quantities(params):
-      p0 = network.pattern(-params.w, self.x)
-      return (
-        network.pseudo_logits(params, p0, self.x),
-        gradients.gradient(params, self.x, self.y),
-        gradients.pseudo_gradient(params, p0, self.x, self.y),
-      )
-
-    self.check(quantities)
-
-  def test_lemmas(self):
-    def quantities(params):
-      p = network.pattern(params.w, self.x)
-      gram = self.x @ self.x.T
-      net = adversary.Units(params.a, p, gram, self.y)
-      return (
-        theory.unit_sums(p, self.errors, self.x),
-        theory.gradient_norms(params.a, p, self.errors, gram),
-        theory.margins(params.w, self.x),
-        adversary.norms(net, self.errors),
-        kernels.kernel(params.a, p, self.x, p, self.x),
-      )
-
-    self.check(quantities)
-
-  def test_descent(self):
-    def path(params):
-      problem = descent.problem(params, Dataset(self.x, self.y))
-      weights = jnp.full((5, N), 1 / N)
-      return descent.descend(
-        problem, weights, 0.1, lambda view: (view.loss, view.h)
-      )
-
-    self.check(path)
 
 
 POINTS = dict(
@@ -487,11 +413,8 @@ class MakeTest(parameterized.TestCase):
   def test_refused(self, asked, message):
     with self.assertRaisesRegex(ValueError, message):
       make(asked)
-
-  def test_other_axes(self):
-    mesh = jax.make_mesh((2, 4), ('data', 'model'))
     with self.assertRaisesRegex(ValueError, 'expected .*seed.*unit'):
-      make(mesh)
+      make(jax.make_mesh((2, 4), ('data', 'model')))
 
   def test_memory_is_of_a_device(self):
     """What does not fit one device may fit eight."""

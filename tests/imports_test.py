@@ -21,7 +21,7 @@ LIBRARY = {
   'adversary convexity kernels',
   'data': 'geometry components mixtures arrays paths idx tfds_store sources '
   'images',
-  'engines': 'meshes sgd blocked schedule setup measuring tiles gram interface '
+  'engines': 'meshes measuring sgd blocked interface schedule setup tiles gram '
   'kinds divergence cost',
   'running': 'timing identities jobs watching hosts free_memory compiled '
   'states datasets execution labels sweeps',

@@ -157,7 +157,8 @@ def _rows(m: int, n: int) -> int:
 
 def results(width: int, dim: int, num_records: int) -> int:
   """Bytes that one seed's results take on the host, in float64 and stacked."""
-  return 3 * (7 * 8 * num_records + 2 * _FLOAT * min(width, dim))
+  numbers = (1 + len(measuring.METRICS)) * num_records
+  return 3 * (8 * numbers + 2 * _FLOAT * min(width, dim))
 
 
 def choose(

@@ -12,8 +12,8 @@ def finite(record: measuring.Record) -> np.ndarray:
   Weights that are not make the distance one that is not, also where a pattern
   of NaN >= 0 hides them from the loss.
   """
-  measured = (record.train_loss, record.test_loss, record.relative_distance)
-  return np.logical_and.reduce([np.isfinite(v) for v in measured])
+  names = ('train_loss', 'test_loss', measuring.DISTANCE)
+  return np.logical_and.reduce([np.isfinite(record[name]) for name in names])
 
 
 def everywhere(record: measuring.Record) -> bool:

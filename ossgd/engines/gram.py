@@ -26,15 +26,20 @@ A chunk of steps first finds its U from the batches alone, then goes through
 the units in tiles that stay in cache while H passes all its recorded steps.
 """
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
-from ossgd.engines import blocked, measuring, meshes, schedule, sgd, tiles
+from ossgd.engines import blocked, measuring, meshes, schedule, tiles
+from ossgd.engines.interface import Chunk, Stage
+from ossgd.engines.setup import Setup
 from ossgd.paper import network
-from ossgd.paper.types import Params, Split, matmul
+from ossgd.paper.types import matmul
 
 
 class Constants(NamedTuple):
@@ -57,67 +62,6 @@ class GramState(NamedTuple):
   squared_distance: jax.Array  # ||w - w(0)||_F^2
 
 
-def initial_state(
-  key: jax.Array,
-  params: Params,
-  split: Split,
-  *,
-  num_steps: int,
-  order: sgd.Order,
-  batch_size: int,
-  shards: int = 1,
-) -> tuple[GramState, Constants]:
-  """The state before the first step.
-
-  Args:
-    key: the seed's order key.
-    params: w (m, d) and a (k, m).
-    split: the data.
-    num_steps: T.
-    order: as in `sgd.Method`.
-    batch_size: B.
-    shards: parts that the units are split into, each of whole tiles.
-  """
-  width = params.w.shape[0]
-  share = width // shards
-  padding = shards * (-share % tiles.width(share))
-  w, a = params
-  if padding:
-    w = jnp.pad(w, ((0, padding), (0, 0)))
-    a = jnp.pad(a, ((0, 0), (0, padding)))
-  x, num_train = split.train.x, split.train.x.shape[0]
-  everything = jnp.concatenate([x, split.test.x])
-  h = network.preactivations(w, everything)
-  state = GramState(
-    h,
-    jnp.zeros((num_train, w.shape[0]), h.dtype),
-    jnp.zeros((), h.dtype),
-  )
-  rows, _ = blocked.next_rows(
-    key,
-    jnp.arange(num_steps),
-    jnp.arange(num_train, dtype=jnp.int32),
-    order=order,
-    batch_size=batch_size,
-  )
-  begin = Constants(
-    a,
-    matmul(x, everything.T),
-    h[:num_train],
-    h[num_train:] >= 0,
-    jnp.linalg.norm(params.w),
-    jnp.asarray(split.test.x.shape[0] * float(width), h.dtype),
-    rows,
-  )
-  return state, begin
-
-
-def layout(state: GramState) -> GramState:
-  """Where a state's arrays lie on a mesh."""
-  del state
-  return GramState(meshes.COLUMNS, meshes.COLUMNS, meshes.WHOLE)
-
-
 class Trained(NamedTuple):
   """What a chunk of steps did, before H knows of it."""
 
@@ -126,90 +70,129 @@ class Trained(NamedTuple):
   squared_distances: jax.Array  # after each step: (S,)
 
 
-def take_steps(
-  state: GramState,
-  begin: Constants,
-  split: Split,
-  steps: schedule.Steps,
-  *,
-  step_size: float,
-) -> tuple[GramState, Trained]:
-  """Takes a chunk of steps, looking at its own batches only.
+@dataclasses.dataclass(frozen=True)
+class OnGram:
+  """Pre-activations of all examples are the state; an `interface.Engine`."""
 
-  Args:
-    state: after the chunk before.
-    begin: where the run began.
-    split: the data.
-    steps: of the chunk; not mapped by `vmap`.
-    step_size: eta.
+  setup: Setup
+  mesh: Mesh | None
 
-  Returns:
-    The state, H as it was, and what `move_all` needs to move H as well.
-  """
-  rows = begin.rows[steps.step]
-  flat, shape = rows.reshape(-1), (*rows.shape, -1)
-  gram = begin.gram[flat]
-  among = gram[:, flat].reshape(*rows.shape, *rows.shape)
-  u, h = blocked.updates(
-    begin.a,
-    state.h[flat].reshape(shape),
-    among,
-    split.train.y[rows],
-    steps.active,
-    step_size,
-  )
-  moved = blocked.squared_distances(u, h - begin.h[flat].reshape(shape), among)
-  distances = state.squared_distance + jnp.cumsum(moved)
-  u = u.reshape(flat.shape[0], -1)
-  state = GramState(state.h, state.c.at[flat].add(u), distances[-1])
-  return state, Trained(gram, u, distances)
+  @property
+  def chunks(self) -> Sequence[Chunk]:
+    """Several recorded steps each."""
+    setup = self.setup
+    most = blocked.size(setup.examples_per_step, setup.width)
+    return list(schedule.plan(setup.record_steps, most))
 
+  @property
+  def stages(self) -> Mapping[str, Stage]:
+    """Updates from the batches alone, then all pre-activations."""
+    return {'train': self.take_steps, 'measure': self.move_all}
 
-def move_all(
-  state: GramState,
-  trained: Trained,
-  begin: Constants,
-  split: Split,
-  recorded: jax.Array,
-  *,
-  num_train_eval: int | None,
-  mesh: Mesh | None = None,
-) -> tuple[GramState, measuring.Record]:
-  """Moves H through a chunk, and measures at the end of each of its pieces.
+  def start(self, key, params, split):
+    """State: `GramState`. Begin: `Constants`."""
+    width, shards = params.w.shape[0], meshes.shards(self.mesh)[1]
+    share = width // shards
+    padding = shards * (-share % tiles.width(share))  # whole tiles everywhere
+    w, a = params
+    if padding:
+      w = jnp.pad(w, ((0, padding), (0, 0)))
+      a = jnp.pad(a, ((0, 0), (0, padding)))
+    x, num_train = split.train.x, split.train.x.shape[0]
+    everything = jnp.concatenate([x, split.test.x])
+    h = network.preactivations(w, everything)
+    state = GramState(
+      h,
+      jnp.zeros((num_train, w.shape[0]), h.dtype),
+      jnp.zeros((), h.dtype),
+    )
+    rows, _ = blocked.next_rows(
+      key,
+      jnp.arange(self.setup.num_steps),
+      jnp.arange(num_train, dtype=jnp.int32),
+      order=self.setup.order,
+      batch_size=self.setup.examples_per_step,
+    )
+    begin = Constants(
+      a,
+      matmul(x, everything.T),
+      h[:num_train],
+      h[num_train:] >= 0,
+      jnp.linalg.norm(params.w),
+      jnp.asarray(split.test.x.shape[0] * float(width), h.dtype),
+      rows,
+    )
+    return state, begin
 
-  Args:
-    state: of `take_steps`.
-    trained: what it did.
-    begin: where the run began.
-    split: the data.
-    recorded: of the chunk, (P,) bool; not mapped by `vmap`.
-    num_train_eval: training loss and accuracy are over the first so many
-      training examples; over all if None.
-    mesh: over which the units are split, if any.
+  def take_steps(self, state, begin, split, steps):
+    """Takes a chunk of steps, looking at its own batches only.
 
-  Returns:
-    The state after the chunk, and a Record of arrays (P,). What it says of
-    a piece that is not recorded is not to be used.
-  """
-  pieces = recorded.shape[0]
-  gram = trained.gram.reshape(pieces, -1, state.h.shape[0])
-  h, logits, flips = tiles.pass_over(mesh)(
-    state.h,
-    begin.a,
-    begin.pattern,
-    jnp.swapaxes(gram, 1, 2),
-    trained.updates.reshape(pieces, -1, state.h.shape[1]),
-    recorded,
-  )
-  at_ends = trained.squared_distances.reshape(pieces, -1)[:, -1]
-  record = measuring.measure_logits(logits, split, num_train_eval)._replace(
-    pattern_difference=flips / begin.num_patterns,
-    relative_distance=jnp.sqrt(jnp.maximum(at_ends, 0)) / begin.norm,
-  )
-  return state._replace(h=h), record
+    The state has H as it was: `move_all` moves it by the `Trained` passed on.
+    """
+    rows = begin.rows[steps.step]
+    flat, shape = rows.reshape(-1), (*rows.shape, -1)
+    gram = begin.gram[flat]
+    among = gram[:, flat].reshape(*rows.shape, *rows.shape)
+    u, h = blocked.updates(
+      begin.a,
+      state.h[flat].reshape(shape),
+      among,
+      split.train.y[rows],
+      steps.active,
+      self.setup.step_size,
+    )
+    h0 = begin.h[flat].reshape(shape)
+    moved = blocked.squared_distances(u, h - h0, among)
+    distances = state.squared_distance + jnp.cumsum(moved)
+    u = u.reshape(flat.shape[0], -1)
+    state = GramState(state.h, state.c.at[flat].add(u), distances[-1])
+    return state, (Trained(gram, u, distances),)
 
+  def move_all(self, state, begin, split, trained, recorded):
+    """Moves H through a chunk, and measures at the end of each of its pieces.
 
-def weights(state_c: jax.Array, params: Params, split: Split) -> jax.Array:
-  """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> (m, d)."""
-  c = state_c[:, : params.w.shape[0]]
-  return params.w + matmul(c.T, split.train.x)
+    The Record has arrays (P,), one number a piece. What it says of a piece
+    that is not `recorded`, (P,) bool, is not to be used.
+    """
+    pieces = recorded.shape[0]
+    gram = trained.gram.reshape(pieces, -1, state.h.shape[0])
+    h, logits, counts = tiles.pass_over(self.mesh)(
+      state.h,
+      begin.a,
+      begin.pattern,
+      jnp.swapaxes(gram, 1, 2),
+      trained.updates.reshape(pieces, -1, state.h.shape[1]),
+      recorded,
+    )
+    num_train = split.train.x.shape[0]
+    y_train = split.train.y[: self.setup.num_train_eval]
+
+    def of_piece(f):
+      train = measuring.of_logits('train', f[: len(y_train)], y_train)
+      return train | measuring.of_logits('test', f[num_train:], split.test.y)
+
+    record = jax.vmap(of_piece)(logits)
+    # Units of the padding are active, today as at w(0).
+    padding = begin.pattern.size - len(split.test.y) * self.setup.width
+    with jax.ensure_compile_time_eval():
+      padded = measuring.of_pattern(np.True_, np.True_)
+    for name, count in counts.items():
+      number = count - padding if padded[name] else count
+      record[name] = number / begin.num_patterns
+    at_ends = trained.squared_distances.reshape(pieces, -1)[:, -1]
+    distance = jnp.sqrt(jnp.maximum(at_ends, 0)) / begin.norm
+    return state._replace(h=h), (record | {measuring.DISTANCE: distance},)
+
+  def kept(self, state):
+    """C."""
+    return state.c
+
+  def weights(self, kept, params, split):
+    """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> (m, d)."""
+    c = kept[:, : params.w.shape[0]]
+    return params.w + matmul(c.T, split.train.x)
+
+  def layout(self, state):
+    """H and C are split by units."""
+    del state
+    return GramState(meshes.COLUMNS, meshes.COLUMNS, meshes.WHOLE)

@@ -7,14 +7,13 @@ rounding, for plain SGD on the true gradient.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ossgd.engines import blocked, gram, measuring, meshes, schedule, sgd
+from ossgd.engines import blocked, gram, measuring, meshes, sgd
 from ossgd.engines.interface import Chunk, Engine, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params, Split
@@ -27,26 +26,17 @@ def make(setup: Setup, mesh: Mesh | None = None) -> Engine:
     setup: with the name of an engine.
     mesh: over which the units are split, if any.
   """
-  kind = {'plain': _plain, 'blocked': _blocked, 'gram': OnGram}[setup.engine]
-  engine = kind(setup, mesh)
+  engine: Engine
+  if setup.engine == 'gram':
+    engine = gram.OnGram(setup, mesh)
+  elif setup.engine == 'blocked':
+    advance = functools.partial(blocked.advance, step_size=setup.step_size)
+    engine = OnWeights(setup, mesh, advance)
+  else:
+    engine = OnWeights(setup, mesh, sgd.advance)
   if setup.engine != 'plain' and setup.used_columns is not None:
     return SkippingZeros(engine, np.array(setup.used_columns))
   return engine
-
-
-def _plain(setup: Setup, mesh: Mesh | None) -> Engine:
-  """Any optimizer and gradient."""
-  return OnWeights(
-    setup, mesh, functools.partial(sgd.advance, method=setup.method)
-  )
-
-
-def _blocked(setup: Setup, mesh: Mesh | None) -> Engine:
-  """Several steps at a time; the weights are its state as well."""
-  advance = functools.partial(
-    blocked.advance, method=setup.method, step_size=setup.step_size
-  )
-  return OnWeights(setup, mesh, advance)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +72,16 @@ class OnWeights:
 
   def _train(self, state, begin, split, first, end):
     key, begin = begin
-    return self.advance(key, state, begin.params, split.train, first, end), ()
+    state = self.advance(
+      key,
+      state,
+      begin.params,
+      split.train,
+      first,
+      end,
+      method=self.setup.method,
+    )
+    return state, ()
 
   def _measure(self, state, begin, split):
     record = measuring.measure(
@@ -110,71 +109,6 @@ class OnWeights:
       lambda v: meshes.ROWS if v.shape == state.w.shape else meshes.WHOLE,
       state,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class OnGram:
-  """Pre-activations of all examples are the state."""
-
-  setup: Setup
-  mesh: Mesh | None
-
-  @property
-  def chunks(self) -> Sequence[Chunk]:
-    """Several recorded steps each."""
-    setup = self.setup
-    most = blocked.size(setup.examples_per_step, setup.width)
-    return [
-      Chunk(((c.steps,), (c.recorded,)), c.recorded, c.end)
-      for c in schedule.plan(setup.record_steps, most)
-    ]
-
-  @property
-  def stages(self) -> Mapping[str, Stage]:
-    """Updates from the batches alone, then all pre-activations."""
-    return {'train': self._train, 'measure': self._measure}
-
-  def start(self, key, params, split):
-    """As `gram.initial_state`."""
-    return gram.initial_state(
-      key,
-      params,
-      split,
-      num_steps=self.setup.num_steps,
-      order=self.setup.order,
-      batch_size=self.setup.examples_per_step,
-      shards=meshes.shards(self.mesh)[1],
-    )
-
-  def _train(self, state, begin, split, steps):
-    state, trained = gram.take_steps(
-      state, begin, split, steps, step_size=self.setup.step_size
-    )
-    return state, (trained,)
-
-  def _measure(self, state, begin, split, trained, recorded):
-    state, record = gram.move_all(
-      state,
-      trained,
-      begin,
-      split,
-      recorded,
-      num_train_eval=self.setup.num_train_eval,
-      mesh=self.mesh,
-    )
-    return state, (record,)
-
-  def kept(self, state):
-    """C."""
-    return state.c
-
-  def weights(self, kept, params, split):
-    """As `gram.weights`."""
-    return gram.weights(kept, params, split)
-
-  def layout(self, state):
-    """As `gram.layout`."""
-    return gram.layout(state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +153,12 @@ class SkippingZeros:
     del split  # begin has the part that is used
     begin, used, share = begin
     state, passed = stage(state, begin, used, *others)
-    return state, tuple(_scaled(value, share) for value in passed)
+    return state, tuple(
+      value | {measuring.DISTANCE: share * value[measuring.DISTANCE]}
+      if isinstance(value, dict)  # a Record
+      else value
+      for value in passed
+    )
 
   def kept(self, state):
     """The engine's."""
@@ -233,9 +172,3 @@ class SkippingZeros:
   def layout(self, state):
     """The engine's."""
     return self.engine.layout(state)
-
-
-def _scaled(value: Any, share: jax.Array) -> Any:
-  if not isinstance(value, measuring.Record):
-    return value
-  return value._replace(relative_distance=share * value.relative_distance)

@@ -4,8 +4,9 @@ Pure functions that `sweeps` compiles, alone or under `vmap` over seeds.
 """
 
 import numbers
+import operator
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from ossgd.engines import meshes
 from ossgd.paper import metrics, network
 from ossgd.paper.types import Dataset, Params, Split
 
+Examples = Literal['test', 'train']  # which of the two data sets
 # (params, params at initialisation, data) -> arrays by name
 Extra = Callable[[Params, Params, Split], dict[str, jax.Array]]
 
@@ -40,15 +42,40 @@ class Reference(NamedTuple):
   pattern: jax.Array  # of the test examples: (n, m) bool
 
 
-class Record(NamedTuple):
-  """What is measured at a recorded step: scalars."""
+class Metric(NamedTuple):
+  """A quantity of every recorded step: results' variable of that name.
 
-  test_correct: jax.Array  # number of examples, int32
-  test_loss: jax.Array
-  pattern_difference: jax.Array | None
-  train_correct: jax.Array
-  train_loss: jax.Array
-  relative_distance: jax.Array
+  `needs` says what `value` is a function of:
+
+  'logits': (f, y) -> scalar, (n, k) and (n,), of the test set or of the
+    training set: a mean over examples, or, if `counted`, how many of them,
+    int32, which becomes a fraction in the results.
+  'pattern': (p, p0) -> bool, the pattern of today and of w(0), element by
+    element: measured is the fraction of (unit, test example) pairs where it
+    is True.
+  'weights': (w, w0) -> scalar, (m, d) each. All engines know the distance; for
+    any other one `plain` is the only engine.
+  """
+
+  name: str
+  needs: Literal['logits', 'pattern', 'weights']
+  value: Callable
+  examples: Examples = 'test'
+  counted: bool = False
+
+
+DISTANCE = 'relative_distance'
+# All that is measured at a recorded step, in the results' order: engines,
+# checkpoints and results follow from it.
+METRICS = (
+  Metric('test_loss', 'logits', network.loss),
+  Metric('pattern_difference', 'pattern', operator.ne),
+  Metric('train_loss', 'logits', network.loss, 'train'),
+  Metric(DISTANCE, 'weights', metrics.relative_distance),
+  Metric('test_accuracy', 'logits', metrics.num_correct, counted=True),
+  Metric('train_accuracy', 'logits', metrics.num_correct, 'train', True),
+)
+Record = dict[str, Any]  # what is measured, by name: arrays
 
 
 def check_seeds(seed: int, num_seeds: int) -> None:
@@ -128,57 +155,53 @@ def measure(
   params = Params(w, begun.params.a)
   w0 = begun.params.w if of_g else None
   some = Dataset(*(rows[:num_train_eval] for rows in split.train))
-  train_correct, train_loss, _ = evaluate(params, some, w0=w0, shards=shards)
-  correct, loss, difference = evaluate(
-    params, split.test, begun.pattern, w0=w0, shards=shards
+  return (
+    evaluate('train', params, some, w0=w0, shards=shards)
+    | evaluate('test', params, split.test, begun.pattern, w0=w0, shards=shards)
+    | {
+      metric.name: metric.value(w, begun.params.w)
+      for metric in METRICS
+      if metric.needs == 'weights'
+    }
   )
-  distance = metrics.relative_distance(w, begun.params.w)
-  return Record(correct, loss, difference, train_correct, train_loss, distance)
 
 
-def measure_logits(
-  logits: jax.Array, split: Split, num_train_eval: int | None
-) -> Record:
-  """What logits alone say, several times: training examples first, (P, n, k).
+def of_logits(examples: Examples, f: jax.Array, y: jax.Array) -> Record:
+  """The metrics of a data set's logits: (n, k) and labels (n,) -> scalars."""
+  return {
+    metric.name: metric.value(f, y)
+    for metric in METRICS
+    if (metric.needs, metric.examples) == ('logits', examples)
+  }
 
-  Pattern difference and distance are left to be filled in.
-  """
-  num_train = split.train.x.shape[0]
-  train = Dataset(*(rows[:num_train_eval] for rows in split.train))
 
-  def one(f):
-    f_train, f_test = f[: len(train.y)], f[num_train:]
-    return Record(
-      test_correct=metrics.num_correct(f_test, split.test.y),
-      test_loss=network.loss(f_test, split.test.y),
-      pattern_difference=None,
-      train_correct=metrics.num_correct(f_train, train.y),
-      train_loss=network.loss(f_train, train.y),
-      relative_distance=jnp.zeros(()),
-    )
-
-  return jax.vmap(one)(logits)
+def of_pattern(p: ArrayLike, p0: ArrayLike) -> dict[str, jax.Array]:
+  """Where the metrics of the pattern are True: (n, m) twice -> (n, m)."""
+  return {
+    metric.name: metric.value(p, p0)
+    for metric in METRICS
+    if metric.needs == 'pattern'
+  }
 
 
 def evaluate(
+  examples: Examples,
   params: Params,
   data: Dataset,
   pattern: jax.Array | None = None,
   *,
   w0: jax.Array | None = None,
   shards: int = 1,
-) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-  """Correct answers, loss and pattern difference, in bounded memory.
+) -> Record:
+  """The metrics of logits and of the pattern, in bounded memory.
 
   Args:
+    examples: what the data are.
     params: w (m, d), a (k, m).
     data: n examples.
     pattern: the pattern to compare with, (n, m) bool, if any.
     w0: w(0), (m, d), for the outputs of g, whose pattern is that of w(0).
     shards: parts that the units are split into, each on a device of its own.
-
-  Returns:
-    Three scalars, the first an int32; the last is None without a pattern.
   """
 
   def one(example):
@@ -187,15 +210,17 @@ def evaluate(
     p = h >= 0
     gate = p if w0 is None else network.pattern(w0, x[None])
     f = network.gated_logits(params.a, h, gate)
-    difference = None if p0 is None else metrics.pattern_difference(p[0], p0)
-    correct = metrics.num_correct(f, y[None])
-    return correct, network.loss(f, y[None]), difference
+    found = of_logits(examples, f, y[None])
+    if p0 is not None:
+      found |= jax.tree.map(metrics.share, of_pattern(p[0], p0))
+    return found
 
-  correct, *means = _over_examples(
-    one, (*data, pattern), params.w.shape[0] // shards
-  )
-  loss, difference = jax.tree.map(jnp.mean, means)
-  return jnp.sum(correct, dtype=jnp.int32), loss, difference
+  each = _over_examples(one, (*data, pattern), params.w.shape[0] // shards)
+  counted = {metric.name for metric in METRICS if metric.counted}
+  return {
+    name: jnp.sum(v, dtype=jnp.int32) if name in counted else jnp.mean(v)
+    for name, v in each.items()
+  }
 
 
 def finish(

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ossgd.engines.interface import Chunk
+
 
 class Steps(NamedTuple):
   """The S slots of a chunk; one that is not used repeats a step."""
@@ -13,19 +15,12 @@ class Steps(NamedTuple):
   active: np.ndarray  # (S,) bool
 
 
-class Pieces(NamedTuple):
-  """Up to S steps, in P pieces of S / P; some end at a recorded step."""
-
-  steps: Steps
-  recorded: np.ndarray  # (P,) bool
-  end: int  # the step it ends at
-
-
-def plan(record_steps: np.ndarray, most: int) -> Iterator[Pieces]:
+def plan(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:
   """Cuts a run at its recorded steps and into chunks of `most` slots.
 
-  The gaps between recorded steps decide how many slots a piece has: a power
-  of two, so that few shapes are compiled.
+  Chunks are told their Steps and which of their P pieces end at a recorded
+  step, (P,) bool. The gaps between recorded steps decide how many slots a
+  piece has: a power of two, so that few shapes are compiled.
   """
   waiting: list[tuple[np.ndarray, bool]] = []
   size = 1
@@ -45,7 +40,7 @@ def plan(record_steps: np.ndarray, most: int) -> Iterator[Pieces]:
 
 def _chunk(
   pieces: list[tuple[np.ndarray, bool]], size: int, most: int
-) -> Pieces:
+) -> Chunk:
   """Pieces of up to `size` steps, and empty ones to make `most` slots."""
   steps = np.zeros((most // size, size), int)
   active = np.zeros(steps.shape, bool)
@@ -59,4 +54,5 @@ def _chunk(
       last, end = part[-1], int(part[-1]) + 1
     steps[i] = last
     steps[i, : len(part)] = part
-  return Pieces(Steps(steps.ravel(), active.ravel()), recorded, end)
+  slots = Steps(steps.ravel(), active.ravel())
+  return Chunk(((slots,), (recorded,)), recorded, end)

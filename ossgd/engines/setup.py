@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import optax
 
-from ossgd.engines import sgd
+from ossgd.engines import measuring, sgd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,28 +79,30 @@ class Setup:
 
   @property
   def engines(self) -> tuple[str, ...]:
-    """Those that are exact for this optimizer and gradient, fastest first.
+    """Those that are exact for what is asked, fastest first.
 
     Raises:
       ValueError: the one asked for is unknown, or not exact.
     """
-    is_sgd = self.optimizer is optax.sgd
-    exact = is_sgd and self.gradient_fn is sgd.true_gradient
-    allowed = {
-      'auto': ('gram', 'blocked', 'plain') if exact else ('plain',),
-      'fast': ('gram', 'blocked') if exact else (),
-      'plain': ('plain',),
-      'blocked': ('blocked',) if exact else (),
-      'gram': ('gram',) if exact else (),
-    }
-    if self.engine not in allowed:
+    fast: tuple[str, ...] = ('gram', 'blocked')
+    of_weights = [m.name for m in measuring.METRICS if m.needs == 'weights']
+    if (
+      self.optimizer is not optax.sgd
+      or self.gradient_fn is not sgd.true_gradient
+      or of_weights != [measuring.DISTANCE]
+    ):
+      fast = ()
+    allowed = {'auto': (*fast, 'plain'), 'fast': fast, 'plain': ('plain',)}
+    allowed |= {name: (name,) for name in fast}
+    if self.engine not in (*allowed, 'blocked', 'gram'):
       raise ValueError(
-        f'engine is {self.engine!r}; expected one of {", ".join(allowed)}'
+        f'engine is {self.engine!r}; expected one of auto, fast, plain, '
+        'blocked, gram'
       )
-    if not allowed[self.engine]:
+    if not allowed.get(self.engine):
       raise ValueError(
-        f'engine {self.engine} is for optax.sgd on the true gradient; expected '
-        'these, or the engine auto or plain'
+        f'engine {self.engine} is for optax.sgd on the true gradient, without '
+        'metrics of weights; expected these, or the engine auto or plain'
       )
     return allowed[self.engine]
 

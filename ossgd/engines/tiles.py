@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from ossgd.engines import meshes
+from ossgd.engines import measuring, meshes
 from ossgd.paper import metrics, network
 from ossgd.paper.types import matmul
 
@@ -56,7 +56,7 @@ def pass_over_units(
   gram: jax.Array,
   updates: jax.Array,
   recorded: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
   """Moves H tile by tile, and sums what is recorded over the tiles.
 
   Args:
@@ -68,32 +68,35 @@ def pass_over_units(
     recorded: (P,).
 
   Returns:
-    H after the chunk (n, M), logits (P, n, k), patterns that differ (P,).
+    H after the chunk (n, M), logits (P, n, k), and how many pairs of a unit and
+    a test example each metric of the pattern is True of (P,), by name.
   """
   size = width(h.shape[1])
 
   def tile(i, carry):
-    h, logits, flips = carry
+    h, logits, counts = carry
 
     def part(values):
       return jax.lax.dynamic_slice_in_dim(
         values, i * size, size, values.ndim - 1
       )
 
-    part_h, (f, flipped) = _pass_one(
+    part_h, (f, more) = _pass_one(
       part(h), part(a), part(pattern), gram, part(updates), recorded
     )
     h = jax.lax.dynamic_update_slice_in_dim(h, part_h, i * size, 1)
     # A tile's number is exact in float32, that of all tiles need not be.
-    return h, logits + f, flips + flipped.astype(flips.dtype)
+    counts = {n: counts[n] + more[n].astype(counts[n].dtype) for n in counts}
+    return h, logits + f, counts
 
   pieces = recorded.shape[0]
   zeros = jnp.zeros((pieces, h.shape[0], a.shape[0]), h.dtype)
   none = jnp.zeros(pieces, metrics.counting_type(pattern.size))
-  h, logits, flips = jax.lax.fori_loop(
-    0, h.shape[1] // size, tile, (h, zeros, none)
+  nothing = dict.fromkeys(measuring.of_pattern(pattern, pattern), none)
+  h, logits, counts = jax.lax.fori_loop(
+    0, h.shape[1] // size, tile, (h, zeros, nothing)
   )
-  return h, logits, flips.astype(h.dtype)
+  return h, logits, {n: v.astype(h.dtype) for n, v in counts.items()}
 
 
 def _pass_one(
@@ -103,18 +106,21 @@ def _pass_one(
   gram: jax.Array,
   updates: jax.Array,
   recorded: jax.Array,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
   """`pass_over_units` of a single tile; zeros for what is not recorded."""
   num_train = h.shape[0] - pattern.shape[0]
 
   def measure(h):
     p = h >= 0
-    flips = jnp.where(p[num_train:] != pattern, 1.0, 0.0).astype(h.dtype)
-    return network.gated_logits(a, h, p), jnp.sum(flips)
+    counts = {
+      name: jnp.sum(jnp.where(holds, 1.0, 0.0).astype(h.dtype))
+      for name, holds in measuring.of_pattern(p[num_train:], pattern).items()
+    }
+    return network.gated_logits(a, h, p), counts
 
   def nothing(h):
-    f = jnp.zeros((h.shape[0], a.shape[0]), h.dtype)
-    return f, jnp.zeros((), h.dtype)
+    shapes = jax.eval_shape(measure, h)
+    return jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)
 
   def piece(h, inputs):
     gram, updates, recorded = inputs

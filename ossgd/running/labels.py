@@ -65,15 +65,16 @@ def label(
   record = jax.tree.map(
     lambda *v: np.stack(v), *(divergence.marked(row[0]) for row in rows)
   )
-  measured = record._asdict()
-  for name, size in (
-    ('test', setup.num_test),
-    ('train', setup.num_evaluated),
-  ):
-    measured[f'{name}_accuracy'] = measured.pop(f'{name}_correct') / size
+  sizes = {'test': setup.num_test, 'train': setup.num_evaluated}
+  measured = {
+    metric.name: record[metric.name] / sizes[metric.examples]
+    if metric.counted
+    else record[metric.name]
+    for metric in measuring.METRICS
+  }
   accuracy = measured['test_accuracy']
   reached = metrics.steps_to_accuracy(accuracy, steps, target)
-  distance = metrics.at_accuracy(record.relative_distance, accuracy, target)
+  distance = metrics.at_accuracy(measured[measuring.DISTANCE], accuracy, target)
   of_seed, of_step = ('width', 'seed'), ('width', 'seed', 'step')
   variables = {
     **{name: (of_step, values) for name, values in measured.items()},

@@ -167,13 +167,12 @@ def joined(records: list[measuring.Record]) -> measuring.Record:
 
 def arrays_of(record: measuring.Record) -> dict[str, np.ndarray]:
   """Measurements as arrays by name."""
-  return {f'record_{n}': v for n, v in record._asdict().items()}
+  return {f'record_{name}': values for name, values in record.items()}
 
 
 def records_of(arrays: dict[str, np.ndarray]) -> measuring.Record:
   """The measurements among arrays by name."""
-  names = measuring.Record._fields
-  return measuring.Record._make(arrays[f'record_{name}'] for name in names)
+  return {m.name: arrays[f'record_{m.name}'] for m in measuring.METRICS}
 
 
 def _name(job: jobs.Job) -> str:

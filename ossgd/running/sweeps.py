@@ -1,7 +1,7 @@
 """Widths by a loop, seeds side by side: from data to a labelled Dataset.
 
 Its dims are width, seed, step and rank, with their real values as coordinates;
-its variables:
+its variables are those of `measuring.METRICS` and what follows from them:
 
 test_accuracy, train_accuracy (width, seed, step)
   Fraction with f_y > f_j for all j != y.

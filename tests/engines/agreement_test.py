@@ -104,76 +104,55 @@ class GateTest(parameterized.TestCase):
     self.assertGreater(max(map(np.max, apart.values())), 1)
 
 
+def nothing_recorded_is_an_end(real, record):
+  """A chunk where nothing was measured, taken for a divergence."""
+  return not divergence.finite(record)[:, -1:].any() or real(record)
+
+
+def a_step_left_out(real, *arguments):
+  """The first of every chunk."""
+  for chunk in real(*arguments):
+    ((slots,), _), *_ = chunk
+    slots.active[0] = False
+    yield chunk
+
+
+def labels_of_another_step(real, a, h, gram, y, *others):
+  """The first step of a block takes its labels from the next one."""
+  return real(a, h, gram, y.at[0].set(y[1]), *others)
+
+
+def a_coefficient_that_is_set(real, self, state, begin, split, steps):
+  """An example that occurs twice in a chunk counts once: weights alone."""
+  new, (trained,) = real(self, state, begin, split, steps)
+  rows = begin.rows[steps.step].reshape(-1)
+  c = state.c.at[rows].set(state.c[rows] + trained.updates)
+  return new._replace(c=c), (trained,)
+
+
+def one_part_in_ten_thousand(real, *arguments):
+  """No bound is so wide that a step size wrong by that passes."""
+  *others, step_size = arguments
+  return real(*others, np.float32(step_size * (1 + 1e-4)))
+
+
 class FaultTest(parameterized.TestCase):
   """What the comparison is for: a fault of each kind is found."""
 
-  def wrong(self, configuration=FIXED):
-    """What disagrees, in programs that are compiled anew."""
+  @parameterized.parameters(
+    (schedule, 'plan', lambda real, *arguments: real(*arguments)),
+    (divergence, 'everywhere', nothing_recorded_is_an_end, 'gram'),
+    (schedule, 'plan', a_step_left_out, 'gram'),
+    (blocked, 'updates', labels_of_another_step, 'blocked', 'gram'),
+    (gram.OnGram, 'take_steps', a_coefficient_that_is_set, 'gram'),
+    (blocked, 'updates', one_part_in_ten_thousand, 'blocked', 'gram'),
+  )
+  def test_is_found(self, home, name, fault, *in_engines):
+    """And in these engines only, in programs that are compiled anew."""
+    real = getattr(home, name)
     agreement.forget()
     self.addCleanup(agreement.forget)
-    return ' '.join(agreement.disagreements(configuration)[0])
-
-  def test_none(self):
-    self.assertEmpty(self.wrong())
-
-  def test_an_early_end(self):
-    """A chunk where nothing was measured, taken for a divergence."""
-    real = divergence.everywhere
-
-    def fault(record):
-      return not divergence.finite(record)[:, -1:].any() or real(record)
-
-    with mock.patch.object(divergence, 'everywhere', fault):
-      self.assertIn('gram', self.wrong())
-
-  def test_a_step_left_out(self):
-    """The first of every chunk."""
-
-    def fault(*arguments):
-      for chunk in self.plan(*arguments):
-        chunk.steps.active[0] = False
-        yield chunk
-
-    self.plan = schedule.plan
-    with mock.patch.object(schedule, 'plan', fault):
-      self.assertIn('gram', self.wrong())
-
-  def test_rows_of_another_step(self):
-    """The first step of a block takes its labels from the next one."""
-    real = blocked.updates
-
-    def fault(a, h, gram, y, active, step_size):
-      return real(a, h, gram, y.at[0].set(y[1]), active, step_size)
-
-    with mock.patch.object(blocked, 'updates', fault):
-      wrong = self.wrong()
-      self.assertIn('gram', wrong)
-      self.assertIn('blocked', wrong)
-
-  def test_a_coefficient_that_is_set(self):
-    """An example that occurs twice in a chunk counts once: weights alone."""
-    real = gram.take_steps
-
-    def fault(state, start, split, steps, **settings):
-      new, trained = real(state, start, split, steps, **settings)
-      rows = start.rows[steps.step].reshape(-1)
-      c = state.c.at[rows].set(state.c[rows] + trained.updates)
-      return new._replace(c=c), trained
-
-    with mock.patch.object(gram, 'take_steps', fault):
-      wrong = self.wrong()
-      self.assertIn('gram', wrong)
-      self.assertNotIn('blocked', wrong)
-
-  def test_one_part_in_ten_thousand(self):
-    """No bound is so wide that a step size wrong by that passes."""
-    real = blocked.updates
-
-    def fault(*arguments):
-      *others, step_size = arguments
-      return real(*others, np.float32(step_size * (1 + 1e-4)))
-
-    with mock.patch.object(blocked, 'updates', fault):
-      wrong = self.wrong()
-      self.assertIn('gram', wrong)
-      self.assertIn('blocked', wrong)
+    with mock.patch.object(home, name, lambda *args: fault(real, *args)):
+      wrong = ' '.join(agreement.disagreements(FIXED)[0])
+    for engine in agreement.ENGINES:
+      self.assertEqual(f'{engine}, seed' in wrong, engine in in_engines, wrong)

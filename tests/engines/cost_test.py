@@ -128,15 +128,8 @@ class MemoryTest(parameterized.TestCase):
   @parameterized.product(engine=ALL, order=('epochs', 'full_batch'))
   def test_estimate_covers_what_xla_allocates(self, engine, order):
     """Arguments, results and temporaries of the largest program."""
-    setup = dataclasses.replace(
-      PAPER,
-      width=2048,
-      dim=64,
-      num_train=300,
-      num_test=200,
-      num_steps=20,
-      order=order,
-    )
+    settings = dict(num_train=300, num_test=200, num_steps=20, order=order)
+    setup = dataclasses.replace(PAPER, width=2048, dim=64, **settings)
     seen = []
     real = jax.jit
 
@@ -161,12 +154,9 @@ class MemoryTest(parameterized.TestCase):
         spec,
         widths=(2048,),
         num_seeds=1,
-        num_steps=20,
-        num_train=300,
-        num_test=200,
         eval_every=4,
         engine=engine,
-        order=order,
+        **settings,
       )
     estimate = cost.memory(engine, setup)
     self.assertNotEmpty(seen)

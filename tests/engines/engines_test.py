@@ -1,7 +1,6 @@
-"""The fast engines against the plain one and against NumPy, step by step."""
+"""Engines against NumPy, step by step; `agreement_test` asks at random."""
 
 import functools
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -10,21 +9,25 @@ import optax
 from absl.testing import parameterized
 
 from ossgd.data import arrays, mixtures
-from ossgd.engines import blocked, gram, kinds, schedule, sgd, tiles
+from ossgd.engines import blocked, kinds, schedule, sgd, tiles
+from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params, Split
-from ossgd.running import sweeps
+from ossgd.running import datasets, sweeps
 from tests import oracles, rounding
 
 SPEC = mixtures.gaussian(num_classes=3, num_components=2, dim=20)
 STEP_SIZE = 0.1
+KEY = jax.random.key(3)
+N, M, D, K = 24, 37, 9, 3
+NUM_TRAIN = 16
 
 
-def problem(n=24, m=37, d=9, k=3):
-  """Params, a Split of two thirds, and the same in float64."""
-  w, a, x, y = oracles.problem(0, k=k, m=m, d=d, n=n)
-  y[:k] = np.arange(k)
-  cut = 2 * n // 3
-  split = Split(Dataset(x[:cut], y[:cut]), Dataset(x[cut:], y[cut:]))
+def problem():
+  """Params, and a Split of two thirds."""
+  w, a, x, y = oracles.problem(0, k=K, m=M, d=D, n=N)
+  y[:K] = np.arange(K)
+  train = Dataset(x[:NUM_TRAIN], y[:NUM_TRAIN])
+  split = Split(train, Dataset(x[NUM_TRAIN:], y[NUM_TRAIN:]))
   return jax.tree.map(jnp.asarray, (Params(w, a), split))
 
 
@@ -38,25 +41,41 @@ def descend(params, split, rows):
   return np.stack(path)
 
 
-@functools.cache
-def sweep(engine, **settings):
-  """Every step of a small sweep; a width of one tile and one of two."""
-  return sweeps.sweep(
-    SPEC,
+def run(engine, *, step_size=STEP_SIZE, **settings):
+  """Through all its stages: the rows of each step, records, w(T) - w(0).
+
+  As w(T) - w(0) is small beside w(0), the engine is asked for it alone.
+  """
+  params, split = problem()
+  setup = Setup(
+    *(M, D, K, NUM_TRAIN, N - NUM_TRAIN),
+    lr_times_width=step_size * M,
     engine=engine,
-    **dict(
-      dict(
-        widths=(48, 530),
-        num_seeds=2,
-        num_steps=23,
-        batch_size=6,
-        eval_growth=0,
-        num_train=50,
-        num_test=30,
-      ),
-      **settings,
-    ),
+    **settings,
   )
+  found = kinds.make(setup)
+  stages = [jax.jit(stage) for stage in found.stages.values()]
+  state, begin = found.start(KEY, params, split)
+  records = []
+  for chunk in found.chunks:
+    passed = ()
+    for stage, told in zip(stages, chunk.arguments, strict=True):
+      state, passed = stage(state, begin, split, *passed, *told)
+    records.append(
+      {n: np.reshape(v, -1)[chunk.recorded] for n, v in passed[0].items()}
+    )
+  rows, _ = blocked.next_rows(
+    KEY,
+    jnp.arange(setup.num_steps),
+    jnp.arange(NUM_TRAIN, dtype=jnp.int32),
+    order=setup.order,
+    batch_size=setup.batch_size,
+  )
+  moved = found.weights(found.kept(state), params, split) - params.w
+  if engine == 'gram':  # C begins at zero, and keeps its digits
+    moved = np.asarray(state.c, np.float64)[:, :M].T @ split.train.x
+  together = {n: np.concatenate([r[n] for r in records]) for n in records[0]}
+  return setup.record_steps, np.asarray(rows), together, moved
 
 
 class RecursionTest(parameterized.TestCase):
@@ -84,102 +103,53 @@ class RecursionTest(parameterized.TestCase):
       expected = np.asarray(x[t], np.float64) @ before.T
       self.assertLess(oracles.relative_error(h[t], expected), 1e-5)
 
-  def test_blocked_against_descent(self):
-    """An interval that is no multiple of a block, across epochs."""
+  @parameterized.parameters('plain', 'blocked', 'gram')
+  def test_against_descent(self, engine):
+    """Across epochs and chunks, one of which is no multiple of a block."""
     params, split = problem()
-    method = sgd.Method(optax.sgd(STEP_SIZE), 5, 'epochs', sgd.true_gradient)
-    key = jax.random.key(3)
-    num_train = len(split.train.y)
-    permutation = jnp.arange(num_train, dtype=jnp.int32)
-    rows, _ = blocked.next_rows(
-      key, jnp.arange(21), permutation, order='epochs', batch_size=5
+    steps, rows, records, moved = run(
+      engine, num_steps=21, batch_size=5, eval_every=19, eval_growth=0
     )
-    state = sgd.initial_state(params.w, num_train, method)
-    advance = jax.jit(
-      functools.partial(blocked.advance, method=method, step_size=STEP_SIZE)
+    path = descend(params, split, rows)
+    self.assertLess(oracles.relative_error(moved, path[-1] - path[0]), 1e-5)
+    expected = np.linalg.norm(path - path[0], axis=(1, 2))
+    expected /= np.linalg.norm(path[0])
+    np.testing.assert_allclose(
+      records['relative_distance'], expected[steps], rtol=1e-4
     )
-    for first, end in ((0, 0), (0, 1), (1, 21)):
-      state = advance(key, state, params, split.train, first, end)
-    expected = descend(params, split, rows)[-1]
-    self.assertLess(
-      oracles.relative_error(state.w - params.w, expected - params.w), 1e-5
-    )
-
-  def test_gram_against_descent(self):
-    """Weights, distance and patterns of the Gram engine, in two chunks."""
-    params, split = problem()
-    state, begin = gram.initial_state(
-      jax.random.key(3),
-      params,
-      split,
-      num_steps=7,
-      order='epochs',
-      batch_size=5,
-    )
-    path = descend(params, split, np.asarray(begin.rows))
-    record_steps = np.array([0, 2, 3, 7])
-    train = jax.jit(functools.partial(gram.take_steps, step_size=STEP_SIZE))
-    measure = jax.jit(functools.partial(gram.move_all, num_train_eval=None))
-    distances, differences = [], []
-    for steps, recorded, _ in schedule.plan(record_steps, 4):
-      state, trained = train(state, begin, split, steps)
-      state, record = measure(state, trained, begin, split, recorded)
-      distances.extend(record.relative_distance[recorded])
-      differences.extend(record.pattern_difference[recorded])
-    w = gram.weights(state.c, params, split)
-    moved = path - path[0]
-    self.assertLess(oracles.relative_error(w - params.w, moved[-1]), 1e-4)
-    expected = np.linalg.norm(moved, axis=(1, 2)) / np.linalg.norm(path[0])
-    np.testing.assert_allclose(distances, expected[record_steps], rtol=1e-4)
     x = np.asarray(split.test.x, np.float64)
     h = np.einsum('nd,tmd->tnm', x, path)
     expected = np.mean((h >= 0) != (h[0] >= 0), axis=(1, 2))
-    np.testing.assert_allclose(differences, expected[record_steps], rtol=1e-5)
     self.assertGreater(expected[-1], 0)
+    np.testing.assert_allclose(
+      records['pattern_difference'], expected[steps], rtol=1e-5
+    )
 
-
-class DistanceTest(parameterized.TestCase):
   @parameterized.parameters(2.5e-7, 3e-6, 3e-5, 3e-3)
   def test_gram_over_many_small_steps(self, step_size):
     """To a few units of float32 at w(0), however small the steps."""
-    params, split = problem()
-    state, begin = gram.initial_state(
-      jax.random.key(3),
-      params,
-      split,
+    steps, rows, records, moved = run(
+      'gram',
+      step_size=step_size,
       num_steps=3000,
-      order='epochs',
       batch_size=8,
+      eval_every=100,
+      eval_growth=0,
     )
-    record_steps = np.arange(0, 3001, 100)
-    train = jax.jit(functools.partial(gram.take_steps, step_size=step_size))
-    measure = jax.jit(functools.partial(gram.move_all, num_train_eval=None))
-    found = []
-    for steps, recorded, _ in schedule.plan(record_steps, 16):
-      state, trained = train(state, begin, split, steps)
-      state, record = measure(state, trained, begin, split, recorded)
-      found.extend(np.asarray(record.relative_distance)[recorded])
-    w, a, x_train, x_test = (
-      np.asarray(v, np.float64) for v in (*params, split.train.x, split.test.x)
-    )
-    run = rounding.Problem(
-      w,
-      a,
-      np.concatenate([x_train, x_test]),
-      np.concatenate([split.train.y, split.test.y]),
-      np.asarray(begin.rows),
-      len(x_train),
-      len(x_train),
-      step_size,
-    )
-    expected = rounding.expected(run, record_steps).values
+    params, split = problem()
+    x = np.concatenate([split.train.x, split.test.x])
+    w, a, x = (np.asarray(v, np.float64) for v in (*params, x))
+    y = np.concatenate([split.train.y, split.test.y])
+    expected = rounding.expected(
+      rounding.Problem(w, a, x, y, rows, NUM_TRAIN, NUM_TRAIN, step_size), steps
+    ).values
     np.testing.assert_allclose(
-      found, expected['relative_distance'], rtol=1e-5, atol=4 * 2.0**-23
+      records['relative_distance'],
+      expected['relative_distance'],
+      rtol=1e-5,
+      atol=4 * 2.0**-23,
     )
-    # The update keeps its digits: C begins at zero.
-    c = np.asarray(state.c, np.float64)
-    moved = expected['w'] - w
-    self.assertLess(oracles.relative_error(c.T @ x_train, moved), 1e-5)
+    self.assertLess(oracles.relative_error(moved, expected['w'] - w), 1e-5)
 
 
 class ChunksTest(parameterized.TestCase):
@@ -196,11 +166,13 @@ class ChunksTest(parameterized.TestCase):
   def test_every_step_once_and_recorded_in_time(self, record_steps, most):
     """Active slots are all steps in order; a recorded one ends its piece."""
     taken, recorded = [], []
-    for steps, ends, last in schedule.plan(np.array(record_steps), most):
-      self.assertLen(steps.step, most)
+    for ((slots,), _), ends, last in schedule.plan(
+      np.array(record_steps), most
+    ):
+      self.assertLen(slots.step, most)
       pieces = zip(
-        steps.step.reshape(len(ends), -1),
-        steps.active.reshape(len(ends), -1),
+        slots.step.reshape(len(ends), -1),
+        slots.active.reshape(len(ends), -1),
         ends,
         strict=True,
       )
@@ -222,133 +194,54 @@ class ChunksTest(parameterized.TestCase):
     self.assertEqual(tiles.width(padded), tile)
 
 
-class SameNumbersTest(parameterized.TestCase):
-  @parameterized.product(
-    engine=('blocked', 'gram'), order=('epochs', 'one_pass', 'full_batch')
-  )
-  def test_step_by_step(self, engine, order):
-    """Every measurement of every step, to float32 rounding."""
-    steps = 8 if order == 'one_pass' else 23
-    plain = sweep('plain', order=order, num_steps=steps)
-    fast = sweep(engine, order=order, num_steps=steps)
-    self.assertEqual(set(fast.engine.values), {engine})
-    for name in ('train_loss', 'test_loss', 'relative_distance'):
-      np.testing.assert_allclose(fast[name], plain[name], rtol=2e-5)
-    # A pre-activation next to zero may round to the other side.
-    np.testing.assert_allclose(
-      fast.pattern_difference, plain.pattern_difference, atol=2e-4
+class SweepTest(parameterized.TestCase):
+  def test_a_long_run(self):
+    """Gaps longer than a chunk, where nothing is recorded; known numbers."""
+    settings = dict(widths=(64,), num_seeds=1, num_train=100, num_test=100)
+    plain, fast = (
+      sweeps.sweep(
+        SPEC, engine=engine, num_steps=1000, lr_times_width=5.0, **settings
+      )
+      for engine in ('plain', 'gram')
     )
-    for name in ('train_accuracy', 'test_accuracy'):
-      np.testing.assert_allclose(fast[name], plain[name], atol=1e-6)
-    largest = float(plain.singular_values_weights.max())
-    for name in ('singular_values_update', 'singular_values_weights'):
-      np.testing.assert_allclose(fast[name], plain[name], atol=1e-5 * largest)
-
-  @parameterized.parameters('blocked', 'gram')
-  def test_sparse_records_and_seeds_side_by_side(self, engine):
-    """Other cuts of the same run, and vmap over seeds, change nothing."""
-    every = sweep('plain')
-    fast = sweep(engine, eval_every=5, seeds_at_once=2, num_train_eval=20)
-    same = every.sel(step=fast.step)
-    for name in ('test_loss', 'relative_distance'):
-      np.testing.assert_allclose(fast[name], same[name], rtol=2e-5)
-    some = sweep('plain', eval_every=5, num_train_eval=20)
-    np.testing.assert_allclose(fast.train_loss, some.train_loss, rtol=2e-5)
-
-  @parameterized.parameters('blocked', 'gram')
-  def test_full_batches_are_blocks_of_their_own_size(self, engine):
-    """Of N examples, whatever the flag says: their Gram matrix is (N, N)."""
-    with mock.patch.object(blocked, 'updates', wraps=blocked.updates) as used:
-      sweep(engine, order='full_batch', num_train=300, num_steps=5)
-    self.assertTrue(used.called)
-    for call in used.call_args_list:
-      self.assertEqual(call.args[2].shape, (1, 300, 1, 300))
-
-  @parameterized.parameters(
-    dict(num_steps=1000, eval_growth=0.05),
-    dict(num_steps=60, eval_every=20),
-    dict(num_steps=300, batch_size=64, eval_growth=0.05),
-    dict(num_steps=600, eval_every=600),
-  )
-  def test_gaps_longer_than_a_chunk(self, **schedule):
-    """A chunk where nothing is recorded is no end of the run."""
-    settings = dict(
-      widths=(64,),
-      num_seeds=1,
-      num_train=100,
-      num_test=100,
-      batch_size=16,
-      lr_times_width=5.0,
-    )
-    settings |= schedule
-    plain, fast = (sweep(engine, **settings) for engine in ('plain', 'gram'))
-    size = blocked.size(settings['batch_size'], 64)
-    self.assertGreater(np.diff(plain.step).max(), size)
+    self.assertGreater(np.diff(plain.step).max(), blocked.size(16, 64))
     self.assertTrue(np.isnan(fast.diverged_at).all())
     for name in ('train_loss', 'test_loss', 'relative_distance'):
       np.testing.assert_allclose(fast[name], plain[name], rtol=1e-4)
-    for name in ('train_accuracy', 'test_accuracy'):
-      np.testing.assert_allclose(fast[name], plain[name], atol=1e-6)
-    if settings['num_steps'] == 1000:  # known numbers
-      last = fast.isel(width=0, seed=0, step=-1)
-      self.assertEqual(last.train_accuracy, 1)
-      self.assertAlmostEqual(float(last.relative_distance), 0.64687, places=4)
+    last = fast.isel(width=0, seed=0, step=-1)
+    self.assertEqual(last.train_accuracy, 1)
+    self.assertAlmostEqual(float(last.relative_distance), 0.64687, places=4)
 
-  @parameterized.parameters('blocked', 'gram')
-  def test_zero_columns(self, engine):
-    """Coordinates without a number change nothing, and are not computed."""
-    _, split = problem(n=60)
-    wide = jax.tree.map(
-      lambda v: (
-        jnp.insert(v, jnp.array([0, 4, 4]), 0.0, 1) if v.ndim > 1 else v
-      ),
-      split,
-    )
-    settings = dict(widths=(30,), num_seeds=2, num_steps=9, batch_size=5)
-    plain = sweeps.sweep(wide, engine='plain', **settings)
-    with mock.patch.object(
-      kinds, 'SkippingZeros', wraps=kinds.SkippingZeros
-    ) as used:
-      fast = sweeps.sweep(wide, engine=engine, **settings)
-    np.testing.assert_array_equal(
-      used.call_args.args[1], [1, 2, 3, 4, 7, 8, 9, 10, 11]
-    )
-    for name in ('test_loss', 'train_loss', 'relative_distance'):
-      np.testing.assert_allclose(fast[name], plain[name], rtol=2e-5)
-    for name in ('singular_values_update', 'singular_values_weights'):
-      np.testing.assert_allclose(fast[name], plain[name], atol=1e-6)
+  def test_zero_columns(self):
+    """Coordinates without a number are left out, but for standardised ones.
 
-  @parameterized.parameters('blocked', 'gram')
-  def test_standardised_zeros_are_numbers(self, engine):
-    """Pixels that are never lit train weights once the mean is gone."""
-    _, split = problem(n=60)
-    train, test = split.train, split.test
+    Pixels that are never lit train weights once the mean is gone.
+    """
+    _, split = problem()
     dark = [
-      jnp.insert(jnp.abs(v.x), jnp.array([0, 4]), 0.0, 1) for v in (train, test)
+      jnp.insert(jnp.abs(v.x), jnp.array([0, 4, 4]), 0.0, 1)
+      for v in (split.train, split.test)
     ]
-    standardised = arrays.to_split(
-      dark[0], train.y, dark[1], test.y, preprocess='standardised_unit_norm'
-    )
-    settings = dict(widths=(30,), num_seeds=1, num_steps=9, batch_size=5)
-    plain = sweeps.sweep(standardised, engine='plain', **settings)
-    with mock.patch.object(kinds, 'SkippingZeros') as used:
-      fast = sweeps.sweep(standardised, engine=engine, **settings)
-    used.assert_not_called()
-    for name in ('test_loss', 'train_loss', 'relative_distance'):
-      np.testing.assert_allclose(fast[name], plain[name], rtol=2e-5)
+    used = [
+      datasets.source(
+        arrays.to_split(dark[0], split.train.y, dark[1], split.test.y, **kind),
+        *(0, 0, None),
+      ).sizes['used_columns']
+      for kind in ({}, {'preprocess': 'standardised_unit_norm'})
+    ]
+    self.assertEqual(used, [(1, 2, 3, 4, 7, 8, 9, 10, 11), None])
 
-
-class ChoiceTest(parameterized.TestCase):
   @parameterized.parameters(
     dict(optimizer=functools.partial(optax.sgd, momentum=0.9)),
     dict(gradient_fn=sgd.pseudo_gradient),
   )
   def test_only_where_exact(self, **settings):
     """Auto falls back to the definition; fast is refused."""
-    self.assertEqual(set(sweep('auto', **settings).engine.values), {'plain'})
+    setup = Setup(M, D, K, NUM_TRAIN, N, **settings)
+    self.assertEqual(setup.engines, ('plain',))
     with self.assertRaisesRegex(ValueError, 'engine fast is for optax.sgd'):
-      sweep('fast', **settings)
+      sweeps.sweep(SPEC, widths=(8,), engine='fast', **settings)
 
   def test_unknown(self):
     with self.assertRaisesRegex(ValueError, "engine is 'quick'; expected"):
-      sweep('quick')
+      sweeps.sweep(SPEC, widths=(8,), engine='quick')

@@ -20,32 +20,25 @@ def probabilities(n):
 
 class GradientTest(parameterized.TestCase):
   @parameterized.product(
-    shape=SHAPES, weighted=(False, True), use_jit=(False, True)
+    shape=SHAPES,
+    weighted=(False, True),
+    use_jit=(False, True),
+    pseudo=(False, True),
   )
-  def test_against_loop(self, shape, weighted, use_jit):
-    """The two matmuls are the sum that eq. (1) and (S) write out."""
-    k, m, d, n = shape
-    w, a, x, y = oracles.problem(0, k=k, m=m, d=d, n=n)
-    p = probabilities(n) if weighted else None
-    function = gradients.gradient
-    function = jax.jit(function) if use_jit else function
-    value = function(Params(w, a), x, y, p)
-    expected = oracles.gradient(w, a, x, y, p)
-    self.assertLess(oracles.relative_error(value, expected), 1e-5)
+  def test_against_loop(self, shape, weighted, use_jit, pseudo):
+    """The two matmuls are the sum that eq. (1) and (S) write out.
 
-  @parameterized.product(
-    shape=SHAPES, weighted=(False, True), use_jit=(False, True)
-  )
-  def test_pseudo_against_loop(self, shape, weighted, use_jit):
-    """Only the indicator is the initial one; o is today's network's."""
+    In the pseudo-gradient only the indicator is the initial one; o is today's
+    network's.
+    """
     k, m, d, n = shape
     w, a, x, y = oracles.problem(1, k=k, m=m, d=d, n=n)
-    w0 = oracles.problem(2, k=k, m=m, d=d, n=n)[0]
-    p0 = network.pattern(w0, x)
+    w0 = oracles.problem(2, k=k, m=m, d=d, n=n)[0] if pseudo else None
+    frozen = [network.pattern(w0, x)] if pseudo else []
     p = probabilities(n) if weighted else None
-    function = gradients.pseudo_gradient
+    function = gradients.pseudo_gradient if pseudo else gradients.gradient
     function = jax.jit(function) if use_jit else function
-    value = function(Params(w, a), p0, x, y, p)
+    value = function(Params(w, a), *frozen, x, y, p)
     expected = oracles.gradient(w, a, x, y, p, w_pattern=w0)
     self.assertLess(oracles.relative_error(value, expected), 1e-5)
 
@@ -73,15 +66,6 @@ class GradientTest(parameterized.TestCase):
     # The pseudo-gradient has the softmax of f, which is another one here.
     other = gradients.pseudo_gradient(Params(w, a), jnp.asarray(p0.T), x, y, p)
     self.assertGreater(oracles.relative_error(other, expected), 1e-3)
-
-  @parameterized.parameters(*SHAPES)
-  def test_pseudo_network_at_todays_pattern(self, k, m, d, n):
-    """At the initialisation f and g have one gradient, bit for bit."""
-    w, a, x, y = oracles.problem(6, k=k, m=m, d=d, n=n)
-    params = Params(jnp.asarray(w), jnp.asarray(a))
-    p0 = network.pattern(w, x)
-    pseudo = gradients.pseudo_network_gradient(params, p0, x, y)
-    np.testing.assert_array_equal(pseudo, gradients.gradient(params, x, y))
 
   @parameterized.parameters(*SHAPES)
   def test_one_example_form(self, k, m, d, n):
@@ -127,13 +111,17 @@ class GradientTest(parameterized.TestCase):
       gradients.example_gradient(Params(w, a), x[0], y[0]), expected, rtol=1e-6
     )
 
-  @parameterized.parameters(*SHAPES)
-  def test_pseudo_at_todays_pattern(self, k, m, d, n):
-    """The pseudo-gradient at today's pattern is the gradient, bit for bit."""
+  @parameterized.product(
+    shape=SHAPES,
+    pseudo=(gradients.pseudo_gradient, gradients.pseudo_network_gradient),
+  )
+  def test_pseudo_at_todays_pattern(self, shape, pseudo):
+    """At the initialisation f and g have one gradient, bit for bit."""
+    k, m, d, n = shape
     w, a, x, y = oracles.problem(6, k=k, m=m, d=d, n=n)
     params = Params(jnp.asarray(w), jnp.asarray(a))
-    pseudo = gradients.pseudo_gradient(params, network.pattern(w, x), x, y)
-    np.testing.assert_array_equal(pseudo, gradients.gradient(params, x, y))
+    value = pseudo(params, network.pattern(w, x), x, y)
+    np.testing.assert_array_equal(value, gradients.gradient(params, x, y))
 
   def test_float64(self):
     """In 64-bit mode nothing falls back to float32."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from ossgd.paper import gradients, kernels, metrics, network
+from ossgd.paper import gradients, kernels, network
 from ossgd.paper.types import Params
 from tests import oracles
 
@@ -82,15 +82,6 @@ class KernelTest(Float64Test):
       kernel_of(params, x, x), [[18.0, 6.0], [6.0, 2.0]]
     )
 
-  def test_over_seeds(self):
-    """Under `vmap` each seed has its own kernel."""
-    problems = [self.problem(seed, 3, 11, 5, 4) for seed in (2, 3)]
-    stacked = jax.tree.map(lambda *v: jnp.stack(v), *problems)
-    values = jax.vmap(kernel_of)(stacked[0], stacked[1], stacked[1])
-    for value, (params, x, _) in zip(values, problems, strict=True):
-      expected = kernel_of(params, x, x)
-      np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
-
 
 class LimitTest(Float64Test):
   @parameterized.product(
@@ -143,36 +134,6 @@ class LimitTest(Float64Test):
     both = np.float64(active).T @ active / len(phi)
     limit = kernels.limit_kernel(jnp.asarray(x), x[:4], num_classes=1)
     np.testing.assert_allclose(limit, (x @ x.T * both)[:, :4], atol=1e-4)
-
-  def test_outputs_are_independent(self):
-    """Zero between different outputs, the same for each."""
-    x = np.random.default_rng(3).normal(size=(3, 4))
-    value = kernels.limit_kernel(jnp.asarray(x), x[:2], num_classes=4)
-    blocks = np.reshape(value, (3, 4, 2, 4))
-    one = kernels.limit_kernel(jnp.asarray(x), x[:2], num_classes=1)
-    for i in range(4):
-      for j in range(4):
-        np.testing.assert_array_equal(blocks[:, i, :, j], (i == j) * one)
-
-  def test_distance_falls_with_width(self):
-    """As 1 / sqrt(m): a hundred times the width, a tenth of the distance."""
-    x = oracles.problem(4, k=2, m=1, d=6, n=8)[2]
-    limit = kernels.limit_kernel(jnp.asarray(x), x, num_classes=2)
-    distances = []
-    for m in (100, 10_000):
-      keys = jax.random.split(jax.random.key(m), 20)
-      start = [
-        network.init_params(key, width=m, dim=6, num_classes=2) for key in keys
-      ]
-      distances.append(
-        np.mean(
-          [
-            metrics.relative_distance(kernel_of(p, x, x) / m, limit)
-            for p in start
-          ]
-        )
-      )
-    self.assertBetween(distances[0] / distances[1], 8, 12)
 
 
 class CurvatureTest(Float64Test):

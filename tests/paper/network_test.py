@@ -28,17 +28,6 @@ class InitTest(parameterized.TestCase):
       # The standard error of a Gaussian's sample std is std / sqrt(2 n).
       self.assertLess(abs(np.std(values) - std), 4 * std / np.sqrt(2 * n))
 
-  def test_keys(self):
-    """The same key gives the same numbers, another key others."""
-
-    def draw(seed):
-      return network.init_params(
-        jax.random.key(seed), width=5, dim=3, num_classes=2
-      )
-
-    chex.assert_trees_all_equal(draw(1), draw(1))
-    self.assertFalse(np.any(draw(1).w == draw(2).w))
-
 
 class ShapesTest(parameterized.TestCase):
   """The suite checks annotations: else they could say anything."""
