@@ -19,7 +19,7 @@ from absl import app, logging
 from ossgd.paper.types import Split
 from ossgd.results import claims
 from ossgd.running import hosts, identities, jobs, timing, watching
-from ossgd.storing import checkpoints, files, folders, records, shared
+from ossgd.storing import checkpoints, files, folders, records
 
 from . import (
   company,
@@ -163,9 +163,8 @@ def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
 
 
 def _store(call: options.Call) -> checkpoints.Store:
-  kind = shared.Store if jax.process_count() > 1 else checkpoints.Store
   folder = call.out / records.CHECKPOINTS
-  return kind(folder, 60 * call.checkpoint_every)
+  return checkpoints.Store(folder, 60 * call.checkpoint_every)
 
 
 def _execute(

@@ -1,5 +1,6 @@
 """Several real processes at one sweep, on the loopback."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -95,6 +96,27 @@ class HostsTest(parameterized.TestCase):
       for i in range(number)
     ]
 
+  @contextlib.contextmanager
+  def saving(self, out: pathlib.Path, pattern: str, *processes):
+    """Processes that have saved something; none is left when the block ends."""
+    try:
+      end = time.monotonic() + BOUND
+      while not list((out / 'checkpoints').glob(pattern)):
+        self.assertLess(time.monotonic(), end)
+        time.sleep(0.01)
+      yield
+    finally:
+      for process in processes:
+        process.kill()
+        process.communicate()
+    self.assertNotEmpty(list((out / 'checkpoints').glob(pattern)))
+
+  def check_refused(self, process: subprocess.Popen, message: str):
+    """Said at once, with the exit code of a wrong command line."""
+    said, _ = process.communicate(timeout=BOUND)
+    self.assertEqual(process.returncode, 2, said)
+    self.assertRegex(said, message)
+
   @classmethod
   def finish(cls, *processes: subprocess.Popen) -> list[str]:
     said = [process.communicate(timeout=300)[0] for process in processes]
@@ -123,21 +145,11 @@ class HostsTest(parameterized.TestCase):
     """Of four one dies: the others end with an error; one alone goes on."""
     out = self.root / 'four'
     processes = self.start_all(out, 4)
-    saved = out / 'checkpoints'
-    try:
-      end = time.monotonic() + 200
-      while not list(saved.glob('*begun.*.npz')):
-        self.assertLess(time.monotonic(), end)
-        time.sleep(0.01)
+    with self.saving(out, '*begun.*.npz', *processes):
       processes[2].kill()
       for process in processes:
         process.communicate(timeout=BOUND)
         self.assertNotEqual(process.returncode, 0)
-    finally:
-      for process in processes:
-        process.kill()
-        process.communicate()
-    self.assertNotEmpty(list(saved.glob('*begun.*.npz')))
     self.assertFalse((out / 'results.nc').exists())
     self.finish(self.start(out))
     self.check(out, 'seed:1,unit:1')
@@ -146,32 +158,19 @@ class HostsTest(parameterized.TestCase):
     """One is asked to stop between two seeds: all do, none is lost."""
     out = self.root / 'stopped'
     processes = self.start_all(out, 2, command=SEEDS)
-    try:
-      end = time.monotonic() + BOUND
-      while not list((out / 'checkpoints').glob('*.npz')):
-        self.assertLess(time.monotonic(), end)
-        time.sleep(0.01)
+    with self.saving(out, '*.npz', *processes):
       processes[1].send_signal(signal.SIGTERM)
       for process in processes:
         said, _ = process.communicate(timeout=BOUND)
         self.assertEqual(process.returncode, 128 + signal.SIGTERM, said)
-    finally:
-      for process in processes:
-        process.kill()
-        process.communicate()
-    self.assertNotEmpty(list((out / 'checkpoints').glob('*.npz')))
 
   def test_bad_folder(self):
     """What the first process refuses ends the others as well."""
     out = self.root / 'file'
     out.touch()
     first, second = self.start_all(out, 2)
-    said, _ = first.communicate(timeout=BOUND)
-    self.assertEqual(first.returncode, 2, said)
-    self.assertIn('cannot write to the folder', said)
-    said, _ = second.communicate(timeout=BOUND)
-    self.assertEqual(second.returncode, 2, said)
-    self.assertIn('process 0 has refused', said)
+    self.check_refused(first, 'cannot write to the folder')
+    self.check_refused(second, 'process 0 has refused')
 
   @parameterized.parameters(
     ((0, 1, 1), (3, 3, 3), 'two processes have --process_id=1'),
@@ -186,9 +185,7 @@ class HostsTest(parameterized.TestCase):
       for i, n in zip(ids, numbers, strict=True)
     ]
     for process in processes:
-      said, _ = process.communicate(timeout=BOUND)
-      self.assertEqual(process.returncode, 2, said)
-      self.assertRegex(said, rf'\Aerror: [^\n]*{message}[^\n]*\n\Z')
+      self.check_refused(process, rf'\Aerror: [^\n]*{message}[^\n]*\n\Z')
     self.assertFalse(out.exists())
 
   @parameterized.parameters(0, 1)
@@ -215,9 +212,7 @@ class HostsTest(parameterized.TestCase):
     """Said by both: they would wait for each other's numbers."""
     out = self.root / 'other'
     for process in self.start_all(out, 2, '--num_steps=300'):
-      said, _ = process.communicate(timeout=BOUND)
-      self.assertEqual(process.returncode, 2, said)
-      self.assertIn('in process 1; start all with the same flags', said)
+      self.check_refused(process, 'in process 1; start all with the same flags')
     self.assertFalse(out.exists())
 
   @parameterized.parameters(
@@ -229,9 +224,7 @@ class HostsTest(parameterized.TestCase):
     (f'{WITH} --coordinator=no.such.host.invalid:9', 'host.invalid: '),
   )
   def test_refused(self, flag, message):
-    """Said at once, with the exit code of a wrong command line."""
-    process = self.start(self.root / 'refused', *flag.split())
-    said, _ = process.communicate(timeout=60)
-    self.assertEqual(process.returncode, 2, said)
-    self.assertIn(message, said)
-    self.assertFalse((self.root / 'refused').exists())
+    """Whatever is missing or is no place."""
+    out = self.root / 'refused'
+    self.check_refused(self.start(out, *flag.split()), message)
+    self.assertFalse(out.exists())
