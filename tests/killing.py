@@ -6,7 +6,6 @@ all share: the rest of a short run is what it really does.
 
 import collections
 import concurrent.futures
-import contextlib
 import multiprocessing
 import os
 import pathlib
@@ -70,20 +69,17 @@ class Trials:
     rng, folder = random.Random(seed), self._root / f'trial {seed}'
     kills: collections.Counter = collections.Counter()
     while True:
-      before = _files(folder)
       process = self._start(folder)
       # Later and later, so that a slow machine comes to an end as well.
       process.join(rng.uniform(0, self._seconds) * 1.5 ** kills.total())
       if rng.random() < 0.4:  # rare by chance: a write takes milliseconds
-        while process.exitcode is None:
-          if _part(_files(folder) - before):
-            break
+        while process.exitcode is None and not list(folder.rglob('.*.part')):
           time.sleep(0.001)
       if process.exitcode is not None:
         break
       process.kill()
       process.join()
-      kills[_phase(_files(folder) - before)] += 1
+      kills[_phase(folder)] += 1
     self._check_end(process, folder)
     assert numbers(folder) == self.whole, f'trial {seed}: other numbers'
     shutil.rmtree(folder)
@@ -134,29 +130,14 @@ def _run(folder: str) -> None:
   command.main(experiment, ['synthetic', *SMALL, *_LONGER, f'--out={folder}'])
 
 
-def _files(folder: pathlib.Path) -> set[tuple[str, int]]:
-  """Names, and when they were written."""
-  found = set()
-  for path in folder.rglob('*'):
-    with contextlib.suppress(FileNotFoundError):
-      found.add((path.name, path.stat().st_mtime_ns))
-  return found
-
-
-def _part(files: set[tuple[str, int]]) -> bool:
-  """Whether one of them is not whole yet."""
-  return any(name.endswith('.part') for name, _ in files)
-
-
-def _phase(files: set[tuple[str, int]]) -> str:
-  """Where a killed process was, by what it had written and not removed."""
-  text = ' '.join(name for name, _ in files)
-  if _part(files):
-    return 'while a file was written'
-  if 'results.nc' in text:
-    return 'after the results'
-  if '_begun.' in text:
-    return 'in a job'
-  if '_finished.' in text:
-    return 'between jobs'
+def _phase(folder: pathlib.Path) -> str:
+  """How far a killed process, or one before it, had come by what it left."""
+  for pattern, phase in (
+    ('.*.part', 'while a file was written'),
+    ('results.nc', 'after the results'),
+    ('*_begun.*', 'in a job'),
+    ('*_finished.*', 'between jobs'),
+  ):
+    if list(folder.rglob(pattern)):
+      return phase
   return 'before its first save'

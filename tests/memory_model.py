@@ -2,11 +2,9 @@
 
 Every shape runs in a process of its own, one after another. Prints estimate,
 peak and ratio of each, and exits with 1 if one is below its peak or past 1.5
-times it. Needs 12 GB; --most=4 leaves out what is estimated at more.
+times it. Needs 12 GB.
 """
 
-import contextlib
-import json
 import resource
 import subprocess
 import sys
@@ -21,7 +19,6 @@ from ossgd.running import sweeps
 
 _LOWEST, _HIGHEST = 1.0, 1.5
 _SMALL: dict[str, Any] = dict(num_steps=2, eval_growth=0.0)
-_TRAIN = 'num_train'
 
 # engine, width, dim, and what else there is.
 SHAPES: list[tuple[str, int, int, dict[str, Any]]] = [
@@ -69,7 +66,7 @@ def arguments(shape: tuple[str, int, int, dict[str, Any]]) -> dict[str, Any]:
   data: Any = mixtures.gaussian(num_classes=classes, dim=dim)
   if settings.pop('fixed', False):
     rng = np.random.default_rng(0)
-    sizes = settings.pop(_TRAIN, 1000), settings.pop('num_test', 1000)
+    sizes = settings.pop('num_train', 1000), settings.pop('num_test', 1000)
     data = tuple(
       v
       for n in sizes
@@ -78,48 +75,30 @@ def arguments(shape: tuple[str, int, int, dict[str, Any]]) -> dict[str, Any]:
   return {'data': data, 'widths': (width,), **settings}
 
 
-class _Enough(Exception):
-  """The estimate is there."""
-
-
-def estimate(shape: tuple[str, int, int, dict[str, Any]]) -> int:
-  """What `sweeps.sweep` thinks that it needs, in bytes; it does not begin."""
-  seen: list[int] = []
-  memory = cost.memory
+def run(index: int) -> None:
+  """Prints what `sweeps.sweep` thinks that a shape needs, and what it took."""
+  expected, memory = [], cost.memory
 
   def spy(*args):
-    seen.append(memory(*args) + cost.RUNTIME)
-    raise _Enough
+    expected.append(memory(*args) + cost.RUNTIME)
+    return memory(*args)
 
-  with mock.patch.object(cost, 'memory', spy), contextlib.suppress(_Enough):
-    sweeps.sweep(**arguments(shape))
-  return seen[0]
-
-
-def peak(index: int) -> int:
-  """The most bytes that a process with this shape held."""
-  command = [sys.executable, '-m', 'tests.memory_model', f'--run={index}']
-  run = subprocess.run(command, capture_output=True, text=True, check=True)
-  return json.loads(run.stdout.splitlines()[-1])
+  with mock.patch.object(cost, 'memory', spy):
+    sweeps.sweep(**arguments(SHAPES[index]))
+  used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  print(expected[0], used * (1 if sys.platform == 'darwin' else 1024))
 
 
-def main(argv: list[str]) -> int:
-  """All shapes, or what flags ask for; the exit status."""
-  flags = dict(flag.lstrip('-').split('=') for flag in argv)
-  if 'run' in flags:
-    sweeps.sweep(**arguments(SHAPES[int(flags['run'])]))
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(used * (1 if sys.platform == 'darwin' else 1024))
-    return 0
+def main() -> int:
+  """All shapes; the exit status."""
   ratios = []
   for i, shape in enumerate(SHAPES):
-    expected = estimate(shape)
-    if expected > float(flags.get('most', 14)) * 1e9:
-      continue
-    found = peak(i)
-    ratios.append(expected / found)
+    command = [sys.executable, '-m', 'tests.memory_model', str(i)]
+    child = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected, peak = map(int, child.stdout.splitlines()[-1].split())
+    ratios.append(expected / peak)
     print(
-      f'{expected / 1e9:6.2f} GB {found / 1e9:6.2f} GB {ratios[-1]:5.2f}',
+      f'{expected / 1e9:6.2f} GB {peak / 1e9:6.2f} GB {ratios[-1]:5.2f}',
       *shape,
       flush=True,
     )
@@ -128,4 +107,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv[1:]))
+  if sys.argv[1:]:
+    run(int(sys.argv[1]))
+  else:
+    sys.exit(main())

@@ -18,7 +18,7 @@ from absl import app, logging
 from ossgd.paper.types import Split
 from ossgd.results import claims
 from ossgd.running import hosts, identities, jobs, timing, watching
-from ossgd.storing import checkpoints, files, folders, records, shared
+from ossgd.storing import checkpoints, files, folders, records
 
 from . import company, options, printing, progress_line, stopping
 

@@ -87,14 +87,12 @@ def programs(
   def start(params, seed, split):
     return engine.start(measuring.seed_keys(seed).order, params, split)
 
-  draw = over_seeds(draw, (0, split_axis))
-  start = over_seeds(start, (0, 0, split_axis))
-
   def drawn(seeds, split):
-    return constrain(draw(seeds, split), Params(meshes.ROWS, meshes.COLUMNS))
+    params = over_seeds(draw, (0, split_axis))(seeds, split)
+    return constrain(params, Params(meshes.ROWS, meshes.COLUMNS))
 
   def started(params, seeds, split):
-    state, begin = start(params, seeds, split)
+    state, begin = over_seeds(start, (0, 0, split_axis))(params, seeds, split)
     return constrain(state, engine.layout(state)), begin
 
   finish = functools.partial(measuring.finish, extra=extra, mesh=grouping.mesh)

@@ -41,19 +41,12 @@ def source(
   num_test: int,
   transform: Callable[[jax.Array, Split], Split] | None,
 ) -> Source:
-  """The source of a mixture, or of fixed data.
-
-  Args:
-    data: a mixture spec, or a Split from `checked`.
-    num_train: examples to draw for training, where data is a spec.
-    num_test: examples to draw for testing, where data is a spec.
-    transform: (key, split) -> split, if any.
-  """
-  spec = data if isinstance(data, components.Spec) else None
-  fixed = None if isinstance(data, components.Spec) else data
+  """The source of a mixture, of which so many are drawn, or of fixed data."""
   if isinstance(data, components.Spec):
+    spec, fixed = data, None
     num_classes, dim = data.num_classes, data.dim
   else:
+    spec, fixed = None, data
     num_train, num_classes = len(data.train.y), int(data.train.y.max()) + 1
     num_test, dim = len(data.test.y), data.train.x.shape[1]
   draw = functools.partial(
@@ -64,7 +57,7 @@ def source(
     num_test=num_test,
     transform=transform,
   )
-  shared: Split | None = fixed if transform is None else None
+  shared = fixed if transform is None else None
   sizes = {
     'num_classes': num_classes,
     'dim': dim,

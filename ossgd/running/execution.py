@@ -50,10 +50,8 @@ def with_engine(setup: Setup, work: Work, watch: watching.Watch) -> Setup:
     return dataclasses.replace(setup, engine=today)
   name = bytes(begun['engine']).decode()
   setup = dataclasses.replace(setup, engine=name)
-  if not all(
-    watch.has(f'seed={seed} finished', work.job(setup, seed))
-    for seed in work.seeds
-  ):
+  of_width = (work.job(setup, seed) for seed in work.seeds)
+  if any(watch.load(_finished(job), job) is None for job in of_width):
     try:
       compiled.choose_engine(setup, work.grouping)
     except ValueError as error:
@@ -67,14 +65,9 @@ def with_engine(setup: Setup, work: Work, watch: watching.Watch) -> Setup:
 def run_width(
   asked: Setup, setup: Setup, watch: watching.Watch, work: Work
 ) -> tuple[measuring.Record, Arrays]:
-  """All jobs of a width, each done once.
+  """All jobs of a width, each done once, with the setup from `with_engine`.
 
-  Args:
-    asked: what was asked for; by it the store knows with which engine the width
-      was begun.
-    setup: from `with_engine`.
-    watch: told of every chunk; its store keeps every job that is finished.
-    work: of the sweep.
+  By what was asked for the store knows with which engine a width was begun.
 
   Returns:
     Measurements (seed, step), and arrays (seed, ...) of the last step.
@@ -83,43 +76,27 @@ def run_width(
   watch.once('engine', work.job(asked), lambda: begun)
   programs = compiled.programs(setup, work.grouping, work.extra)
   of_width = [work.job(setup, seed) for seed in work.seeds]
-  return _run_jobs(programs, work.source, of_width, watch)
-
-
-def _run_jobs(
-  programs: Programs,
-  source: Source,
-  of_width: Sequence[jobs.Job],
-  watch: watching.Watch,
-) -> tuple[measuring.Record, Arrays]:
-  """The same, with the programs of the width."""
   finished: dict[jobs.Job, Arrays] = {}
   for job in of_width:
-    arrays = watch.load(f'seed={job.seed} finished', job)
+    arrays = watch.load(_finished(job), job)
     if arrays is not None:
       finished[job] = arrays
   pending = [job for job in of_width if job not in finished]
-  grouping = programs.grouping
-  for block in _blocks(pending, grouping, watch):
+  for block in _blocks(pending, work.grouping, watch):
     watch.check()
-    begin, end = len(finished), len(finished) + len(block)
     ends = dict.fromkeys([block[0].seed, block[-1].seed])
     part = watch.part(
-      begin / len(of_width),
-      end / len(of_width),
+      len(finished) / len(of_width),
+      (len(finished) + len(block)) / len(of_width),
       'seed=' + '-'.join(map(str, ends)),
     )
-    fill = -len(block) % meshes.shards(grouping.mesh)[0]
-    seeds = np.array([job.seed for job in [*block, *[block[-1]] * fill]])
-    of_seeds = 0 if grouping.seeds_at_once == 1 else len(seeds)
-    saved = states.SavedStates(watch, block, programs.layout, of_seeds)
-    record, last = run_block(programs, source, seeds, part.tell, saved)
+    record, last = run_block(programs, work.source, block, watch, part.tell)
+    arrays = states.arrays_of(record)
+    arrays |= {f'last_{name}': value for name, value in last.items()}
     for i, job in enumerate(block):
-      named = {f'last_{name}': value for name, value in last.items()}
-      named |= states.arrays_of(record)
-      finished[job] = {name: v[i : i + 1] for name, v in named.items()}
-      watch.save(f'seed={job.seed} finished', job, finished[job])
-    saved.end()
+      finished[job] = {name: v[i : i + 1] for name, v in arrays.items()}
+      watch.save(_finished(job), job, finished[job])
+    states.forget(watch, block)
   together = {
     name: np.concatenate([finished[job][name] for job in of_width])
     for name in finished[of_width[0]]
@@ -130,6 +107,10 @@ def _run_jobs(
     if name.startswith('last_')
   }
   return states.records_of(together), last
+
+
+def _finished(job: jobs.Job) -> str:
+  return f'seed={job.seed} finished'
 
 
 def _blocks(
@@ -155,23 +136,25 @@ def _blocks(
 def run_block(
   programs: Programs,
   source: Source,
-  block: np.ndarray,
+  block: list[jobs.Job],
+  watch: watching.Watch,
   tell: Callable[[float, str], None],
-  saved: states.SavedStates,
 ) -> tuple[measuring.Record, Arrays]:
   """A block of seeds: arrays (seed, step), and (seed, ...) of the last step.
 
   Their states are saved now and then, and go on from there: the numbers are
-  those of seeds that were never stopped.
+  those of seeds that were never stopped. Where devices want more seeds than
+  there are, the last one is there several times.
   """
   setup, grouping = programs.setup, programs.grouping
   one = grouping.seeds_at_once == 1
+  block = block + block[-1:] * (-len(block) % meshes.shards(grouping.mesh)[0])
+  saved = states.SavedStates(watch, block, programs.layout, of_seeds=not one)
   put = functools.partial(meshes.put, mesh=grouping.mesh, of_seeds=not one)
-  seeds = put(jnp.asarray(block[0] if one else block))
+  seeds = np.array([job.seed for job in block])
+  seeds = put(jnp.asarray(seeds[0] if one else seeds))
   with timing.part('start') as wait:
-    split = source.shared
-    if split is None:
-      split = put(source.draw(seeds))
+    split = source.shared or put(source.draw(seeds))
     params = programs.draw(seeds, split)
     saved.check(params, split, shared=grouping.shared)
     state, begin = wait(programs.start(params, seeds, split))

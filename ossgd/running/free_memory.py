@@ -60,19 +60,21 @@ def in_groups(process: Path = Path('/proc/self')) -> list[int]:
   """
   found = []
   for version, folder in _groups(process):
-    limits = [_number(folder / name) for name in version.limits]
-    known = [limit for limit in limits if limit is not None]
-    used = _number(folder / version.used)
-    if known and used is not None:
-      spare = _statistic(folder / 'memory.stat', version.reclaimable)
-      found.append(max(0, min(known) - max(0, used - spare)))
+    said = [_text(folder / name).strip() for name in version.limits]
+    limits = [int(text) for text in said if text.isdecimal()]  # none: 'max'
+    used = _text(folder / version.used).strip()
+    if limits and used.isdecimal():
+      lines = _text(folder / 'memory.stat').splitlines()
+      statistics = dict(line.split() for line in lines)
+      spare = int(statistics.get(version.reclaimable, 0))
+      found.append(max(0, min(limits) - max(0, int(used) - spare)))
   return found
 
 
 def _groups(process: Path) -> Iterator[tuple[Version, Path]]:
   """The folder of every group the process is in, from its own to the root."""
   own: dict[str, str] = {}  # by controller; v2 names none: '0::/jobs/7'
-  for line in _lines(process / 'cgroup'):
+  for line in _text(process / 'cgroup').splitlines():
     _, controllers, path = line.split(':', 2)
     own |= dict.fromkeys(controllers.split(','), path)
   for version, controller in zip(_VERSIONS, ('memory', ''), strict=True):
@@ -90,7 +92,7 @@ def _mounts(
   process: Path, filesystem: str, controller: str
 ) -> Iterator[tuple[str, Path]]:
   """Where a hierarchy is mounted: which group is its root, and the folder."""
-  for line in _lines(process / 'mountinfo'):
+  for line in _text(process / 'mountinfo').splitlines():
     mount, _, source = line.partition(' - ')
     kind, _, options = source.split(' ', 2)
     if kind == filesystem and (not controller or controller in options):
@@ -98,24 +100,9 @@ def _mounts(
       yield root, Path(folder)
 
 
-def _lines(path: Path) -> list[str]:
-  """Of a file; none if it is not there or not to be read."""
+def _text(path: Path) -> str:
+  """Of a file; empty if it is not there or not to be read."""
   try:
-    return path.read_text().splitlines()
+    return path.read_text()
   except OSError:
-    return []
-
-
-def _number(path: Path) -> int | None:
-  """What a file says; None if there is none in it, as where it says 'max'."""
-  text = ''.join(_lines(path)).strip()
-  return int(text) if text.isdecimal() else None
-
-
-def _statistic(path: Path, name: str) -> int:
-  """A line of a file of names and numbers; zero if it is not there."""
-  for line in _lines(path):
-    key, _, value = line.partition(' ')
-    if key == name and value.isdecimal():
-      return int(value)
-  return 0
+    return ''

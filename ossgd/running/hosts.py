@@ -22,11 +22,16 @@ def fetch(values: Any) -> Any:
   return jax.device_get(jax.tree.map(whole, values))
 
 
+def gathered(value: Any) -> np.ndarray:
+  """What each process says of an array or number, one after the other."""
+  if jax.process_count() == 1:
+    return np.asarray(value)[None]
+  return multihost_utils.process_allgather(np.asarray(value))
+
+
 def least(value: int) -> int:
   """The smallest of what the processes say."""
-  if jax.process_count() == 1:
-    return value
-  return int(np.min(multihost_utils.process_allgather(np.float32(value))))
+  return int(gathered(float(value)).min())
 
 
 def told_by_first(flag: bool) -> bool:
@@ -36,10 +41,8 @@ def told_by_first(flag: bool) -> bool:
 
 def check_same(settings: str) -> None:
   """Raises ValueError in all processes unless all have the same settings."""
-  if jax.process_count() == 1:
-    return
   digest = hashlib.sha256(settings.encode()).digest()
-  said = multihost_utils.process_allgather(np.frombuffer(digest, np.uint32))
+  said = gathered(np.frombuffer(digest, np.uint32))
   others = np.flatnonzero((said != said[0]).any(axis=1))
   if others.size:
     raise ValueError(

@@ -36,9 +36,8 @@ class Job(NamedTuple):
 
   def digest(self) -> str:
     """What it is known by: 16 hexadecimal digits."""
-    return identities.sha256(json.dumps(self.description(), sort_keys=True))[
-      :16
-    ]
+    text = json.dumps(self.description(), sort_keys=True)
+    return identities.sha256(text)[:16]
 
 
 def basis(settings: Mapping[str, Any], *modules: str) -> str:
@@ -91,12 +90,11 @@ def data_digest(split: Split) -> str:
 
 def difference(previous: Mapping, config: Mapping) -> str:
   """The settings that differ, `name: there, here`."""
-  flat, flat_previous = _flat(config), _flat(previous)
-  names = [
-    n for n in flat | flat_previous if flat.get(n) != flat_previous.get(n)
-  ]
+  here, there = _flat(config), _flat(previous)
   return '; '.join(
-    f'{n}: {flat_previous.get(n)} there, {flat.get(n)} here' for n in names
+    f'{name}: {there.get(name)} there, {here.get(name)} here'
+    for name in here | there
+    if here.get(name) != there.get(name)
   )
 
 

@@ -19,23 +19,11 @@ if TYPE_CHECKING:
 
 def settings(setup: Setup, data: Any) -> dict[str, Any]:
   """What the numbers are of, as attributes; see `paper_claims.FIGURE_1`."""
-  told = {
-    name: getattr(setup, name)
-    for name in (
-      'num_steps',
-      'batch_size',
-      'lr_times_width',
-      'init_scale',
-      'order',
-      'num_classes',
-      'dim',
-      'num_train',
-      'num_test',
-    )
-  }
+  aside = ('width', 'eval_every', 'eval_growth', 'engine', 'used_columns')
+  told = {n: v for n, v in vars(setup).items() if n not in aside}
   told['num_train_eval'] = setup.num_evaluated
   for name in ('optimizer', 'gradient_fn'):
-    function = getattr(setup, name)
+    function = told[name]
     told[name] = getattr(function, '__name__', type(function).__name__)
   if not isinstance(data, components.Spec):
     return told | {'dataset': 'arrays'}
@@ -87,6 +75,7 @@ def label(
     'diverged_at': (of_seed, diverged),
   }
   rank = variables['singular_values_update'][1].shape[-1]
+  network = 'g' if sgd.trains_g(setup.gradient_fn) else 'f'
   return xr.Dataset(
     variables,
     {
@@ -95,10 +84,7 @@ def label(
       'step': steps,
       'rank': np.arange(rank) + 1,
     },
-    {
-      'target': target,
-      'network': 'g' if sgd.trains_g(setup.gradient_fn) else 'f',
-    },
+    {'target': target, 'network': network},
   )
 
 

@@ -24,74 +24,66 @@ class SavedStates:
     watch: watching.Watch,
     block: Sequence[jobs.Job],
     layout: Callable[[Any], Any],
-    num_seeds: int,
+    *,
+    of_seeds: bool,
   ):
     """Reads what is saved of them.
 
     Args:
       watch: with the store.
-      block: jobs of one width that are at the same chunk.
+      block: jobs of one width that are at the same chunk, one a seed of the
+        arrays; the last one may be there several times.
       layout: of an engine.
-      num_seeds: how many the arrays are of: as many jobs, and more copies of
-        the last one; 0 if they have no axis of seeds.
+      of_seeds: whether the arrays have an axis of seeds.
     """
     self._watch, self._block = watch, block
-    self._layout, self._num_seeds = layout, num_seeds
+    self._layout, self._of_seeds = layout, of_seeds
     saved = [load(watch, job) for job in block]
-    found = [one for one in saved if one is not None]
-    copies = max(1, num_seeds) - len(block)
-    self._saved = found + found[-1:] * copies
+    self._saved = [one for one in saved if one is not None]
     self._drawn = np.zeros((len(block), 2), np.uint32)
 
   def check(self, params: Any, split: Any, *, shared: bool) -> None:
-    """Compares what keys give with what the saved states began from.
+    """Raises ValueError if states began from other parameters or data.
 
     Args:
       params: at w(0).
       split: the data.
       shared: whether all seeds have these data.
-
-    Raises:
-      ValueError: they give other numbers now.
     """
-    if self._watch.store is None:
+    store = self._watch.store
+    if store is None:
       return
-    of_seeds = self._num_seeds > 0
-    data_of_seeds = of_seeds and not shared
+    data_of_seeds = self._of_seeds and not shared
     # Data on another number of devices may round otherwise; weights do not.
     sums = hosts.fetch(
-      [_checksum(params, 0, of_seeds), _checksum(split, 8, data_of_seeds)]
+      [_checksum(params, 0, self._of_seeds), _checksum(split, 8, data_of_seeds)]
     )
-    shape = (max(1, self._num_seeds),)
-    self._drawn = np.stack([np.broadcast_to(v, shape) for v in sums], axis=1)
+    number = len(self._block)
+    self._drawn = np.stack([np.broadcast_to(v, number) for v in sums], axis=1)
     size = sum(v.size for v in jax.tree.leaves(split))
-    bounds = [0, size // (self._num_seeds if data_of_seeds else 1) // 32]
+    bounds = [0, size // (number if data_of_seeds else 1) // 32]
     for job, drawn, saved in zip(
       self._block, self._drawn, self._saved, strict=False
     ):
       moved = (drawn - saved['drawn']).astype(np.int32)
       if np.any(np.abs(moved) > bounds):
-        self._refuse(job, 'its seed gives other random numbers than it had')
+        name = self._watch.prefix + _name(job)
+        raise ValueError(
+          f'{name}: its seed gives other random numbers than it had; remove '
+          f'{store.path(name, job)}, or give another folder with --out'
+        )
 
   def resume(self, state: Any) -> tuple[Any, list[measuring.Record], int]:
-    """State, records and number of chunks done; of a start if none is saved.
-
-    Args:
-      state: at the start; says how a state is put together.
-    """
+    """State, records and number of chunks done; the start if none is saved."""
     saved, self._saved = self._saved, []
     if not saved:
       return state, [], 0
     leaves, tree = jax.tree.flatten(state)
     again = []
-    for i, (leaf, axis) in enumerate(
-      zip(leaves, self._axes(state), strict=True)
-    ):
-      shape = leaf.shape[self._num_seeds > 0 :]
-      parts = [self._padded(one[f'state_{i}'], shape, axis) for one in saved]
-      value = np.stack(parts) if self._num_seeds else parts[0]
-      if value.dtype != leaf.dtype:
-        self._refuse(self._block[0], f'it has {value.dtype}, not {leaf.dtype}')
+    for i, leaf in enumerate(leaves):
+      shape = leaf.shape[self._of_seeds :]
+      parts = [_filled(one[f'state_{i}'], shape) for one in saved]
+      value = np.stack(parts) if self._of_seeds else parts[0]
       again.append(jax.device_put(value, leaf.sharding))
     records = [records_of(one) for one in saved]
     together = jax.tree.map(lambda *v: np.concatenate(v), *records)
@@ -110,54 +102,31 @@ class SavedStates:
       return
     leaves = hosts.fetch(jax.tree.leaves(state))
     record = joined(records)
-    for i, job in enumerate(self._block):
+    specs = jax.tree.leaves(jax.tree.broadcast(self._layout(state), state))
+    for job in dict.fromkeys(self._block):
+      i = self._block.index(job)
       arrays = {'drawn': self._drawn[i], 'done': np.array(done)}
-      for j, (leaf, axis) in enumerate(
-        zip(leaves, self._axes(state), strict=True)
-      ):
-        value = leaf[i] if self._num_seeds else leaf
-        if axis is not None:
+      for j, (leaf, spec) in enumerate(zip(leaves, specs, strict=True)):
+        value = leaf[i] if self._of_seeds else leaf
+        if meshes.UNIT in spec:
+          axis = spec.index(meshes.UNIT)
           value = value[(slice(None),) * axis + (slice(job.width),)]
         arrays[f'state_{j}'] = value
       arrays |= arrays_of(jax.tree.map(lambda v, i=i: v[i : i + 1], record))
       self._watch.save(_name(job), job, arrays)
     self._watch.check()
 
-  def end(self) -> None:
-    """Forgets the states: the jobs are finished."""
-    for job in self._block:
-      if self._watch.store is not None:
-        self._watch.store.remove(self._watch.prefix + _name(job), job)
-
-  def _axes(self, state: Any) -> list[int | None]:
-    """Of each array of one seed's state, the axis along which units lie."""
-    specs = jax.tree.leaves(jax.tree.broadcast(self._layout(state), state))
-    return [
-      spec.index(meshes.UNIT) if meshes.UNIT in spec else None for spec in specs
-    ]
-
-  def _padded(
-    self, value: np.ndarray, shape: tuple[int, ...], axis: int | None
-  ) -> np.ndarray:
-    if axis is not None and value.ndim == len(shape):
-      missing = [(0, 0)] * value.ndim
-      missing[axis] = (0, max(0, shape[axis] - value.shape[axis]))
-      value = np.pad(value, missing)
-    if value.shape != shape:
-      self._refuse(self._block[0], f'it has {value.shape}, not {shape}')
-    return value
-
-  def _refuse(self, job: jobs.Job, reason: str) -> None:
-    name = self._watch.prefix + _name(job)
-    path = self._watch.store.path(name, job) if self._watch.store else ''
-    raise ValueError(
-      f'{name}: {reason}; remove {path}, or give another folder with --out'
-    )
-
 
 def load(watch: watching.Watch, job: jobs.Job) -> dict[str, np.ndarray] | None:
   """What is saved of an unfinished job; how many chunks under `done`."""
   return watch.load(_name(job), job)
+
+
+def forget(watch: watching.Watch, block: Sequence[jobs.Job]) -> None:
+  """Removes the states of jobs that are finished."""
+  for job in block:
+    if watch.store is not None:
+      watch.store.remove(watch.prefix + _name(job), job)
 
 
 def joined(records: list[measuring.Record]) -> measuring.Record:
@@ -177,6 +146,13 @@ def records_of(arrays: dict[str, np.ndarray]) -> measuring.Record:
 
 def _name(job: jobs.Job) -> str:
   return f'seed={job.seed} begun'
+
+
+def _filled(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+  """With the units again that fill up tiles."""
+  if value.shape == shape:
+    return value
+  return np.pad(value, [(0, n) for n in np.subtract(shape, value.shape)])
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

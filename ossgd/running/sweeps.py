@@ -156,8 +156,9 @@ def sweep(
     num_train_eval=num_train_eval,
     engine=engine,
   )
-  check(setup, widths, num_seeds, seeds_at_once, target)
-  check_seeds(setup, widths, seed, num_seeds)
+  _check(setup, widths, seed, num_seeds, seeds_at_once)
+  if not 0 < target <= 1:
+    raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
   grouping = _grouping(mesh, widths, num_seeds, seeds_at_once, source)
   source = source._replace(
     shared=meshes.put(source.shared, grouping.mesh, of_seeds=False)
@@ -213,32 +214,23 @@ def _basis(
   extra: measuring.Extra | None,
 ) -> str:
   """All that the numbers of a sweep's jobs depend on, but their own."""
-  settings = {
-    field.name: getattr(setup, field.name)
-    for field in dataclasses.fields(setup)
-    if field.name not in ('width', 'engine', 'used_columns')
-  }
+  aside = {'width', 'engine', 'used_columns'}
   if setup.order == 'full_batch':
-    del settings['batch_size']
-  return jobs.basis(
-    settings
-    | {
-      'data': jobs.data_digest(data) if isinstance(data, Split) else data,
-      'transform': transform,
-      'extra': extra,
-    },
-    __name__,
-  )
+    aside.add('batch_size')
+  settings = {n: v for n, v in vars(setup).items() if n not in aside}
+  content = jobs.data_digest(data) if isinstance(data, Split) else data
+  more = {'data': content, 'transform': transform, 'extra': extra}
+  return jobs.basis(settings | more, __name__)
 
 
-def check(
+def _check(
   setup: Setup,
   widths: Sequence[int],
+  seed: int,
   num_seeds: int,
   seeds_at_once: int | None,
-  target: float,
 ) -> None:
-  """Raises ValueError for a setting that no sweep can have."""
+  """Raises ValueError for settings that no sweep can have."""
   for name, value in (
     ('num_seeds', num_seeds),
     ('seeds_at_once', 1 if seeds_at_once is None else seeds_at_once),
@@ -249,16 +241,8 @@ def check(
     raise ValueError(
       f'widths are {tuple(widths)}; expected at least one, all different'
     )
-  if not 0 < target <= 1:
-    raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
   for width in widths:
     dataclasses.replace(setup, width=width).check()
-
-
-def check_seeds(
-  setup: Setup, widths: Sequence[int], seed: int, num_seeds: int
-) -> None:
-  """Raises ValueError for seeds that do not exist, or more than fit."""
   measuring.check_seeds(seed, num_seeds)
   num_records = len(setup.record_steps)
   needed = num_seeds * sum(

@@ -100,11 +100,6 @@ class Watch:
       return None
     return self.store.load(self.prefix + name, job)
 
-  def has(self, name: str, job: jobs.Job) -> bool:
-    """Whether the store has a file of this name for a job."""
-    store = self.store
-    return store is not None and store.path(self.prefix + name, job).is_file()
-
   def save(
     self, name: str, job: jobs.Job, arrays: Mapping[str, np.ndarray]
   ) -> None:

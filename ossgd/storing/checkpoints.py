@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from ossgd.data import idx
-from ossgd.running import jobs
+from ossgd.running import hosts, jobs
 from ossgd.storing import files
 
 _IDENTITY = 'identity'
@@ -32,7 +33,8 @@ class Store:
   """A folder of finished jobs and of those begun.
 
   A file is known by what it holds and by its job's digest, both in its name:
-  two jobs that differ in anything at all never meet.
+  two jobs that differ in anything at all never meet. Of several processes all
+  read the folder, and the first one writes.
   """
 
   def __init__(self, folder: Path, every: float):
@@ -44,17 +46,68 @@ class Store:
     """
     self._folder, self._every = folder, every
     self._saved = time.monotonic()
-    self.stopping = ''  # why to save the state and stop, at the next chunk
+    self._asked = self._agreed = ''
     self.data: set[str] = set()  # digests of the fixed data that were used
     forget_halves(folder)
+
+  @property
+  def stopping(self) -> str:
+    """Why to save the state and stop, at the next chunk; once all know."""
+    return self._agreed if jax.process_count() > 1 else self._asked
+
+  @stopping.setter
+  def stopping(self, reason: str) -> None:
+    self._asked = reason
 
   def due(self) -> bool:
     """Whether what is begun should save its state now."""
     late = time.monotonic() - self._saved > self._every
-    return bool(self.stopping) or late
+    late = late and jax.process_index() == 0
+    said = hosts.gathered([bool(self._asked), late])
+    stop, late = map(bool, said.any(axis=0))
+    if stop:
+      self._agreed = self._asked or 'SIGTERM'
+    return stop or late
 
   def load(self, name: str, job: jobs.Job) -> dict[str, np.ndarray] | None:
     """The arrays that were saved of a job under a name, or None."""
+    found = self._read(name, job)
+    done = -1 if found is None else int(found.get('done', 0))
+    if np.ptp(hosts.gathered(done)):
+      raise ValueError(f'hosts do not see the same {name}: share --out')
+    return found
+
+  def save(
+    self, name: str, job: jobs.Job, arrays: Mapping[str, np.ndarray]
+  ) -> None:
+    """Replaces what is saved of a job under a name.
+
+    Raises:
+      SaveError: the disk is full or not to be written.
+    """
+    if jax.process_index() == 0:
+      identity = np.frombuffer(_identity(name, job, arrays), np.uint8)
+      members: dict[str, Any] = {_IDENTITY: identity, **arrays}
+      with (
+        files.replacing(self.path(name, job)) as temporary,
+        temporary.open('wb') as file,
+      ):
+        np.savez(file, **members)
+      self._saved = time.monotonic()
+    if jax.process_count() > 1:  # work without chunks hears here of stopping
+      self.due()
+
+  def remove(self, name: str, job: jobs.Job) -> None:
+    """Forgets what was saved of a job under a name, if anything was."""
+    if jax.process_index() == 0:
+      self.path(name, job).unlink(missing_ok=True)
+
+  def path(self, name: str, job: jobs.Job) -> Path:
+    """Where a job's file of this name is."""
+    plain = re.sub(r'[^A-Za-z0-9=._-]+', '_', name)
+    return self._folder / f'{plain}.{job.digest()}.npz'
+
+  def _read(self, name: str, job: jobs.Job) -> dict[str, np.ndarray] | None:
     path = self.path(name, job)
     if not path.is_file():
       self._tell_of_others(path, name, job)
@@ -65,46 +118,17 @@ class Store:
       if identity != _identity(name, job, arrays):
         raise ValueError(f'it is not what was saved as {name}')
     except ValueError as error:
-      self.set_aside(path, f'{path} is damaged: {error.__cause__ or error}.')
+      if jax.process_index() == 0:
+        files.set_aside(path, f'it is damaged, {error.__cause__ or error}')
       return None
     return arrays
-
-  def save(
-    self, name: str, job: jobs.Job, arrays: Mapping[str, np.ndarray]
-  ) -> None:
-    """Replaces what is saved of a job under a name.
-
-    Raises:
-      SaveError: the disk is full or not to be written.
-    """
-    identity = np.frombuffer(_identity(name, job, arrays), np.uint8)
-    members: dict[str, Any] = {_IDENTITY: identity, **arrays}
-    with (
-      files.replacing(self.path(name, job)) as temporary,
-      temporary.open('wb') as file,
-    ):
-      np.savez(file, **members)
-    self._saved = time.monotonic()
-
-  def remove(self, name: str, job: jobs.Job) -> None:
-    """Forgets what was saved of a job under a name, if anything was."""
-    self.path(name, job).unlink(missing_ok=True)
-
-  def set_aside(self, path: Path, reason: str) -> None:
-    """Renames a file that cannot be used, and says so."""
-    aside = files.set_aside(path)
-    logging.warning('%s Set aside as %s, to be done again.', reason, aside)
-
-  def path(self, name: str, job: jobs.Job) -> Path:
-    """Where a job's file of this name is."""
-    return self._folder / f'{_plain(name)}.{job.digest()}.npz'
 
   def _tell_of_others(self, path: Path, name: str, job: jobs.Job) -> None:
     """Says why work of this name that is there is not this job's."""
     plain = path.name.removesuffix(f'.{job.digest()}.npz')
     for other in sorted(self._folder.glob(f'{glob.escape(plain)}.*.npz')):
-      with contextlib.suppress(Exception):  # as damage has it
-        _, there = _saved_as(other)
+      with contextlib.suppress(Exception), np.load(other) as archive:
+        _, there, _ = json.loads(bytes(archive[_IDENTITY]))
         logging.info(
           '%s is to do: %s is not of the same (%s), and stays as it is.',
           name,
@@ -113,27 +137,9 @@ class Store:
         )
 
 
-def may_be_ours(name: str) -> bool:
+def is_ours(name: str) -> bool:
   """Whether a file in a store's folder has a name that a store gives."""
   return re.fullmatch(_NAME, name) is not None
-
-
-def is_ours(path: Path) -> bool:
-  """Whether a file says itself that a store has written it, as what."""
-  if not may_be_ours(path.name):
-    return False
-  try:
-    name, _ = _saved_as(path)
-  except Exception:  # as damage, or another's file, has it
-    return False
-  return path.name.startswith(f'{_plain(name)}.')
-
-
-def _saved_as(path: Path) -> tuple[str, dict[str, Any]]:
-  """The name and the job that a file says it was saved as and for."""
-  with np.load(path) as archive:
-    name, job, _ = json.loads(bytes(archive[_IDENTITY]))
-  return name, job
 
 
 def forget_halves(folder: Path) -> None:
@@ -141,11 +147,6 @@ def forget_halves(folder: Path) -> None:
   for path in folder.glob('.*.part'):
     if re.fullmatch(rf'\.({_NAME}|config\.json)\.\d+\.part', path.name):
       path.unlink()
-
-
-def _plain(name: str) -> str:
-  """As a part of a file's name."""
-  return re.sub(r'[^A-Za-z0-9=._-]+', '_', name)
 
 
 def _identity(

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,14 +40,14 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary.unlink(missing_ok=True)
 
 
-def set_aside(path: Path) -> Path:
-  """Renames a file that cannot be used, to a name that is free."""
+def set_aside(path: Path, reason: str) -> None:
+  """Renames a file that cannot be used, to a name that is free, and says so."""
   aside, count = path.with_suffix('.damaged'), 1
   while aside.exists():
     count += 1
     aside = path.with_suffix(f'.damaged{count}')
   path.replace(aside)
-  return aside
+  logging.warning('cannot use %s: %s. Set aside as %s.', path, reason, aside)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,11 @@ def hold(folder: Path) -> Iterator[None]:
   try:
     lock.acquire()
   except filelock.Timeout as error:
-    raise RecordError(_held(folder)) from error
+    raise RecordError(
+      f'another process is at work in {folder}; wait for it, or give another '
+      'folder with --out (without locks it may have been killed: then remove '
+      f'{folder / _LOCK}, which says which it was)'
+    ) from error
   except (OSError, NotImplementedError) as error:
     raise RecordError(
       f'{folder} is on a file system that gives no locks ({error}), so two '
@@ -67,29 +70,6 @@ def hold(folder: Path) -> Iterator[None]:
   finally:
     _forget_if_idle(folder)
     lock.release()
-
-
-def _held(folder: Path) -> str:
-  """Who holds a folder, as far as its lock file tells.
-
-  Without flock, filelock makes do with a file of the holder's number and host,
-  which stays when that is killed.
-  """
-  path = folder / _LOCK
-  with contextlib.suppress(OSError, ValueError):
-    since = time.strftime(
-      '%Y-%m-%d %H:%M', time.localtime(path.stat().st_mtime)
-    )
-    number, host, *_ = path.read_text().split()
-    return (
-      f'{path} says that process {int(number)} on {host} is at work in '
-      f'{folder} since {since}; wait for it, or remove that file if there is '
-      'no such process any more'
-    )
-  return (
-    f'another process is at work in {folder}; wait for it, or give another '
-    'folder with --out'
-  )
 
 
 def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
@@ -117,10 +97,11 @@ def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
       f'{folder} holds other results ({difference}); give another folder with '
       '--out, or replace what is there with --overwrite'
     )
-  again = overwrite and not (folder / CHECKPOINTS / CONFIG).exists()
-  if made and _intact(folder, made) and not difference and not again:
+  unfinished = (folder / CHECKPOINTS / CONFIG).exists()
+  intact = bool(made) and _intact(folder, made, unfinished=unfinished)
+  if intact and not difference and (unfinished or not overwrite):
     _tell_versions(folder, made, config)
-    if not (folder / CHECKPOINTS / CONFIG).exists():
+    if not unfinished:
       records.forget_unfinished(folder)  # killed while it went
     return True
   foreign = _foreign(folder)
@@ -149,15 +130,10 @@ def _made(folder: Path, overwrite: bool) -> dict[str, Any]:
     try:
       return records.read_config(unfinished)
     except RecordError as error:
-      _set_aside(unfinished / CONFIG, str(error.__cause__))
-  if not (folder / CONFIG).exists():
-    return {}
-  try:
-    return records.read_config(folder)
-  except RecordError:
-    if overwrite:
-      return {}
-    raise
+      files.set_aside(unfinished / CONFIG, str(error.__cause__))
+  if overwrite or not (folder / CONFIG).exists():
+    return records.found(folder)
+  return records.read_config(folder)
 
 
 def _asked(config: Mapping) -> dict[str, Any]:
@@ -173,50 +149,37 @@ def _asked(config: Mapping) -> dict[str, Any]:
 
 def _tell_versions(folder: Path, made: Mapping, config: Mapping) -> None:
   """Says what results were made with, if it is not what there is today."""
-  then: Any = made.get('environment') or {}
-  now = config.get('environment') or {}
-  others = [
-    f'{name} {then.get(name)}, today {now.get(name)}'
-    for name in _VERSIONS
-    if then.get(name) != now.get(name)
-  ]
-  if made.get('code') != config.get('code'):
-    others.append('other sources than today')
+  then, now = (
+    {**(one.get('environment') or {}), 'code': one.get('code')}
+    for one in (made, config)
+  )
+  others = jobs.difference(then, now)
   if others:
     logging.info(
-      '%s was made with %s; --overwrite computes again',
+      '%s was made with other versions or sources (%s); --overwrite computes '
+      'again',
       folder,
-      '; '.join(others),
+      others,
     )
 
 
 def _foreign(folder: Path) -> list[str]:
   """Names of what this program did not write; hidden files do not count."""
-  found = []
-  for path in sorted(folder.iterdir()):
+
+  def is_ours(path):
     if path.name.startswith('.') or '.damaged' in path.name:
-      continue
+      return True
+    if path.parent != folder:
+      return path.name == CONFIG or checkpoints.is_ours(path.name)
     if path.name == CHECKPOINTS and path.is_dir():
-      found += [
-        f'{CHECKPOINTS}/{inner.name}'
-        for inner in sorted(path.iterdir())
-        if not inner.name.startswith('.')
-        and inner.name != CONFIG
-        and '.damaged' not in inner.name
-        and not checkpoints.may_be_ours(inner.name)
-      ]
-    elif path.name == CONFIG and path.is_file():
-      found += [] if _is_config(folder) else [CONFIG]
-    elif not path.is_file() or not records.is_known(folder, path.name):
-      found.append(path.name)
-  return found
+      return True
+    if path.name == CONFIG:
+      return 'experiment' in records.found(folder)
+    return records.is_known(folder, path.name)
 
-
-def _is_config(folder: Path) -> bool:
-  try:
-    return 'experiment' in records.read_config(folder)
-  except RecordError:
-    return False
+  paths = [*folder.iterdir(), *(folder / CHECKPOINTS).glob('*')]
+  foreign = (path for path in sorted(paths) if not is_ours(path))
+  return [str(path.relative_to(folder)) for path in foreign]
 
 
 def _forget_if_idle(folder: Path) -> None:
@@ -228,20 +191,14 @@ def _forget_if_idle(folder: Path) -> None:
       records.forget_unfinished(folder)
 
 
-def _intact(folder: Path, made: Mapping) -> bool:
+def _intact(folder: Path, made: Mapping, *, unfinished: bool) -> bool:
   """Whether results.nc is what was written; else it is set aside."""
   path = folder / RESULTS
-  unfinished = (folder / CHECKPOINTS / CONFIG).exists()
   expected = records.listed(made).get(RESULTS)
   if expected is None:  # of a version that left no digest, or unfinished
     return path.exists() and not unfinished
   if path.exists() and expected == files.sha256(path):
     return True
   if path.exists() and not records.is_known(folder, RESULTS):
-    _set_aside(path, 'it is damaged')
+    files.set_aside(path, 'it is damaged')
   return False
-
-
-def _set_aside(path: Path, reason: str) -> None:
-  aside = files.set_aside(path)
-  logging.warning('cannot use %s: %s. Set aside as %s.', path, reason, aside)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ossgd.running import jobs
-from ossgd.storing import checkpoints, netcdf
+from ossgd.storing import checkpoints
 from ossgd.storing.files import replacing, sha256
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 RESULTS, CONFIG, REPORT = 'results.nc', 'config.json', 'report.md'
 SECONDS, FILES, KNOWN = 'seconds', 'files', 'known'  # in config.json
 CHECKPOINTS = 'checkpoints'
-_LARGEST_CONFIG, _DEEPEST_CONFIG = 1 << 20, 20  # bytes; ours have 3000, and 4
 environment = jobs.environment  # what is in a config besides settings
 
 
@@ -53,12 +52,18 @@ def write_results(folder: Path, results: xr.Dataset) -> None:
   Raises:
     RecordError: there is a results.nc that this program did not write.
   """
+  import h5netcdf
+  from xarray import backends
+
   if not is_known(folder, RESULTS):
     raise RecordError(
       f'{folder / RESULTS} was not written by this program; move it away'
     )
-  write_notes(folder, read_notes(folder) | {FILES: {}})
-  _put(folder, RESULTS, netcdf.content(results))
+  # In memory: HDF5 that meets a full disk may end the process.
+  content = io.BytesIO()
+  with h5netcdf.File(content, 'w') as writer:
+    results.dump_to_store(backends.H5NetCDFStore(writer))
+  _put(folder, RESULTS, content.getvalue())
   (folder / CONFIG).unlink(missing_ok=True)
 
 
@@ -93,8 +98,7 @@ def write_report(
   for path in folder.iterdir():
     if path.name in earlier and is_known(folder, path.name):
       path.unlink()
-  more = {SECONDS: seconds, FILES: written}
-  write_config(folder, {**config, **more})
+  write_config(folder, {**config, SECONDS: seconds, FILES: written})
   forget_unfinished(folder)
 
 
@@ -104,7 +108,7 @@ def forget_unfinished(folder: Path) -> None:
   # What is left of it, if this process is killed now, counts for nothing.
   (unfinished / CONFIG).unlink(missing_ok=True)
   for path in unfinished.glob('*.npz'):
-    if checkpoints.is_ours(path):
+    if checkpoints.is_ours(path.name):
       path.unlink()
   checkpoints.forget_halves(unfinished)
   with contextlib.suppress(OSError):  # something else is there
@@ -126,29 +130,17 @@ def is_known(folder: Path, name: str) -> bool:
   return sha256(path) in _known(folder).get(name, [])
 
 
-def read_notes(folder: Path) -> dict[str, Any]:
-  """The config in CHECKPOINTS and what was written since; {} if none."""
+def found(folder: Path) -> dict[str, Any]:
+  """The config of a folder; {} if there is none that can be read."""
   try:
-    return read_config(folder / CHECKPOINTS)
+    return read_config(folder)
   except RecordError:
     return {}
 
 
-def write_notes(
-  folder: Path, notes: Mapping[str, Any], more: Mapping[str, str] | None = None
-) -> None:
-  """Replaces the config in CHECKPOINTS; what was known stays known.
-
-  Args:
-    folder: the run folder.
-    notes: a config, and FILES that were written for it.
-    more: SHA-256 by name, of files that are about to be written.
-  """
-  (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-  known = _known(folder)
-  for name, digest in (more or {}).items():
-    known[name] = sorted({*known.get(name, []), digest})
-  write_config(folder / CHECKPOINTS, {**notes, KNOWN: known})
+def read_notes(folder: Path) -> dict[str, Any]:
+  """The config in CHECKPOINTS and what was written since; {} if none."""
+  return found(folder / CHECKPOINTS)
 
 
 def listed(config: Mapping[str, Any]) -> dict[str, str]:
@@ -159,44 +151,37 @@ def listed(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _known(folder: Path) -> dict[str, list[str]]:
   """Every SHA-256 that a file may have and be ours, by name."""
-  known: dict[str, set[str]] = {}
-  earlier = read_notes(folder).get(KNOWN)
-  lists = [earlier if isinstance(earlier, dict) else {}]
-  with contextlib.suppress(RecordError):
-    lists.append(listed(read_config(folder)))
-  for one in lists:
-    for name, digests in one.items():
-      if Path(name).name == name:  # a config may be anyone's
-        more = digests if isinstance(digests, list) else [digests]
-        known.setdefault(name, set()).update(map(str, more))
-  return {name: sorted(digests) for name, digests in known.items()}
+  known = read_notes(folder).get(KNOWN, {})
+  for name, digest in listed(found(folder)).items():
+    known[name] = sorted({*known.get(name, []), str(digest)})
+  return known
 
 
 def _put(folder: Path, name: str, content: bytes) -> None:
-  """Writes a file unless there is another's, and notes what it wrote.
+  """Writes a file unless there is another's.
 
   Its digest is noted before, so that a process that is killed at any time
   leaves no file that is not known.
   """
-  notes = read_notes(folder)
+  notes, known, path = read_notes(folder), _known(folder), folder / name
   if not notes:  # complete: shown again
-    with contextlib.suppress(RecordError):
-      notes = read_config(folder)
-      notes[FILES] = {n: d for n, d in listed(notes).items() if n == RESULTS}
-  if not is_known(folder, name):
-    write_notes(folder, notes)
+    notes = found(folder)
+    notes[FILES] = {n: d for n, d in listed(notes).items() if n == RESULTS}
+  ours, digest = is_known(folder, name), hashlib.sha256(content).hexdigest()
+  if ours:
+    notes[FILES] = {**listed(notes), name: digest}
+    known[name] = sorted({*known.get(name, []), digest})
+  (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+  write_config(folder / CHECKPOINTS, {**notes, KNOWN: known})
+  if not ours:
     logging.warning(
       '%s was not written by this program, or was changed since; it is left '
       'as it is.',
-      folder / name,
+      path,
     )
-    return
-  digest = hashlib.sha256(content).hexdigest()
-  write_notes(folder, notes, {name: digest})
-  if not (folder / name).exists() or sha256(folder / name) != digest:
-    with replacing(folder / name) as path:
-      path.write_bytes(content)
-  write_notes(folder, notes | {FILES: listed(notes) | {name: digest}})
+  elif not path.exists() or sha256(path) != digest:
+    with replacing(path) as temporary:
+      temporary.write_bytes(content)
 
 
 def read(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
@@ -210,13 +195,14 @@ def read(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
 
 
 def _read_results(folder: Path, config: Mapping[str, Any]) -> xr.Dataset:
+  import xarray as xr
+
   path = folder / RESULTS
   try:
-    if not path.is_file():
-      raise ValueError('there is no such file')
+    # HDF5 would read many flipped bits as good, and hang in some.
     if listed(config).get(RESULTS) not in (None, sha256(path)):
       raise ValueError(f'it is not the one that {CONFIG} was written for')
-    return netcdf.read(path)
+    return xr.load_dataset(path, engine='h5netcdf')
   except Exception as error:  # HDF5's depend on which bytes are damaged
     raise RecordError(
       f'cannot read {path}: {error}; move it away and run the script again, or '
@@ -230,9 +216,8 @@ def read_measured(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
   Report and figures may be missing, and config.json with them.
   """
   config = read_notes(folder) or read_config(folder)
-  return _read_results(folder, config), {
-    name: value for name, value in config.items() if name != KNOWN
-  }
+  config.pop(KNOWN, None)
+  return _read_results(folder, config), config
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -243,33 +228,12 @@ def read_config(folder: Path) -> dict[str, Any]:
   """
   path = folder / CONFIG
   try:
-    if path.exists() and not path.is_file():
-      raise ValueError('it is not a file')
-    with path.open('rb') as file:
-      content = file.read(_LARGEST_CONFIG + 1)
-    if len(content) > _LARGEST_CONFIG:
-      raise ValueError(f'it has more than {_LARGEST_CONFIG} bytes')
-    config = json.loads(content.decode())
+    config = json.loads(path.read_text(encoding='utf-8'))
     if not isinstance(config, dict):
       raise ValueError('it is not a JSON object')
-    _check_depth(config)
-  except (OSError, ValueError, RecursionError) as error:
+  except (OSError, ValueError) as error:
     raise RecordError(
       f'cannot read {path}: {error}; give another folder with --out, or move '
       f'{path.parent} away'
     ) from error
   return config
-
-
-def _check_depth(value: Any) -> None:
-  """Raises if JSON values are nested deeper than recursion may go."""
-  level, depth = [value], 0
-  while level:
-    if depth > _DEEPEST_CONFIG:
-      raise ValueError(f'it is nested deeper than {_DEEPEST_CONFIG} levels')
-    groups = (
-      v.values() if isinstance(v, dict) else v
-      for v in level
-      if isinstance(v, dict | list)
-    )
-    level, depth = [item for group in groups for item in group], depth + 1

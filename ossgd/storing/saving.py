@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,11 +34,10 @@ def save(
       something that this program did not write.
   """
   place = Path(folder).expanduser()
-  settings = {name: _plain(value) for name, value in results.attrs.items()}
-  settings |= {
-    str(name): _plain(values.values)
-    for name, values in results.coords.items()
-    if name in ('width', 'seed')
+  of_runs = {n: results[n] for n in ('width', 'seed') if n in results.coords}
+  settings = {
+    str(name): np.asarray(value).tolist()  # as JSON has it
+    for name, value in (results.attrs | of_runs).items()
   }
   digests = {
     str(name): identities.array_digest(values.values)
@@ -64,8 +63,3 @@ def load(folder: str | os.PathLike[str]) -> xr.Dataset:
     RecordError: there are none, or they are damaged.
   """
   return records.read(Path(folder).expanduser())[0]
-
-
-def _plain(value: Any) -> Any:
-  """As JSON has it."""
-  return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

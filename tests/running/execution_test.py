@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from absl.testing import parameterized
 
-from ossgd.data import arrays, mixtures
+from ossgd.data import mixtures
 from ossgd.engines import cost
 from ossgd.running import free_memory, sweeps, watching
 from ossgd.storing import checkpoints
@@ -65,29 +65,18 @@ class Case(parameterized.TestCase):
 
 
 class IdentityTest(Case):
-  def test_other_settings_in_one_store(self):
+  def test_others_in_one_store(self):
     """Each sweep gets its own numbers, and nothing of the other's is lost."""
-    expected = {}
+    asked = [dict(lr_times_width=lr, num_seeds=1) for lr in (1.0, 50.0)]
+    for seed in (0, 1):  # other data of the same shape
+      x = np.random.default_rng(seed).normal(size=(24, 5))
+      y = np.arange(24) % 3
+      asked.append(dict(data=(x, y, x[:6], y[:6]), num_seeds=1))
+    expected = [sweeps.sweep(**SETTINGS | settings) for settings in asked]
     for again in (False, True):
-      for lr in (1.0, 50.0):
-        found = self.sweep(lr_times_width=lr, num_seeds=1)
-        if again:
-          self.assertEmpty(self.told, 'done before')
-        else:
-          expected[lr] = sweeps.sweep(
-            **SETTINGS | dict(lr_times_width=lr, num_seeds=1)
-          )
-        xr.testing.assert_identical(found, expected[lr])
-
-  def test_other_data_of_the_same_shape(self):
-    rng = np.random.default_rng(0)
-    for _ in range(2):
-      x, y = rng.normal(size=(24, 5)), np.arange(24) % 3
-      split = arrays.to_split(x, y, x[:6], y[:6])
-      settings = dict(data=split, num_seeds=1)
-      found = self.sweep(**settings)
-      expected = sweeps.sweep(**SETTINGS | settings)
-      xr.testing.assert_identical(found, expected)
+      for settings, numbers in zip(asked, expected, strict=True):
+        xr.testing.assert_identical(self.sweep(**settings), numbers)
+        self.assertEqual(not self.told, again)
 
   def test_a_function_that_cannot_be_told(self):
     """It is refused where something is stored, and only there."""
@@ -101,13 +90,8 @@ class IdentityTest(Case):
     self.sweep()
     self.assertLen(self.names(), 1 + 4)
     self.sweep(widths=(16, 32), num_seeds=2, seed=1, target=0.5)
-    self.assertEqual(
-      {label for _, label in self.told},
-      {
-        'm=32 seed=1',
-        'm=32 seed=2',
-      },
-    )
+    labels = {label for _, label in self.told}
+    self.assertEqual(labels, {'m=32 seed=1', 'm=32 seed=2'})
     self.assertLen(self.names(), 2 + 4 + 2)
 
 
@@ -140,19 +124,6 @@ class GroupingTest(Case):
     labels = list(dict.fromkeys(label for _, label in self.told))
     self.assertEqual(labels, ['m=16 seed=1-2', 'm=16 seed=0-3'])
     xr.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-5)
-
-  def test_between_records(self):
-    """Where nothing was measured since the state before."""
-    settings = dict(
-      num_steps=60, eval_every=50, num_seeds=1, engine='gram', batch_size=2
-    )
-    whole = sweeps.sweep(**SETTINGS | settings)
-    np.testing.assert_array_equal(whole.step, [0, 50, 60])
-    self.assertIsNone(self.sweep(stop_at=0.2, **settings))
-    stopped, _ = self.told[-1]
-    found = self.sweep(**settings)
-    xr.testing.assert_identical(found, whole)
-    self.assertGreater(self.told[0][0], stopped)
 
 
 class EngineTest(Case):

@@ -33,21 +33,18 @@ from ossgd.running import compiled, datasets
 
 PLATFORMS = ('cuda', 'tpu')
 K, L, M, D, NUM_TRAIN, NUM_TEST = 3, 2, 10, 8, 12, 6
-SPEC = mixtures.gaussian(num_classes=K, num_components=L, dim=D)
+CLASSES = dict(num_classes=K, num_components=L, dim=D)
+SPEC = mixtures.gaussian(**CLASSES)
 # QR, SVD and the like: cuSOLVER's on a GPU, XLA's own on a TPU.
 DECOMPOSITION = r'cusolver_\w+|Qr|Eigh|ProductOfElementaryHouseholderReflectors'
 
 
-def floats(*shape: int) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(shape, jnp.float32)
+def floats(*shape: int, dtype=jnp.float32) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def integers(*shape: int) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(shape, jnp.int32)
-
-
-def booleans(*shape: int) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(shape, jnp.bool_)
+integers = functools.partial(floats, dtype=jnp.int32)
+booleans = functools.partial(floats, dtype=jnp.bool_)
 
 
 def exported(function, *args) -> str:
@@ -103,17 +100,9 @@ def programs_of(
 ) -> tuple[compiled.Programs, datasets.Source]:
   """Of a sweep of five steps."""
   source = datasets.source(data, NUM_TRAIN, NUM_TEST, None)
-  setup = dict(
-    width=M,
-    num_steps=5,
-    eval_every=2,
-    eval_growth=0.0,
-    batch_size=4,
-    lr_times_width=1.0,
-    engine=engine,
-  )
+  defaults = dict(num_steps=5, eval_every=2, eval_growth=0.0, batch_size=4)
+  setup = Setup(M, engine=engine, **source.sizes | defaults | settings)
   grouping = compiled.Grouping(seeds_at_once, None, source.shared is not None)
-  setup = Setup(**{**setup, **source.sizes, **settings})
   return compiled.programs(setup, grouping, extra), source
 
 
@@ -127,10 +116,8 @@ def images() -> Split:
   rng = np.random.default_rng(0)
   x = rng.normal(size=(NUM_TRAIN + NUM_TEST, D)).astype(np.float32)
   x[:, [1, 4]] = 0
-  x, y = jnp.asarray(x), jnp.arange(len(x)) % K
-  return Split(
-    *(Dataset(x[s], y[s]) for s in np.split(np.arange(len(x)), [12]))
-  )
+  x, y, n = jnp.asarray(x), jnp.arange(len(x)) % K, NUM_TRAIN
+  return Split(Dataset(x[:n], y[:n]), Dataset(x[n:], y[n:]))
 
 
 class _Case(parameterized.TestCase):
@@ -150,24 +137,22 @@ class _Case(parameterized.TestCase):
 class CheckerTest(_Case):
   """Else the other tests could not fail."""
 
-  @parameterized.parameters('debug', 'pure', 'io', 'print')
-  def test_callbacks(self, kind):
+  @parameterized.parameters(
+    lambda x: jax.debug.callback(lambda x: None, x),
+    lambda x: jax.pure_callback(lambda x: x, x, x),
+    lambda x: jax.experimental.io_callback(lambda x: x, x, x),
+    lambda x: jax.debug.print('{}', x),
+  )
+  def test_callbacks(self, call):
     """Seen inside of a loop."""
-
-    def call(i, x):
-      if kind == 'print':
-        jax.debug.print('{}', x)
-      if kind == 'debug':
-        jax.debug.callback(lambda x: None, x)
-      if kind == 'pure':
-        return jax.pure_callback(lambda x: x, x, x)
-      if kind == 'io':
-        return jax.experimental.io_callback(lambda x: x, x, x)
-      return x + 1
 
     @jax.jit
     def function(x):
-      return jax.lax.fori_loop(0, 3, call, x)
+      def step(i, x):
+        found = call(x)
+        return x + 1 if found is None else found
+
+      return jax.lax.fori_loop(0, 3, step, x)
 
     self.assertLen(host_calls(function, floats(3)), 1)
     with self.assertRaises(AssertionError):
@@ -205,7 +190,10 @@ class ProgramsTest(_Case):
 
   def check_all(self, programs, source):
     seeds = seeds_of(programs.grouping.seeds_at_once)
-    split = source.shared or jax.eval_shape(source.draw, seeds)
+    split = source.shared
+    if split is None:
+      self.check(jax.jit(source.draw), seeds)
+      split = jax.eval_shape(source.draw, seeds)
     self.check(programs.draw, seeds, split)
     begun = jax.eval_shape(programs.draw, seeds, split)
     self.check(programs.start, begun, seeds, split)
@@ -230,43 +218,17 @@ class ProgramsTest(_Case):
     module = self.check(stage, *args)
     self.assertEqual(donors(module), len(jax.tree.leaves(args[0])))
 
-  @parameterized.parameters(1, 2)
-  def test_data(self, seeds_at_once):
-    """Of a seed, and of a block of them."""
-    _, source = programs_of('plain', seeds_at_once)
-    self.check(jax.jit(source.draw), seeds_of(seeds_at_once))
-
   @parameterized.product(
     engine=('plain', 'blocked', 'gram'), seeds_at_once=(1, 2)
   )
   def test_engines(self, engine, seeds_at_once):
-    """From w(0) to the spectra, alone and under vmap over seeds."""
-    self.check_all(*programs_of(engine, seeds_at_once))
+    """From w(0) to the spectra, alone and under vmap over seeds.
 
-  @parameterized.parameters(
-    dict(optimizer=functools.partial(optax.sgd, momentum=0.9)),
-    dict(optimizer=optax.adam, order='one_pass', num_steps=3),
-    dict(gradient_fn=sgd.pseudo_gradient, order='full_batch'),
-    dict(gradient_fn=sgd.pseudo_network_gradient, num_train_eval=5),
-    dict(extra=functools.partial(decomposition.take_apart, ranks=(1, 2))),
-  )
-  def test_plain_takes_more(self, **settings):
-    """Other optimizers, gradients and orders; more to measure at the end."""
-    self.check_all(*programs_of('plain', 2, **settings))
-
-  @parameterized.product(engine=('blocked', 'gram'), seeds_at_once=(1, 2))
-  def test_skipping_zeros(self, engine, seeds_at_once):
-    """Data that all seeds share, some of whose coordinates are not used."""
-    skipping, source = programs_of(engine, seeds_at_once, images())
-    self.assertEqual(skipping.setup.used_columns, (0, 2, 3, 5, 6, 7))
-    self.check_all(skipping, source)
-
-  @parameterized.product(
-    engine=('plain', 'blocked', 'gram'), seeds_at_once=(1, 2)
-  )
-  def test_state_has_memory_of_its_own(self, engine, seeds_at_once):
-    """A GPU refuses to reuse memory that another argument is in."""
+    The state has memory of its own: a GPU refuses to use again what another
+    argument is in.
+    """
     programs, source = programs_of(engine, seeds_at_once)
+    self.check_all(programs, source)
     seeds = seeds_of(seeds_at_once)
     split = zeros(jax.eval_shape(source.draw, seeds))
     begun = zeros(jax.eval_shape(programs.draw, seeds, split))
@@ -279,6 +241,24 @@ class ProgramsTest(_Case):
     self.assertNoCommonElements(
       places(state), places((seeds, begun, begin, split))
     )
+
+  @parameterized.product(engine=('blocked', 'gram'), seeds_at_once=(1, 2))
+  def test_skipping_zeros(self, engine, seeds_at_once):
+    """Data that all seeds share, some of whose coordinates are not used."""
+    skipping, source = programs_of(engine, seeds_at_once, images())
+    self.assertEqual(skipping.setup.used_columns, (0, 2, 3, 5, 6, 7))
+    self.check_all(skipping, source)
+
+  @parameterized.parameters(
+    dict(optimizer=functools.partial(optax.sgd, momentum=0.9)),
+    dict(optimizer=optax.adam, order='one_pass', num_steps=3),
+    dict(gradient_fn=sgd.pseudo_gradient, order='full_batch'),
+    dict(gradient_fn=sgd.pseudo_network_gradient, num_train_eval=5),
+    dict(extra=functools.partial(decomposition.take_apart, ranks=(1, 2))),
+  )
+  def test_plain_takes_more(self, **settings):
+    """Other optimizers, gradients and orders; more to measure at the end."""
+    self.check_all(*programs_of('plain', 2, **settings))
 
 
 def theory_of_points() -> dict[str, tuple]:
@@ -328,12 +308,7 @@ class FunctionTest(_Case):
   @parameterized.parameters(
     (SPEC, False),
     (mixtures.xor(lift=True), False),
-    (
-      mixtures.bounded(
-        num_classes=K, num_components=L, dim=D, separation=0.8, ratio=1 / 16
-      ),
-      True,
-    ),
+    (mixtures.bounded(**CLASSES, separation=0.8, ratio=1 / 16), True),
   )
   def test_sample(self, spec, rotated):
     """Random rotations are made of a QR decomposition."""
@@ -344,9 +319,7 @@ class FunctionTest(_Case):
 
   def test_point_set(self):
     """Case (S)."""
-    spec = mixtures.point_masses(
-      num_classes=K, num_components=L, dim=D, separation=0.8
-    )
+    spec = mixtures.point_masses(**CLASSES, separation=0.8)
     draw = functools.partial(mixtures.point_set, spec=spec)
     self.check(jax.jit(draw), key(), decompositions=True)
 

@@ -83,22 +83,17 @@ class GroupsTest(parameterized.TestCase):
     self.assertGreater(root, 2**62)
 
   @parameterized.parameters(
-    ('/docker/abc', '/docker/abc'),  # the host's path, its own group mounted
-    ('/', '/'),  # a namespace of its own
-    ('/', '/../../elsewhere'),  # another namespace's
-    ('/docker/abc', '/docker/abcd'),
+    ('/docker/abc', '/docker/abc', 4, 60),  # the host's path, its own group
+    ('/', '/', 4, 60),  # a namespace of its own
+    ('/', '/../../elsewhere', 4, 60),  # another namespace's
+    ('/docker/abc', '/docker/abcd', 4, 60),
+    ('/', '/', 90, 0),  # past the limit: nothing, and no negative number
   )
-  def test_inside_a_container(self, root, path):
+  def test_inside_a_container(self, root, path, used, free):
     """Its own group is the top of what it sees."""
-    top = self.group('fs', memory__max=64 * MB, memory__current=4 * MB)
+    top = self.group('fs', memory__max=64 * MB, memory__current=used * MB)
     self.tell(f'0::{path}\n', (root, top, 'cgroup2', 'rw'))
-    self.assertEqual(self.free(), [60 * MB])
-
-  def test_past_the_limit(self):
-    """Nothing is left; that is no negative number."""
-    top = self.group('fs', memory__max=5, memory__current=9)
-    self.tell('0::/\n', ('/', top, 'cgroup2', 'rw'))
-    self.assertEqual(self.free(), [0])
+    self.assertEqual(self.free(), [free * MB])
 
   def test_nothing_to_read(self):
     """No /proc, no group, no files, or none that says a number: no limit."""

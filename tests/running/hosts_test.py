@@ -1,5 +1,6 @@
 """Several real processes at one sweep, on the loopback."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -74,6 +75,27 @@ class HostsTest(parameterized.TestCase):
       of = f'--process_id={index}', f'--num_processes={number}'
       started.append(self.start(out, at, *of, *more, command=command))
     return started
+
+  @contextlib.contextmanager
+  def saving(self, out: pathlib.Path, pattern: str, *processes):
+    """Processes that have saved something; none is left when the block ends."""
+    try:
+      end = time.monotonic() + BOUND
+      while not list((out / 'checkpoints').glob(pattern)):
+        self.assertLess(time.monotonic(), end)
+        time.sleep(0.01)
+      yield
+    finally:
+      for process in processes:
+        process.kill()
+        process.communicate()
+    self.assertNotEmpty(list((out / 'checkpoints').glob(pattern)))
+
+  def check_refused(self, process: subprocess.Popen, message: str):
+    """Said at once, with the exit code of a wrong command line."""
+    said, _ = process.communicate(timeout=BOUND)
+    self.assertEqual(process.returncode, 2, said)
+    self.assertRegex(said, message)
 
   @classmethod
   def finish(cls, process: subprocess.Popen, status: int = 0) -> str:

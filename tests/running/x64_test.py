@@ -9,25 +9,19 @@ from ossgd.paper import network
 from ossgd.paper.types import Dataset, Split
 from ossgd.running import sweeps
 
+# Their numbers as they come out of NumPy's arrays.
+CLASSES = dict(num_classes=3, num_components=2, dim=np.int64(8))
+
 
 def gaussian():
-  """Its numbers as they come out of NumPy's arrays."""
   return mixtures.gaussian(
-    num_classes=3,
-    num_components=2,
-    dim=np.int64(8),
-    center_scale=np.float64(4.7),
-    noise_scale=np.float64(1.3),
+    **CLASSES, center_scale=np.float64(4.7), noise_scale=np.float64(1.3)
   )
 
 
 def bounded():
   return mixtures.bounded(
-    num_classes=3,
-    num_components=2,
-    dim=np.int64(8),
-    separation=np.float64(0.7),
-    ratio=np.float64(0.06),
+    **CLASSES, separation=np.float64(0.7), ratio=np.float64(0.06)
   )
 
 

@@ -17,8 +17,6 @@ from tests.storing import records_test
 from tests.storing.records_test import CONFIG, SETTINGS
 
 OTHER = CONFIG | {'experiment': 'other'}
-
-
 JOB = jobs.Job(3, 0, 'plain', '{}')
 UNIT = f'unit.{JOB.digest()}.npz'
 
@@ -45,6 +43,7 @@ class PrepareTest(records_test.Case):
     ('settings', {**SETTINGS, 'widths': (8,)}, 'widths', '[8, 32]', '[8]'),
     ('settings', {**SETTINGS, 'order': 'q'}, 'order', '"epochs"', '"q"'),
     ('settings', {**SETTINGS, 'extra': 1}, 'extra', 'None', '1'),
+    ('settings', {'num_seeds': 3}, 'widths', '[8, 32]', 'None'),
     ('environment', {'x64': True}, 'x64', 'None', 'true'),
     ('data', ['cd'], 'data', 'None', '["cd"]'),
     ('experiment', 'other', 'experiment', '"toy"', '"other"'),
@@ -64,43 +63,36 @@ class PrepareTest(records_test.Case):
     self.assertFalse(folders.prepare(self.folder, config, overwrite=True))
     self.assertEqual(self.files(), before, 'prepare removes nothing')
 
-  def test_missing_setting_is_a_difference(self):
-    """Results of a version that had one setting more are other results."""
-    self.write({**CONFIG, 'settings': {**SETTINGS, 'extra': 1}})
-    with self.assertRaisesRegex(records.RecordError, 'extra: 1 there'):
-      folders.prepare(self.folder, CONFIG)
-
-  def test_what_is_not_ours(self):
+  @parameterized.parameters(
+    'report.md', 'curve.png', 'photo.png', 'checkpoints/model.pt', 'data/x'
+  )
+  def test_what_is_not_ours(self, name):
     """It is named, before any work and whatever the flags, and stays."""
     self.write(curve=Figure(figsize=(1, 1)))
-    whole = self.files()
-    for name, content in (
-      ('report.md', b'edited by hand\n'),
-      ('curve.png', b'redrawn'),
-      ('photo.png', b'mine'),
-      ('notes.txt', b'mine'),
-      ('checkpoints/model.pt', b'weights'),
-      ('checkpoints/model.npz', b'weights'),
-      ('data/x.npy', b'x'),
+    path = self.folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b'mine')
+    with self.assertRaisesRegex(
+      records.RecordError, f'holds {name.split("/x")[0]}, which.*--out'
     ):
-      path = self.folder / name
-      path.parent.mkdir(exist_ok=True)
-      path.write_bytes(content)
-      with self.assertRaisesRegex(
-        records.RecordError, f'holds {name.split("/x")[0]}, which.*--out'
-      ):
-        folders.prepare(self.folder, OTHER, overwrite=True)
-      self.assertTrue(folders.prepare(self.folder, CONFIG), 'may be shown')
-      self.assertEqual(path.read_bytes(), content)
-      path.unlink()
-      if path.parent != self.folder:
-        path.parent.rmdir()
-      for known, before in whole.items():
-        (self.folder / known).write_bytes(before)
-    # Hidden files are the system's; what was set aside was ours.
-    for name in ('.DS_Store', 'results.damaged'):
-      (self.folder / name).touch()
-    self.assertFalse(folders.prepare(self.folder, OTHER, overwrite=True))
+      folders.prepare(self.folder, OTHER, overwrite=True)
+    self.assertTrue(folders.prepare(self.folder, CONFIG), 'may be shown')
+    self.assertEqual(path.read_bytes(), b'mine')
+
+  def test_what_is_nobodys(self):
+    """Hidden files are the system's; what was set aside was ours."""
+    self.write()
+    inside = self.folder / 'checkpoints'
+    inside.mkdir()
+    others = [self.folder / '.DS_Store', self.folder / 'results.damaged']
+    others.append(inside / '.mine.part')
+    for path in others:
+      path.touch()
+    with folders.hold(self.folder):
+      self.assertFalse(folders.prepare(self.folder, OTHER, overwrite=True))
+      self.write(OTHER)
+    for path in others:
+      self.assertTrue(path.exists())
 
   def test_foreign_folder(self):
     """A folder of someone else's is refused at once; results.nc too."""
@@ -114,6 +106,22 @@ class PrepareTest(records_test.Case):
     for overwrite in (False, True):
       with self.assertRaisesRegex(records.RecordError, 'holds results.nc, whi'):
         folders.prepare(self.folder, CONFIG, overwrite=overwrite)
+
+  def test_killed_before_the_results(self):
+    """Those of other settings are still there, and still ours."""
+    self.write()
+    others = records_test.make_results().assign_attrs(target=0.5)
+    with folders.hold(self.folder):
+      folders.prepare(self.folder, OTHER, overwrite=True)
+      with (
+        mock.patch.object(pathlib.Path, 'write_bytes', side_effect=SystemExit),
+        self.assertRaises(SystemExit),
+      ):
+        records.write_results(self.folder, others)
+    with folders.hold(self.folder):
+      self.assertFalse(folders.prepare(self.folder, OTHER))
+      self.write(OTHER)
+      self.assertTrue(folders.prepare(self.folder, OTHER))
 
   def test_killed_after_the_results(self):
     """They are there, and so is what is ours, at any later moment."""
@@ -148,8 +156,8 @@ class PrepareTest(records_test.Case):
     )
 
   @parameterized.parameters(
-    ('environment', {'jax': '0.0.2'}, 'jax 0.0.1, today 0.0.2'),
-    ('code', 'ef', 'other sources than today'),
+    ('environment', {'jax': '0.0.2'}, 'jax: "0.0.1" there, "0.0.2" here'),
+    ('code', 'ef', 'code: "ab" there, "ef" here'),
   )
   def test_other_versions_are_shown(self, group, value, message):
     """With what the results were made with, and how to make them again."""
@@ -157,22 +165,8 @@ class PrepareTest(records_test.Case):
     config = CONFIG | {'code': 'ab', group: value}
     with self.assertLogs(level='INFO') as logs:
       self.assertTrue(folders.prepare(self.folder, config))
-    self.assertRegex(logs.output[0], f'made with .*{message}; --overwrite')
+    self.assertRegex(logs.output[0], f'made with .*{message}.*--overwrite')
     self.assertFalse(folders.prepare(self.folder, config, overwrite=True))
-
-  def test_names_like_ours(self):
-    """In checkpoints/: what does not say itself that it is ours stays."""
-    inside = self.folder / 'checkpoints'
-    inside.mkdir(parents=True)
-    theirs = inside / f'my_weights.{"0" * 16}.npz', inside / '.mine.part'
-    np.savez(theirs[0], w=np.zeros(3))
-    theirs[1].write_bytes(b'x')
-    before = [path.read_bytes() for path in theirs]
-    with folders.hold(self.folder):
-      folders.prepare(self.folder, CONFIG)
-      records.write_results(self.folder, records_test.make_results())
-      records.write_report(self.folder, CONFIG, report='', seconds={})
-    self.assertEqual([path.read_bytes() for path in theirs], before)
 
   def test_config_without_results(self):
     """With results.nc deleted there is nothing to reuse: run again."""
@@ -213,38 +207,26 @@ class PrepareTest(records_test.Case):
     ):
       self.fail('held')
 
-  def test_lock_of_another_host(self):
-    """Where there is no flock, a file says who holds it: perhaps no one."""
-    self.folder.mkdir(parents=True)
-    lock = self.folder / '.lock'
-    lock.write_text('4321\nnode17\n')
-    missing = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    with (
-      mock.patch.object(fcntl, 'flock', side_effect=missing),
-      warnings.catch_warnings(action='ignore'),
-    ):
-      with (
-        self.assertRaisesRegex(
-          records.RecordError,
-          rf'{lock} says that process 4321 on node17 .*since \d+.*remove',
-        ),
-        folders.hold(self.folder),
-      ):
-        self.fail('held')
-      lock.unlink()
-      with folders.hold(self.folder):
-        pass
-
   def test_one_process_at_a_time(self):
-    """The second is refused, also from within one process; then it may."""
-    with (
-      folders.hold(self.folder),
-      self.assertRaisesRegex(records.RecordError, 'another process.*--out'),
-      folders.hold(self.folder),
-    ):
-      self.fail('held twice')
-    with folders.hold(self.folder):
-      pass
+    """The second is refused, also from within one process; then it may.
+
+    Without flock a file says who holds it: perhaps no one any more.
+    """
+    missing = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    with warnings.catch_warnings(action='ignore'):
+      for flock in (mock.Mock(side_effect=missing), fcntl.flock):
+        with mock.patch.object(fcntl, 'flock', flock):
+          with (
+            folders.hold(self.folder),
+            self.assertRaisesRegex(
+              records.RecordError,
+              f'another process.*--out.*remove {self.folder}/.lock',
+            ),
+            folders.hold(self.folder),
+          ):
+            self.fail('held twice')
+          with folders.hold(self.folder):
+            pass
 
   def test_unfinished_work(self):
     """Stays for the same settings and code, is refused or removed for others.
