@@ -169,8 +169,8 @@ def _compute(
   progress: progress_line.Progress,
 ) -> xr.Dataset:
   """Runs an experiment, or goes on with it."""
-  kind = shared.Store if jax.process_count() > 1 else checkpoints.Store
-  store = kind(call.out / records.CHECKPOINTS, 60 * call.checkpoint_every)
+  folder = call.out / records.CHECKPOINTS
+  store = checkpoints.Store(folder, 60 * call.checkpoint_every)
   with stopping.at_next_chunk(store):
     results = experiment.run(call.config, watching.Watch(progress, store))
   progress.close()
