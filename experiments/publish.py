@@ -84,10 +84,12 @@ def publish(folder: Path, into: Path) -> None:
   Raises:
     ValueError: the folder is partial or damaged, or not of today's version.
   """
-  run = run_folders.read(folder)
-  if run.differences:
-    reasons = '; '.join(run.differences)
-    raise ValueError(f'{folder} cannot be published: {reasons}')
+  try:
+    run = run_folders.read(folder)
+    if run.differences:
+      raise ValueError('; '.join(run.differences))
+  except ValueError as error:
+    raise ValueError(f'{folder} cannot be published: {error}') from error
   figures = into / folder.name
   figures.mkdir(parents=True, exist_ok=True)
   for picture in run.pictures:

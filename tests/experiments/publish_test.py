@@ -102,13 +102,16 @@ class SummaryTest(parameterized.TestCase):
       with self.assertRaisesRegex(LookupError, 'synthetic has no'):
         look_up('nothing')
 
-  def test_another_version_is_not_published(self):
-    """Its numbers may be other ones today."""
+  def test_not_published(self):
+    """Of another version, whose numbers may be other ones, or damaged."""
     config = make_config()
     config['environment'] |= {'jax': '0.4.1'}
     old = run_folder(self.root / 'old', config=config)
-    with self.assertRaisesRegex(ValueError, 'old cannot be published: jax 0.4'):
-      publish.publish(old, self.root)
+    cut = run_folder(self.root / 'cut')
+    (cut / 'b.png').write_bytes(b'')
+    for folder, reason in ((old, 'jax 0.4'), (cut, 'b.png is not a whole')):
+      with self.assertRaisesRegex(ValueError, f'cannot be published: {reason}'):
+        publish.publish(folder, self.root)
 
 
 class PublishTest(parameterized.TestCase):
