@@ -24,11 +24,12 @@ from ossgd.paper import theory
 from ossgd.results import claims, drawing, judging, panels, statistics, tables
 from ossgd.results.claims import INF, Claim
 from ossgd.results.paper_claims import FLAT
-from ossgd.results.statistics import Every, Proportion
+from ossgd.results.statistics import Proportion
 from ossgd.running import sweeps
 
 from .common import command, seeds
 from .common.lemmas import falling_loss
+from .common.lemmas.evidence import above, below, least, most
 from .common.lemmas.falling_loss import PATHS, Config
 
 if TYPE_CHECKING:
@@ -56,36 +57,28 @@ def run(
     config,
     jax.jit(functools.partial(falling_loss.measure, config)),
     progress,
-    dims=falling_loss.dims,
+    dims=lambda name: falling_loss.DIMS.get(name, ()),
     mesh=seeds.devices(config, config.widths),
   )
   results = results.assign_coords(
     step=np.arange(results.sizes['step']),
     step_size=list(config.step_sizes),
     batch_size=list(config.batch_sizes),
-  )
-  results = results.sortby('step_size')
+  ).sortby('step_size')
   horizon = results.width.copy(
     data=[falling_loss.horizon(config, m) for m in config.widths]
   )
-  taken = results[list(PATHS)].where(results.step <= horizon)
-  falls = results.least_decrease > 0
   # The largest step size below the first that fails.
-  unbroken = falls.cumprod('step_size').astype(bool)
-  largest = results.step_size.where(unbroken).max('step_size')
-  num_points = config.num_classes * config.num_components
-  return (
-    results.assign(taken.transpose('width', 'seed', 'step'))
-    .assign(
-      largest_step_size=largest,
-      horizon=horizon,
-      mean_square_bound=theory.error_sum_bound(
-        results.width, config.separation, num_points
-      ),
-    )
-    .assign_attrs(
-      lr_times_width=config.lr_times_width, num_steps=config.num_steps
-    )
+  unbroken = (results.least_decrease > 0).cumprod('step_size').astype(bool)
+  results = results.assign(results[list(PATHS)].where(results.step <= horizon))
+  return results.assign(
+    largest_step_size=results.step_size.where(unbroken).max('step_size'),
+    horizon=horizon,
+    mean_square_bound=theory.error_sum_bound(
+      results.width, config.separation, config.num_points
+    ),
+  ).assign_attrs(
+    lr_times_width=config.lr_times_width, num_steps=config.num_steps
   )
 
 
@@ -103,12 +96,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   """What the lemmas say."""
   widths = results.width.values
   over = f'm {widths.min():g} to {widths.max():g}'
-  most = int(results.batch_size.max())
   eta = f'eta m = {results.attrs["lr_times_width"]:g}'
-
-  def least(name):
-    return lambda ds: Every(ds[name].min('width', skipna=False))
-
   # v is at most 1: no claim where the bound is above that.
   idle = float(results.mean_square_bound.min()) >= 1
   return [
@@ -125,13 +113,8 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'Lemma A.4',
       'and is below k^5 l^5 / (delta^4 sqrt(m))',
       f'log10 of mean of v(t)^2 / bound, largest over {over}',
-      -INF,
-      INF if idle else 0.0,
-      lambda ds: Every(
-        np.log10(ds.mean_square / ds.mean_square_bound).max(
-          'width', skipna=False
-        )
-      ),
+      *below(INF if idle else 0.0),
+      lambda ds: most(np.log10(ds.mean_square / ds.mean_square_bound), 'width'),
       beside='lemma: below 0, as it is for whatever v' if idle else '',
     ),
     Claim(
@@ -139,18 +122,23 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'a step decreases the loss by at least eta / 2 times the squared '
       f'gradient ({eta})',
       f'decrease / (eta ||dL/dw||^2), least over steps and {over}',
-      0.5,
-      INF,
-      least('least_ratio'),
+      *above(0.5),
+      lambda ds: least(ds.least_ratio, 'width'),
     ),
     Claim(
       'Lemmas A.4, B.4',
       f'and by at least eta m (delta / (k l))^3 v^2 ({eta})',
       f'decrease / that, least over steps and {over}',
-      1.0,
-      INF,
-      least('least_shape_ratio'),
+      *above(1.0),
+      lambda ds: least(ds.least_shape_ratio, 'width'),
     ),
+    *_size_claims(over, int(results.batch_size.max())),
+  ]
+
+
+def _size_claims(over: str, most: int) -> list[Claim]:
+  """How large steps may be, and batches are to be."""
+  return [
     Claim(
       'Theorem 4.1',
       'the largest step size with which the loss only decreases is of order '
@@ -165,8 +153,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       f'a step of SGD with a batch large enough (B = {most}) decreases the '
       'expected loss',
       f'fraction of steps that do, at every m of {over}',
-      0.95,
-      INF,
+      *above(0.95),
       lambda ds: Proportion(
         ds.falling_steps.sel(batch_size=most),
         judging.settings(ds).get('num_steps'),
@@ -176,8 +163,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'Lemma B.4',
       'the larger the batch the more steps do',
       f'fraction at B = {most}, that at the smallest B subtracted',
-      0.0,
-      INF,
+      *above(0.0),
       lambda ds: statistics.rise(
         ds.falling_steps.mean('width', skipna=False), 'batch_size'
       ),
@@ -186,45 +172,36 @@ def _claims(results: xr.Dataset) -> list[Claim]:
 
 
 def _table(results: xr.Dataset) -> str:
-  """A row a width, then a row a batch size."""
+  """A row a width, then the slopes."""
+  smallest, largest = results.isel(batch_size=0), results.isel(batch_size=-1)
   columns = {
+    'T': results.horizon,
     'mean v^2 up to T': results.mean_square,
     'bound k^5 l^5 / (delta^4 sqrt(m))': results.mean_square_bound,
     'least decrease / (eta grad^2)': results.least_ratio,
     'least decrease / (eta m (delta / k l)^3 v^2)': results.least_shape_ratio,
     'largest eta m that descends': results.largest_step_size,
-    'smallest B: falling steps': results.falling_steps.isel(batch_size=0),
-    'largest B: falling steps': results.falling_steps.isel(batch_size=-1),
-    'largest B: decrease / (eta grad^2)': results.decrease_ratio.isel(
-      batch_size=-1
-    ),
+    'smallest B: falling steps': smallest.falling_steps,
+    'largest B: falling steps': largest.falling_steps,
+    'largest B: decrease / (eta grad^2)': largest.decrease_ratio,
   }
-  rows = [
-    (
-      m,
-      results.horizon.sel(width=m).item(),
-      *(tables.mean_std(v.sel(width=m)) for v in columns.values()),
-    )
-    for m in results.width.values
-  ]
-  slopes = (
-    ('mean v^2 up to T', tables.slope_text(results.mean_square, dim='width')),
-    (
-      'largest eta m that descends',
-      tables.slope_text(*_largest_cells(results), dim='width'),
-    ),
-  )
+  fitted = {
+    'mean v^2 up to T': (results.mean_square,),
+    'largest eta m that descends': _largest_cells(results),
+  }
   header = ('', 'slope in log m, 95 % interval, range')
+  slopes = [
+    (name, tables.slope_text(*v, dim='width')) for name, v in fitted.items()
+  ]
   return (
-    claims.markdown_table(('m', 'T', *columns), rows)
+    tables.means_table(columns, width='m')
     + '\n'
     + claims.markdown_table(header, slopes)
   )
 
 
-def _figure(results: xr.Dataset) -> Figure:
+def _figures(results: xr.Dataset) -> dict[str, Figure]:
   """v(t), the mean of its square, the least decrease, SGD's falling steps."""
-
   fig = drawing.new_figure(14, 3.5)
   path, mean, sizes, batches = fig.subplots(1, 4)
   colors = drawing.shades(results.sizes['width'], 0.85)
@@ -248,24 +225,15 @@ def _figure(results: xr.Dataset) -> Figure:
   sizes.set_yscale('symlog', linthresh=1e-6)
   batches.set(xscale='log', xlabel='Batch size', ylim=(None, 1.02))
   batches.set_ylabel('Fraction of SGD steps that\ndecrease the expected loss')
-  for ax, values in ((mean, results.width), (batches, results.batch_size)):
-    ax.set_xticks(values.values, labels=values.values)
-    ax.tick_params('x', which='minor', length=0, labelbottom=False)
+  panels.mark(mean, results.width.values)
+  panels.mark(batches, results.batch_size.values)
   batches.legend(title='m', frameon=False, fontsize='small')
-  return drawing.explain_empty(fig, results)
+  return {'convergence': drawing.explain_empty(fig, results)}
 
 
 EXPERIMENT = command.Experiment(
-  'convergence',
-  Config,
-  PRESETS,
-  run,
-  figures=lambda ds: {'convergence': _figure(ds)},
-  table=_table,
-  claims=_claims,
+  'convergence', Config, PRESETS, run, _figures, _table, _claims
 )
-
-
 main = EXPERIMENT.main
 
 if __name__ == '__main__':

@@ -23,13 +23,14 @@ import numpy as np
 
 from ossgd.paper import theory
 from ossgd.results import drawing, statistics, tables
-from ossgd.results.claims import INF, Claim
-from ossgd.results.statistics import Every, Proportion
+from ossgd.results.claims import Claim
+from ossgd.results.statistics import Proportion
 from ossgd.running import sweeps, watching
 
 from .common import command, seeds
 from .common.lemmas import coupled_units
-from .common.lemmas.coupled_units import CASES, Config
+from .common.lemmas.coupled_units import AT_START, CASES, Config
+from .common.lemmas.evidence import below, most
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -52,129 +53,119 @@ def run(
   import xarray as xr
 
   mesh = seeds.devices(config, config.widths)
-  halves = watching.watch(progress).parts((f'case {c}', 1) for c in CASES)
+  parts = watching.watch(progress).parts((f'case {c}', 1) for c in CASES)
   found = [
     seeds.over_widths(
       config,
       jax.jit(functools.partial(coupled_units.measure, config, case)),
-      half,
-      dims=coupled_units.dims,
+      part,
+      dims=lambda name: () if name in AT_START else ('lr_times_width', 'step'),
       mesh=mesh,
     )
-    for case, half in zip(CASES, halves, strict=True)
+    for case, part in zip(CASES, parts, strict=True)
   ]
   results = xr.concat(found, xr.Variable('case', list(CASES)))
   results = results.sortby('width').assign_coords(
     lr_times_width=list(config.lr_times_width),
     step=np.arange(config.num_steps + 1),
   )
-  num_points = config.num_classes * config.num_components
-  return coupled_units.with_bounds(results.assign_attrs(num_points=num_points))
+  return coupled_units.with_bounds(
+    results.assign_attrs(num_points=config.num_points)
+  )
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What the lemmas say, and what repairs them."""
-  least, most = results.width.values.min(), results.width.values.max()
-  widths = f'm {least:g} to {most:g}'
-  fast = float(results.lr_times_width.max())
-  lemma = 'Lemmas 5.1, A.1'
-  S, general = ({'case': name} for name in ('S', 'general'))
-
-  def most_of(name, case):
-    return lambda ds: Every(ds[name].sel(case).max('width', skipna=False))
-
-  def how_often(name):
-    def measure(ds):
-      constant = ds[name].sel(S)
-      broken = (constant > math.e).where(constant.notnull())
-      # The points are as far apart in all, so that draws at every width count.
-      return Proportion(broken.mean('width', skipna=False), ds.sizes['width'])
-
-    return measure
+  m, fast = results.width.values, results.lr_times_width.max().item()
+  widths = f'm {m.min():g} to {m.max():g}'
+  lemma = functools.partial(Claim, 'Lemmas 5.1, A.1')
 
   def uncoupled(ds):
-    last = ds.coupled.sel(S).sel(lr_times_width=fast).isel(step=-1)
-    return statistics.log_slope(1 - last)
+    return 1 - ds.coupled.sel(case='S', lr_times_width=fast).isel(step=-1)
 
   return [
-    Claim(
-      lemma,
+    lemma(
       'at step 0 every unit is coupled',
       f'units not coupled at step 0, most over {widths}',
-      -INF,
-      0,
-      lambda ds: Every(
-        np.rint((1 - ds.coupled.isel(step=0)) * ds.width).max(
-          ['width', 'case', 'lr_times_width'], skipna=False
-        )
+      *below(0),
+      lambda ds: most(
+        np.rint((1 - ds.coupled.isel(step=0)) * ds.width),
+        *('width', 'case', 'lr_times_width'),
       ),
     ),
-    Claim(
-      lemma,
+    lemma(
       'at least 1 - e tau k l / sigma of the units are coupled up to tau / '
       '(2 L eta)',
       f'steps at which fewer are, most over {widths}',
-      -INF,
-      0,
-      most_of('below', S),
+      *below(0),
+      lambda ds: most(ds.below.sel(case='S'), 'width'),
     ),
+    *_constant_claims(widths),
     Claim(
-      lemma,
+      'Lemma B.1',
+      'at every new point at least 1 - 10 tau / sigma are coupled, with '
+      '|<w_r(t), x>| >= tau',
+      f'steps at which fewer are at some point, most over {widths}',
+      *below(0),
+      lambda ds: most(ds.below_at_point.sel(case='general'), 'width'),
+    ),
+    *_movement_claims(widths),
+    Claim(
+      'Section 5',
+      f'the wider, the fewer units lose their pattern (eta m = {fast:g})',
+      f'slope of log fraction not coupled at the last step in log m, {widths}',
+      *below(0.0),
+      lambda ds: statistics.log_slope(uncoupled(ds)),
+    ),
+  ]
+
+
+def _constant_claims(widths: str) -> list[Claim]:
+  """The bound for every tau at once, as it is said and repaired."""
+
+  def broken(ds, name):
+    constant = ds[name].sel(case='S')
+    broken = (constant > math.e).where(constant.notnull())
+    # The points are as far apart in all, so that draws at every width count.
+    return Proportion(broken.mean('width', skipna=False), ds.sizes['width'])
+
+  return [
+    Claim(
+      'Lemmas 5.1, A.1',
       '|H| >= m (1 - e tau k l / sigma) "for every tau"',
       f'fraction of initialisations where some tau breaks it, {widths}',
-      -INF,
-      0.01,
-      how_often('constant'),
+      *below(0.01),
+      lambda ds: broken(ds, 'constant'),
     ),
     Claim(
       'Lemma A.1, repaired',
       f'|H| >= m (1 - e tau k l / sigma) - {theory.spared_units():.1f} for '
       'every tau',
       f'fraction of initialisations where some tau breaks it, {widths}',
-      -INF,
-      0.01,
-      how_often('repaired_constant'),
+      *below(0.01),
+      lambda ds: broken(ds, 'repaired_constant'),
     ),
-    Claim(
-      'Lemma B.1',
-      'at every new point at least 1 - 10 tau / sigma are coupled, with '
-      '|<w_r(t), x>| >= tau',
-      f'steps at which fewer are at some point, most over {widths}',
-      -INF,
-      0,
-      most_of('below_at_point', general),
-    ),
-    *(
-      Claim(
-        f'{lemma}, case {case["case"]}',
-        words,
-        f'{quantity}, largest over steps and {widths}',
-        -INF,
-        1.0,
-        most_of(name, case),
-      )
-      for case in (S, general)
-      for words, quantity, name in (
-        (
-          'a unit moves at most L eta t',
-          '||w_r(t) - w_r(0)|| / (L eta t)',
-          'drift_ratio',
-        ),
-        (
-          'a gradient has norm at most L = max |a|',
-          '||dL/dw_r|| / L',
-          'gradient_ratio',
-        ),
-      )
-    ),
-    Claim(
-      'Section 5',
-      f'the wider, the fewer units lose their pattern (eta m = {fast:g})',
-      f'slope of log fraction not coupled at the last step in log m, {widths}',
-      -INF,
-      0.0,
-      uncoupled,
-    ),
+  ]
+
+
+def _movement_claims(widths: str) -> list[Claim]:
+  """What the lemmas' proofs say of how far units move, in both cases."""
+
+  def claim(case, name, words, quantity):
+    return Claim(
+      f'Lemmas 5.1, A.1, case {case}',
+      words,
+      f'{quantity}, largest over steps and {widths}',
+      *below(1.0),
+      lambda ds: most(ds[name].sel(case=case), 'width'),
+    )
+
+  move = 'a unit moves at most L eta t', '||w_r(t) - w_r(0)|| / (L eta t)'
+  norm = 'a gradient has norm at most L = max |a|', '||dL/dw_r|| / L'
+  return [
+    claim(case, name, *texts)
+    for case in CASES
+    for name, texts in (('drift_ratio', move), ('gradient_ratio', norm))
   ]
 
 
@@ -182,82 +173,66 @@ def _table(results: xr.Dataset) -> str:
   """A row a case and width."""
   import xarray as xr
 
-  slow = float(results.lr_times_width.min())
-  fast = float(results.lr_times_width.max())
-  later = results.sel(step=slice(1, None))
+  slow = results.sel(lr_times_width=results.lr_times_width.min())
+  fast = results.sel(lr_times_width=results.lr_times_width.max())
+  at_slow = f'(eta m = {slow.lr_times_width:g})'
+  at_fast = f'(eta m = {fast.lr_times_width:g})'
   # Case (S) is of all points at once, Lemma B.1 of each of them.
-  is_simplified = results.case == 'S'
+  later, is_simplified = slow.sel(step=slice(1, None)), slow.case == 'S'
   measured = xr.where(is_simplified, later.coupled, later.coupled_at_point)
   bound = xr.where(is_simplified, later.bound, later.bound_at_point)
-  at_slow = {'lr_times_width': slow}
   columns = {
-    f'least measured - bound (eta m = {slow:g})': (
-      (measured - bound).sel(at_slow).min('step')
+    f'least measured - bound {at_slow}': (measured - bound).min('step'),
+    f'measured where bound = 0 {at_slow}': (
+      measured.where(bound <= 0).max('step')
     ),
-    f'measured where bound = 0 (eta m = {slow:g})': (
-      measured.where(bound <= 0).sel(at_slow).max('step')
-    ),
-    f'coupled at the last step (eta m = {fast:g})': (
-      results.coupled.sel(lr_times_width=fast).isel(step=-1)
-    ),
+    f'coupled at the last step {at_fast}': fast.coupled.isel(step=-1),
     'constant needed (e; 10)': results.constant_needed,
     'largest drift / (L eta t)': results.drift_ratio,
     'largest gradient / L': results.gradient_ratio,
-    'width to halve the loss': results.width_to_halve.sel(lr_times_width=fast),
+    'width to halve the loss': fast.width_to_halve,
   }
   return tables.means_table(columns, case='case', width='m')
 
 
-def _figure(results: xr.Dataset) -> Figure:
+def _figures(results: xr.Dataset) -> dict[str, Figure]:
   """Measured fractions and the lemmas' bounds against the step."""
-
-  slow = float(results.lr_times_width.min())
-  fast = float(results.lr_times_width.max())
+  slow = results.lr_times_width.min().item()
+  fast = results.lr_times_width.max().item()
   shown = (
-    (results.coupled, results.bound, 'S', slow, 'case (S), Lemma A.1'),
+    ('S', slow, 'coupled', 'bound', 'case (S), Lemma A.1'),
     (
-      results.coupled_at_point,
-      results.bound_at_point,
-      'general',
-      slow,
+      *('general', slow, 'coupled_at_point', 'bound_at_point'),
       'worst of new points, Lemma B.1',
     ),
-    (results.coupled, None, 'S', fast, 'case (S)'),
+    ('S', fast, 'coupled', '', 'case (S)'),
   )
   fig = drawing.new_figure(11, 3.6)
   colors = drawing.shades(results.sizes['width'], 0.85)
-  for ax, (values, bound, case, lr, title) in zip(
+  for ax, (case, lr, name, bound, title) in zip(
     fig.subplots(1, 3), shown, strict=True
   ):
     for color, m in zip(colors, results.width.values, strict=True):
-      here = {'case': case, 'lr_times_width': lr, 'width': m}
-      curve = values.sel(here)
-      mean, spread = curve.mean('seed'), curve.std('seed', ddof=1).fillna(0)
-      ax.plot(results.step, mean, color=color, label=str(m))
+      here = results.sel(case=case, lr_times_width=lr, width=m)
+      mean = here[name].mean('seed')
+      spread = here[name].std('seed', ddof=1).fillna(0)
       edges = (mean - spread).values, (mean + spread).values
-      ax.fill_between(results.step, *edges, color=color, alpha=0.2)
-      if bound is not None:
+      ax.plot(here.step, mean, color=color, label=str(m))
+      ax.fill_between(here.step, *edges, color=color, alpha=0.2)
+      if bound:
         line = {'color': color, 'gid': drawing.REFERENCE}
-        ax.plot(results.step, bound.sel(here).mean('seed'), '--', **line)
-    if bound is not None:
+        ax.plot(here.step, here[bound].mean('seed'), '--', **line)
+    if bound:
       ax.set_ylim(0, 1.05)
     ax.set(xlabel='Step', ylabel='Fraction of units coupled')
     ax.set_title(f'{title}, $\\eta m$ = {lr:g}', size='medium')
   ax.legend(title='m (dashed: the bound)', frameon=False, fontsize='small')
-  return drawing.explain_empty(fig, results)
+  return {'coupling': drawing.explain_empty(fig, results)}
 
 
 EXPERIMENT = command.Experiment(
-  'coupling',
-  Config,
-  PRESETS,
-  run,
-  figures=lambda ds: {'coupling': _figure(ds)},
-  table=_table,
-  claims=_claims,
+  'coupling', Config, PRESETS, run, _figures, _table, _claims
 )
-
-
 main = EXPERIMENT.main
 
 if __name__ == '__main__':

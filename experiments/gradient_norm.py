@@ -17,6 +17,7 @@ measured too.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
@@ -29,20 +30,15 @@ from ossgd.results.statistics import Every
 from ossgd.running import sweeps, watching
 
 from .common import command, seeds
-from .common.lemmas import gradient_lines, large_gradients
-from .common.lemmas.gradient_lines import (
-  EXPONENTS,
-  VARIED,
-  Config,
-  along,
-  share,
-)
-from .common.lemmas.large_gradients import KINDS
+from .common.lemmas import large_gradients
+from .common.lemmas.evidence import above
+from .common.lemmas.large_gradients import KINDS, VARIED, Config, along, share
 
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
 
+_CASES = {'S': large_gradients.simplified, 'general': large_gradients.general}
 
 PRESETS = {
   'quick': {
@@ -67,12 +63,8 @@ def run(
     raise ValueError(f'--widths={config.widths}: expected one width')
   mesh = seeds.devices(config, (*config.widths, *config.growing_widths))
   works = [
-    ('case', 'S', config, large_gradients.simplified),
-    ('case', 'general', config, large_gradients.general),
-    *(
-      (*setting, large_gradients.simplified)
-      for setting in gradient_lines.settings(config)
-    ),
+    *(('case', case, config) for case in _CASES),
+    *large_gradients.lines(config),
   ]
 
   def measured(one, function, part):
@@ -80,20 +72,21 @@ def run(
       one,
       jax.jit(functools.partial(function, one)),
       part,
-      dims=large_gradients.dims,
+      dims=lambda name: large_gradients.DIMS.get(name, ()),
       mesh=mesh,
     ).squeeze('width', drop=True)
 
   *parts, last = watching.watch(progress).parts(
-    [*((f'{name}={value}', 1) for name, value, _, _ in works), ('twins', 0)]
+    [*((f'{name}={value}', 1) for name, value, _ in works), ('twins', 0)]
   )
   found = []
-  for (name, value, one, function), part in zip(works, parts, strict=True):
-    ds = measured(one, function, part)
+  for (name, value, one), part in zip(works, parts, strict=True):
+    ds = measured(one, _CASES.get(value, large_gradients.simplified), part)
     if name != 'case':
       ds = ds.rename({key: f'{key}_by_{name}' for key in ds})
     found.append(ds.expand_dims({name: [value]}))
   found.append(measured(config, large_gradients.twins, last))
+  kept = ('separation', 'num_classes', 'num_components', 'num_points')
   return (
     xr.merge(found, join='outer', compat='no_conflicts')
     .assign_coords(
@@ -103,10 +96,7 @@ def run(
       sign=['same', 'opposite'],
     )
     .assign_attrs(
-      separation=config.separation,
-      num_classes=config.num_classes,
-      num_components=config.num_components,
-      num_points=config.num_classes * config.num_components,
+      {name: getattr(config, name) for name in kept},
       width=config.widths[0],
     )
   )
@@ -115,39 +105,21 @@ def run(
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What the lemmas say; the constant of the threshold is the first given."""
   first = results.constant.values[0]
-  above = (
-    f'fraction of units above {first:g} v delta / (k l), over delta / (k l)'
-  )
-
-  def large(where, words, measure, scope=''):
-    return Claim(
-      where, words, above + scope, 1.0, INF, lambda ds: Every(measure(ds))
-    )
-
-  def relative(ds):
-    return (ds.fraction / share(ds, '')).isel(constant=0)
-
-  def least(kind):
-    return lambda ds: gradient_lines.least_relative(ds, kind)
-
-  def general(kind):
-    return lambda ds: relative(ds).sel(case='general', kind=kind)
-
-  def twins(sign):
-    return lambda ds: ds.twins.sel(sign=sign) / share(ds, '')
-
+  large = functools.partial(_large_claim, first)
+  at_base = functools.partial(large_gradients.relative, constant=first)
+  twins = functools.partial(large_gradients.relative, name='twins')
   return [
     large(
       'Lemma A.2',
       'P_{1,r} is large for a fixed v (random, possible)',
-      lambda ds: (ds.unit_sum / share(ds, '')).isel(constant=0).sel(case='S'),
+      functools.partial(at_base, name='unit_sum', case='S'),
       ', case (S)',
     ),
     *(
       large(
         'Lemmas 5.2, A.3',
         f'a pseudo-gradient is large: v {kind}',
-        least(kind),
+        functools.partial(large_gradients.least_relative, kind=kind),
         ', least over all settings of delta, k, l and m',
       )
       for kind in KINDS
@@ -156,7 +128,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       large(
         'Lemma B.3',
         f'an expected pseudo-gradient is large: v {kind}',
-        general(kind),
+        functools.partial(at_base, name='fraction', case='general', kind=kind),
         ', caps with lambda = 1/(8 l)',
       )
       for kind in KINDS
@@ -164,20 +136,38 @@ def _claims(results: xr.Dataset) -> list[Claim]:
     large(
       'Lemma A.2 as written',
       'any v in [-v, v] will do: two points 0.001 apart in one class, v and -v',
-      twins('opposite'),
+      functools.partial(twins, sign='opposite'),
     ),
     large(
       'Lemma A.2, read with v_{a,a,b} >= 0',
       'the same two points, both v',
-      twins('same'),
+      functools.partial(twins, sign='same'),
     ),
     *(_slope_claim(results, name) for name in VARIED),
   ]
 
 
+def _large_claim(
+  constant: float,
+  where: str,
+  words: str,
+  measure: Callable[[xr.Dataset], xr.DataArray],
+  scope: str = '',
+) -> Claim:
+  """Enough units are above the threshold in every draw."""
+  above_it = f'fraction of units above {constant:g} v delta / (k l)'
+  return Claim(
+    where,
+    words,
+    f'{above_it}, over delta / (k l){scope}',
+    *above(1.0),
+    lambda ds: Every(measure(ds)),
+  )
+
+
 def _slope_claim(results: xr.Dataset, name: str) -> Claim:
   """The worst fraction falls no faster than delta / (k l), Lemma A.3."""
-  symbol, exponent = VARIED[name][1], EXPONENTS.get(name, 0)
+  _, symbol, exponent = VARIED[name]
   values, last = results[name].values, results.constant.values[-1]
   low, high = {1: (-INF, 1.0), -1: (-1.0, INF), 0: (-FLAT, FLAT)}[exponent]
   words = (
@@ -200,31 +190,27 @@ def _table(results: xr.Dataset) -> str:
   """A row a setting, then the slopes."""
   slopes = [
     (
-      VARIED[name][1],
-      EXPONENTS.get(name, 0),
+      *described,
       *(
         tables.slope_text(along(results, name, kind), dim=name)
         for kind in KINDS
       ),
     )
-    for name in VARIED
+    for name, (_, *described) in VARIED.items()
   ]
   general = results.sel(case='general')
-  return '\n'.join(
-    (
-      'Fraction of units with a pseudo-gradient of at least c v delta / (k l).',
-      '',
-      _fractions_table(results),
-      'General case: largest E[p v] of the initial network '
-      f'{tables.mean_std(general.largest_error)}, standard error from its '
-      f'sample {tables.mean_std(general.largest_error_std)}.',
-      '',
-      f'Slope of log fraction (c = {results.constant.values[-1]:g}), 95 % '
-      'interval, range:',
-      '',
-      claims.markdown_table(('in log', 'exponent of A.3', *KINDS), slopes),
-    )
-  )
+  return f"""\
+Fraction of units with a pseudo-gradient of at least c v delta / (k l).
+
+{_fractions_table(results)}
+General case: largest E[p v] of the initial network \
+{tables.mean_std(general.largest_error)}, standard error from its sample \
+{tables.mean_std(general.largest_error_std)}.
+
+Slope of log fraction (c = {results.constant.values[-1]:g}), 95 % interval, \
+range:
+
+{claims.markdown_table(('in log', 'exponent of A.3', *KINDS), slopes)}"""
 
 
 def _fractions_table(results: xr.Dataset) -> str:
@@ -234,7 +220,7 @@ def _fractions_table(results: xr.Dataset) -> str:
     fraction = 'fraction' if name == 'case' else f'fraction_by_{name}'
     cells = results[fraction].transpose(name, 'constant', 'kind', 'seed')
     expected = np.broadcast_to(share(results, name), results[name].shape)
-    symbol = VARIED.get(name, (name, name))[1]
+    symbol = 'case' if name == 'case' else VARIED[name][1]
     rows += [
       (
         f'{symbol} = {value}',
@@ -251,50 +237,38 @@ def _fractions_table(results: xr.Dataset) -> str:
   return claims.markdown_table(('setting', 'delta / (k l)', *columns), rows)
 
 
-def _figure(results: xr.Dataset) -> Figure:
+def _figures(results: xr.Dataset) -> dict[str, Figure]:
   """Distribution of norms, and fractions along each setting."""
-
   fig = drawing.new_figure(15, 3.4)
-  axes = fig.subplots(1, 1 + len(VARIED))
-  norms = results.norms.sel(case='S').mean('seed')
-  styles = ('o-', 's--', '^:', 'v-.')
-  for kind, style in zip(KINDS, styles, strict=True):
-    axes[0].plot(
-      norms.sel(kind=kind).clip(1e-4), norms['quantile'], style[1:], label=kind
-    )
-  base = results.attrs['separation'] / results.attrs['num_points']
-  axes[0].axvline(base, color='0.4', linewidth=0.8)
-  axes[0].axhline(1 - base, color='0.4', linewidth=0.8)
-  axes[0].set(xscale='log', ylabel='Fraction of units below')
-  axes[0].set_xlabel('||pseudo-gradient|| / v\n(lines: delta / (k l))')
-  axes[0].legend(frameon=False, fontsize='small')
-  for ax, name in zip(axes[1:], VARIED, strict=True):
-    for kind, style in zip(KINDS, styles, strict=True):
+  norm_ax, *axes = fig.subplots(1, 1 + len(VARIED))
+  norms = results.norms.sel(case='S').mean('seed').clip(1e-4)
+  styles = dict(zip(KINDS, ('o-', 's--', '^:', 'v-.'), strict=True))
+  for kind, style in styles.items():
+    norm_ax.plot(norms.sel(kind=kind), norms['quantile'], style[1:], label=kind)
+  grey, base = {'color': '0.4', 'linewidth': 0.8}, share(results, '')
+  norm_ax.axvline(base, **grey)
+  norm_ax.axhline(1 - base, **grey)
+  norm_ax.set(xscale='log', ylabel='Fraction of units below')
+  norm_ax.set_xlabel('||pseudo-gradient|| / v\n(lines: delta / (k l))')
+  norm_ax.legend(frameon=False, fontsize='small')
+  for ax, name in zip(axes, VARIED, strict=True):
+    for kind, style in styles.items():
       panels.draw(ax, along(results, name, kind), fmt=style)
     bound = np.broadcast_to(share(results, name), results[name].shape)
-    line = {'color': '0.4', 'linewidth': 0.8, 'gid': drawing.REFERENCE}
-    ax.plot(results[name].values, bound, **line)
+    ax.plot(results[name].values, bound, **grey, gid=drawing.REFERENCE)
     ax.set(xscale='log', yscale='log', xlabel=VARIED[name][1])
     panels.mark(ax, results[name].values)
     ax.yaxis.minorticks_off()
-  axes[1].set_ylabel(
+  axes[0].set_ylabel(
     f'Fraction above {results.constant.values[-1]:g} v delta / (k l)\n'
     '(grey: delta / (k l))'
   )
-  return drawing.explain_empty(fig, results)
+  return {'gradient_norm': drawing.explain_empty(fig, results)}
 
 
 EXPERIMENT = command.Experiment(
-  'gradient_norm',
-  Config,
-  PRESETS,
-  run,
-  figures=lambda ds: {'gradient_norm': _figure(ds)},
-  table=_table,
-  claims=_claims,
+  'gradient_norm', Config, PRESETS, run, _figures, _table, _claims
 )
-
-
 main = EXPERIMENT.main
 
 if __name__ == '__main__':

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import threadpoolctl
@@ -26,12 +27,12 @@ from ossgd.engines import measuring, sgd
 from ossgd.paper import kernels, metrics, network
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.results import drawing, panels, statistics, tables
-from ossgd.results.claims import INF, Claim
+from ossgd.results.claims import Claim
 from ossgd.results.paper_claims import FLAT
-from ossgd.results.statistics import Every
 from ossgd.running import hosts, sweeps, timing
 
 from .common import command, section7, seeds
+from .common.lemmas.evidence import below, most
 from .common.options import option
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ class Config(section7.Config):
 
 PRESETS = {'quick': {'widths': (250, 500, 1000), 'num_seeds': 3}}
 
+_DIMS = {
+  'eigenvalues_initial': ('rank',),
+  'eigenvalues_trained': ('rank',),
+  'eigenvalues_limit': ('rank',),
+  'limit_distance': (),
+}
 _limit_kernel = jax.jit(kernels.limit_kernel, static_argnames='num_classes')
 
 
@@ -64,12 +71,13 @@ def run(
   mesh = section7.devices(config)
   # Few, for a curvature costs as much as all the steps before it.
   steps = sorted({0, *(config.num_steps // part for part in (16, 4, 1))})
-  measure = functools.partial(_one_run, config, steps)
+  train = jax.jit(functools.partial(_train, config, steps))
+  measure = functools.partial(_one_run, config, train)
   results = seeds.over_widths(
     config,
     section7.with_data(config, measure, mesh),
     progress,
-    dims=_dims,
+    dims=lambda name: _DIMS.get(name, ('step',)),
     mesh=mesh,
   )
   stable = results.stable_step * results.width
@@ -78,48 +86,47 @@ def run(
   ).assign_coords(step=steps, rank=np.arange(results.sizes['rank']) + 1)
 
 
-def _dims(name: str) -> tuple[str, ...]:
-  """Of what `_one_run` measures."""
-  if name.startswith('eigenvalues_'):
-    return ('rank',)
-  return () if name == 'limit_distance' else ('step',)
-
-
-@functools.cache  # compiled steps are kept by the object
-def _method(config: Config, width: int) -> sgd.Method:
-  """Plain SGD in epochs."""
-  return sgd.Method(
-    optax.sgd(config.lr_times_width / width),
+def _train(
+  config: Config, steps: list[int], seed: jax.Array, split: Split, start: Params
+) -> list[jax.Array]:
+  """The weights of one seed at each of these steps: (m, d)."""
+  method = sgd.Method(
+    optax.sgd(config.lr_times_width / start.w.shape[0]),
     config.batch_size,
     'epochs',
     sgd.true_gradient,
   )
+  _, weights = sgd.train(
+    measuring.seed_keys(seed).order,
+    start,
+    split.train,
+    record_steps=jnp.asarray(steps),
+    method=method,
+    observe=lambda params: params.w,
+  )
+  return list(weights)
 
 
 def _one_run(
   config: Config,
-  steps: list[int],
+  train: Callable[[int, Split, Params], list[jax.Array]],
   seed: int,
   split: Split,
   start: Params,
 ) -> dict[str, np.ndarray]:
   """One seed at one width: arrays (step,) and (rank,), and a scalar."""
-  train, x = split.train, split.test.x
-  method = _method(config, start.w.shape[0])
-  state = _start(start.w, config.num_train, method=method)
+  x = split.test.x
   thetas, losses, curvatures = [], [], []
-  for begin, end in itertools.pairwise([0, *steps]):
-    with timing.part('train') as wait:
-      state = wait(
-        _advance(seed, state, start, train, begin, end, method=method)
-      )
-    params = start._replace(w=state.w)
+  with timing.part('train') as wait:
+    weights = wait(train(seed, split, start))
+  for w in weights:
+    params = start._replace(w=w)
     with timing.part('kernel') as wait:
-      theta, loss = hosts.fetch(wait(_measure(params, x, train)))
+      theta, loss = hosts.fetch(wait(_measure(params, x, split.train)))
     thetas.append(theta)
     losses.append(loss)
     with timing.part('curvature'):
-      curvatures.append(kernels.top_curvature(params, train.x))
+      curvatures.append(kernels.top_curvature(params, split.train.x))
   limit = hosts.fetch(_limit_kernel(x, x, num_classes=config.num_classes))
   named = {'initial': thetas[0], 'trained': thetas[-1], 'limit': limit}
   # LAPACK's own threads and XLA's wait for each other on a busy machine.
@@ -128,36 +135,15 @@ def _one_run(
       f'eigenvalues_{name}': np.linalg.eigvalsh(theta)[::-1]
       for name, theta in named.items()
     }
+  stable = [kernels.largest_stable_step(c) for c in curvatures]
+  drift = [metrics.relative_distance(t, thetas[0]) for t in thetas]
   return by_rank | {
-    'drift': np.array(
-      [metrics.relative_distance(t, thetas[0]) for t in thetas]
-    ),
+    'drift': np.array(drift),
     'train_loss': np.array(losses),
     'curvature': np.array(curvatures),
-    'stable_step': np.array(
-      [kernels.largest_stable_step(c) for c in curvatures]
-    ),
+    'stable_step': np.array(stable),
     'limit_distance': np.array(metrics.relative_distance(thetas[0], limit)),
   }
-
-
-_start = jax.jit(sgd.initial_state, static_argnums=1, static_argnames='method')
-
-
-@functools.partial(jax.jit, static_argnames='method')
-def _advance(
-  seed: jax.Array,
-  state: sgd.WeightState,
-  start: Params,
-  train: Dataset,
-  begin: jax.Array,
-  end: jax.Array,
-  *,
-  method: sgd.Method,
-) -> sgd.WeightState:
-  """`sgd.advance` in a seed's own order."""
-  order = measuring.seed_keys(seed).order
-  return sgd.advance(order, state, start, train, begin, end, method=method)
 
 
 @jax.jit
@@ -172,12 +158,9 @@ def _measure(
 
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What the paper does not say, but its coupling suggests."""
-  widths = results.width.values
-  against = f'in log m, m = {widths.min()} to {widths.max()}'
-
-  def claim(words, quantity, low, high, measure):
-    return Claim('beyond the paper', words, quantity, low, high, measure)
-
+  m = results.width.values
+  against = f'in log m, m = {m.min()} to {m.max()}'
+  claim = functools.partial(Claim, 'beyond the paper')
   return [
     claim(
       'the kernel at w(0) tends to its infinite-width limit as 1/sqrt(m)',
@@ -189,16 +172,14 @@ def _claims(results: xr.Dataset) -> list[Claim]:
     claim(
       'training moves the kernel of a wider network less',
       f'slope of log ||Theta_T - Theta_0|| / ||Theta_0|| {against}',
-      -INF,
-      0.0,
+      *below(0.0),
       lambda ds: statistics.log_slope(ds.drift.isel(step=-1)),
     ),
     claim(
       'the step size is in the stable range of descent on the training loss',
       'eta lambda_max / 2, largest over m and the measured steps',
-      -INF,
-      1.0,
-      lambda ds: Every(ds.step_ratio.max(['width', 'step'], skipna=False)),
+      *below(1.0),
+      lambda ds: most(ds.step_ratio, 'width', 'step'),
     ),
     claim(
       'the largest stable eta m hardly depends on the width',
@@ -236,19 +217,40 @@ def _table(results: xr.Dataset) -> str:
 
 def _figures(results: xr.Dataset) -> dict[str, Figure]:
   """Against width, against step, and eigenvalues against their rank."""
-  distance = (
+  return {
+    'kernel_limit': _limit_figure(results),
+    'kernel_steps': _steps_figure(results),
+    'kernel_eigenvalues': _eigenvalues_figure(results),
+  }
+
+
+def _limit_figure(results: xr.Dataset) -> Figure:
+  """How far the kernel of w(0) is from its limit, and c / sqrt(m) beside it."""
+  label = (
     'Distance to the limit (ratio)\n'
     r'$\|\Theta_0 / m - \Theta_\infty\| \, / \, \|\Theta_\infty\|$'
   )
+  fig = panels.panels_figure(
+    {label: {'': results.limit_distance}}, 'width', 'Hidden units $m$', 'log'
+  )
+  (ax,) = fig.axes
+  m = np.sort(results.width.values)
+  c = (results.limit_distance * np.sqrt(results.width)).mean().item()
+  ax.plot(m, c / np.sqrt(m), 'r--', label=rf'${c:.2g}/\sqrt{{m}}$')
+  ax.set_yscale('log')
+  panels.mark(ax, m)
+  ax.legend(frameon=False)
+  return drawing.explain_empty(fig, results)
+
+
+def _steps_figure(results: xr.Dataset) -> Figure:
+  """Drift of the kernel and the step size's share, a curve a width."""
   drift = (
     'Drift of the kernel (ratio)\n'
     r'$\|\Theta_t - \Theta_0\| \, / \, \|\Theta_0\|$'
   )
   ratio = 'Step size / largest stable one\n' r'$\eta \lambda_{\max} \, / \, 2$'
-  limit = panels.panels_figure(
-    {distance: {'': results.limit_distance}}, 'width', 'Hidden units $m$', 'log'
-  )
-  by_step = panels.panels_figure(
+  fig = panels.panels_figure(
     {
       label: {f'$m$ = {m}': v.sel(width=m) for m in results.width.values}
       for label, v in ((drift, results.drift), (ratio, results.step_ratio))
@@ -257,25 +259,13 @@ def _figures(results: xr.Dataset) -> dict[str, Figure]:
     'Step $t$ (SGD updates)',
     'symlog',
   )
-  (ax,) = limit.axes
-  m = np.sort(results.width.values)
-  c = (results.limit_distance * np.sqrt(results.width)).mean().item()
-  ax.plot(m, c / np.sqrt(m), 'r--', label=rf'${c:.2g}/\sqrt{{m}}$')
-  ax.set_yscale('log')
-  panels.mark(ax, m)
-  ax.legend(frameon=False)
-  by_step.axes[1].axhline(1, color='0.6')
-  by_step.axes[1].set_yscale('log')
-  return {
-    'kernel_limit': drawing.explain_empty(limit, results),
-    'kernel_steps': drawing.explain_empty(by_step, results),
-    'kernel_eigenvalues': _eigenvalues_figure(results),
-  }
+  fig.axes[1].axhline(1, color='0.6')
+  fig.axes[1].set_yscale('log')
+  return drawing.explain_empty(fig, results)
 
 
 def _eigenvalues_figure(results: xr.Dataset) -> Figure:
   """Means over seeds, of the narrowest and the widest network."""
-
   fig = drawing.new_figure(7.6, 3.6)
   ends = results.width.values.min(), results.width.values.max()
   for ax, m in zip(fig.subplots(1, 2, sharey=True), ends, strict=True):
@@ -295,8 +285,6 @@ def _eigenvalues_figure(results: xr.Dataset) -> Figure:
 EXPERIMENT = command.Experiment(
   'kernel', Config, PRESETS, run, _figures, _table, _claims
 )
-
-
 main = EXPERIMENT.main
 
 if __name__ == '__main__':

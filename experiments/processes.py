@@ -33,18 +33,17 @@ from ossgd.engines import measuring, sgd
 from ossgd.paper import metrics, network
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.results import drawing, panels, paper_claims, statistics, tables
-from ossgd.results.claims import INF, Claim, about
-from ossgd.results.statistics import Every
+from ossgd.results.claims import Claim, about
 from ossgd.running import sweeps
 
 from .common import command, section7, seeds
+from .common.lemmas.evidence import above, below, most
 from .common.options import option
 
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
 
-_WHERE = 'Section 5.1'
 _GRADIENTS = {'f': sgd.true_gradient, 'g': sgd.pseudo_network_gradient}
 _NUM_RECORDS = 20  # at most and after step 0, evenly spaced in log t
 _GAPS = {
@@ -153,39 +152,35 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   """What Section 5.1 says of f and g, made measurable."""
   m, last = results.width.values, results.step.values[-1]
   reading = 'as 1/sqrt(m), our reading of Lemma 5.1'
-  fitted = f'in log m, step {last}, m from {m.min()} to {m.max()}'
+  claim = functools.partial(Claim, 'Section 5.1')
 
   def slope(name, words, low, high):
-    return Claim(
-      _WHERE,
+    return claim(
       words,
-      f'slope of log {_GAPS[name]} {fitted}',
+      f'slope of log {_GAPS[name]} in log m, step {last}, m from {m.min()} to '
+      f'{m.max()}',
       low,
       high,
       lambda ds: statistics.log_slope(ds[name].isel(step=-1)),
     )
 
   def learns(name, words):
-    return Claim(
-      _WHERE,
+    return claim(
       words,
       'final test accuracy, at every width',
-      0.99,
-      INF,
+      *above(0.99),
       lambda ds: paper_claims.right(ds, ds[f'accuracy_{name}'].isel(step=-1)),
     )
 
   found = [
-    Claim(
-      _WHERE,
+    claim(
       'f and g are one function at the initialisation',
       'largest |f - g| / largest |f| at step 0, largest over widths',
-      -INF,
-      1e-5,
-      lambda ds: Every(ds.gap_to_size.isel(step=0).max('width', skipna=False)),
+      *below(1e-5),
+      lambda ds: most(ds.gap_to_size.isel(step=0), 'width'),
     ),
-    slope('output_gap', 'outputs of f and g couple with width', -INF, 0.0),
-    slope('weight_gap', 'weights of f and g couple with width', -INF, 0.0),
+    slope('output_gap', 'outputs of f and g couple with width', *below(0.0)),
+    slope('weight_gap', 'weights of f and g couple with width', *below(0.0)),
     slope('output_gap', f'outputs couple {reading}', -0.6, -0.4),
     slope('weight_gap', f'weights couple {reading}', -0.6, -0.4),
     learns('f', 'f learns'),
@@ -197,20 +192,19 @@ def _claims(results: xr.Dataset) -> list[Claim]:
 def _table(results: xr.Dataset) -> str:
   """A row a width after the last step, and the slopes of the gaps."""
   last = results.isel(step=-1)
-  patterns = 'pattern difference of f'
-  columns = {text: last[name] for name, text in _GAPS.items()} | {
+  gaps = {text: last[name] for name, text in _GAPS.items()}
+  patterns = {'pattern difference of f': last.pattern_difference}
+  accuracies_and_losses = {
     'accuracy of f': last.accuracy_f,
     'accuracy f - g': last.accuracy_f - last.accuracy_g,
     'loss of f': last.loss_f,
     'loss of g': last.loss_g,
-    patterns: last.pattern_difference,
   }
-  fitted = {name: columns[name] for name in (*_GAPS.values(), patterns)}
   header = ('log of', 'slope in log m, 95 % interval and range')
   return (
-    tables.means_table(columns, width='m')
+    tables.means_table(gaps | accuracies_and_losses | patterns, width='m')
     + '\n'
-    + tables.slopes_table(header, fitted)
+    + tables.slopes_table(header, gaps | patterns)
   )
 
 
@@ -251,8 +245,6 @@ EXPERIMENT = command.Experiment(
   table=_table,
   claims=_claims,
 )
-
-
 main = EXPERIMENT.main
 
 if __name__ == '__main__':

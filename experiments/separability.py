@@ -21,6 +21,7 @@ separable however they are labelled.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 import jax
@@ -31,11 +32,12 @@ from ossgd.data import mixtures
 from ossgd.engines import measuring
 from ossgd.paper.types import Split, unit_norm
 from ossgd.results import claims, drawing, judging, paper_claims, tables
-from ossgd.results.claims import INF, Claim
+from ossgd.results.claims import Claim
 from ossgd.results.statistics import Every
 from ossgd.running import jobs, sweeps, watching
 
 from .common import command, seeds, training
+from .common.lemmas.evidence import above, below, most
 from .common.options import option
 
 if TYPE_CHECKING:
@@ -170,55 +172,47 @@ def _measure(
 
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What Section 3 and Appendix C say of Figure 3."""
-  where = 'Section 3, Appendix C, Figure 3'
   num_train = judging.settings(results)['num_train']
+  claim = functools.partial(Claim, 'Section 3, Appendix C, Figure 3')
+
+  def ratio(ds, view, parts):
+    return ds.ratio.sel(view=view, labelling=parts)
+
   return [
-    Claim(
-      where,
+    claim(
       'with each disc a component (l = 2) the data are separable',
       'lambda = diameter / delta, to be at most 1/(8 l)',
-      -INF,
-      1 / 16,
-      lambda ds: Every(ds.ratio.sel(view='plane', labelling=2)),
+      *below(1 / 16),
+      lambda ds: Every(ratio(ds, 'plane', 2)),
     ),
-    Claim(
-      where,
+    claim(
       'with each class one component (l = 1) they are not',
       'lambda = diameter / delta, to be more than 1/(8 l)',
-      1 / 8,
-      INF,
-      lambda ds: Every(ds.ratio.sel(view='plane', labelling=1)),
+      *above(1 / 8),
+      lambda ds: Every(ratio(ds, 'plane', 1)),
     ),
-    Claim(
-      where,
+    claim(
       'the data are not linearly separable',
       'training accuracy of logistic regression, higher of plane and centred',
-      -INF,
-      1 - 0.5 / num_train,  # at least one of them is wrong
-      lambda ds: Every(
-        ds.linear_train_accuracy.sel(view=['plane', 'centred']).max(
-          ['view', 'intercept'], skipna=False
-        )
+      *below(1 - 0.5 / num_train),  # at least one of them is wrong
+      lambda ds: most(
+        ds.linear_train_accuracy.sel(view=['plane', 'centred']),
+        *('view', 'intercept'),
       ),
     ),
-    Claim(
-      where,
+    claim(
       'centred and of unit norm (A2), they are separable as well (l = 2)',
       'lambda = diameter / delta, to be at most 1/(8 l)',
-      -INF,
-      1 / 16,
+      *below(1 / 16),
       lambda ds: Every(
-        ds.ratio.sel(view='centred', labelling=2).where(
-          ds.unit_norm.sel(view='centred')
-        )
+        ratio(ds, 'centred', 2).where(ds.unit_norm.sel(view='centred'))
       ),
     ),
     Claim(
       'Theorem 4.1 and Section 3',
       'but the network learns them',
       'final test accuracy, lifted and centred',
-      0.99,
-      INF,
+      *above(0.99),
       lambda ds: paper_claims.right(
         ds, ds.test_accuracy.isel(step=-1).sel(view=['lifted', 'centred'])
       ),
@@ -252,9 +246,8 @@ def _table(results: xr.Dataset) -> str:
   )
 
 
-def _figure(results: xr.Dataset) -> Figure:
+def _figures(results: xr.Dataset) -> dict[str, Figure]:
   """Figure 3: + and - as in the paper, a shade a component."""
-
   fig = drawing.new_figure(9, 4.6)
   x, y = results.x.values, results.y.values
   axes = fig.subplots(1, 2)
@@ -274,20 +267,12 @@ def _figure(results: xr.Dataset) -> Figure:
       aspect='equal',
     )
     ax.legend(loc='center')
-  return drawing.explain_empty(fig, results)
+  return {'figure3': drawing.explain_empty(fig, results)}
 
 
 EXPERIMENT = command.Experiment(
-  'separability',
-  Config,
-  PRESETS,
-  run,
-  figures=lambda ds: {'figure3': _figure(ds)},
-  table=_table,
-  claims=_claims,
+  'separability', Config, PRESETS, run, _figures, _table, _claims
 )
-
-
 main = EXPERIMENT.main
 
 if __name__ == '__main__':

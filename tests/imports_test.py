@@ -43,8 +43,8 @@ SHARED = {
   'common': 'printing options scripts stopping progress_line company '
   'command training fits seeds section7',
   'common.publishing': 'summaries run_folders pages',
-  'common.lemmas': 'cases coupled_units falling_loss large_gradients exponents '
-  'gradient_lines',
+  'common.lemmas': 'evidence precisions cases coupled_units falling_loss '
+  'large_gradients exponents',
   'common.speed': 'rivals floor growth',
 }
 SHARED_ARROWS = {

@@ -4,79 +4,38 @@ import dataclasses
 from unittest import mock
 
 import numpy as np
-from absl.testing import parameterized
 
 from experiments import kernel
-from experiments.common import options
-from ossgd.data import mixtures
-from ossgd.engines import measuring
 from ossgd.paper import kernels, metrics, network
-from ossgd.results import claims
-from ossgd.running import sweeps
-from tests.experiments.scripts_test import finish
+from tests.experiments import scripts_test, section7_test
 
-TINY = kernel.Config(
-  widths=(512, 64),  # the order given must not matter
-  num_seeds=3,
-  seed=2,
-  num_steps=32,
-  batch_size=8,
-  dim=60,
-  num_classes=4,
-  num_train=120,
-  num_test=12,
+TINY = kernel.Config(  # the order of widths must not matter
+  **section7_test.SMALL, widths=(512, 64), num_steps=32, num_test=12
 )
 
 
 def verdicts(results) -> list[str]:
-  return [
-    claims.judge(claim, results).verdict
-    for claim in kernel.EXPERIMENT.claims(results)
-  ]
+  return list(scripts_test.verdicts(kernel.EXPERIMENT, results).values())
 
 
-class KernelTest(parameterized.TestCase):
+class KernelTest(section7_test.ScriptCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.fractions = []
-    cls.results = kernel.run(
-      TINY, lambda fraction, label: cls.fractions.append(fraction)
-    )
+    cls.run_once(kernel, TINY)
 
   def test_same_run_as_in_the_sweeps(self):
     """Data, w(0), order and step size of the seed, at every measured step."""
-    swept = sweeps.sweep(
-      mixtures.gaussian(num_classes=4, dim=60),
-      widths=TINY.widths,
-      num_seeds=3,
-      seed=2,
-      num_steps=32,
-      batch_size=8,
-      num_train=120,
-      num_test=5,
-      eval_growth=0,
-      engine='plain',
-    )
     np.testing.assert_array_equal(self.results.step, [0, 2, 8, 32])
-    expected = swept.train_loss.sel(step=self.results.step)
+    expected = section7_test.swept(TINY, self.results.step).train_loss
     loss = self.results.train_loss.transpose(*expected.dims)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     self.assertLess(loss[..., -1].max(), 0.5 * loss[..., 0].min())
 
   def test_measurements_at_the_start(self):
     """Those of the seed's w(0), computed again by hand."""
-    keys = measuring.seed_keys(3)
-    split = mixtures.sample(
-      keys.data,
-      mixtures.gaussian(num_classes=4, dim=60),
-      num_train=120,
-      num_test=12,
-    )
+    _, split, params = section7_test.drawn(TINY, seed=3, width=512)
     x = split.test.x
-    params = measuring.draw_params(
-      keys.init, width=512, dim=60, num_classes=4, scale=1.0
-    )
     p = network.pattern(params.w, x)
     theta = kernels.kernel(params.a, p, x, p, x) / 512
     limit = kernels.limit_kernel(x, x, num_classes=4)
@@ -121,7 +80,8 @@ class KernelTest(parameterized.TestCase):
     np.testing.assert_allclose(
       start.step_ratio, 1e3 * ours.step_ratio, rtol=1e-5
     )
-    finish(kernel.EXPERIMENT, results)  # one width, and a softmax that is sure
+    # One width, and a softmax that is sure.
+    scripts_test.finish(kernel.EXPERIMENT, results)
 
   def test_claims(self):
     """Decided by slopes: lawful data hold, other powers of m fail."""
@@ -149,7 +109,7 @@ class KernelTest(parameterized.TestCase):
 
   def test_shown(self):
     """Rows and slopes with their range; a curve a width; both ends."""
-    table, found = finish(kernel.EXPERIMENT, self.results)
+    table, found = scripts_test.finish(kernel.EXPERIMENT, self.results)
     self.assertRegex(table, r'\n\| 512 +\|')
     self.assertEqual(table.count('for width 64 to 512'), 3)
     for finding in found:
@@ -166,34 +126,11 @@ class KernelTest(parameterized.TestCase):
     )
     titles = [ax.get_title() for ax in figures['kernel_eigenvalues'].axes]
     self.assertEqual(titles, ['$m$ = 64', '$m$ = 512'])
-    self.assertEqual(self.fractions, sorted(self.fractions))
-    self.assertAlmostEqual(self.fractions[-1], 1)
 
-  @parameterized.parameters(
-    ({'widths': ()}, 'at least one'),
-    ({'widths': (8, 8)}, 'all different'),
-    ({'widths': (8, 0)}, 'positive'),
-    ({'num_steps': 0}, 'positive'),
-    ({'lr_times_width': float('nan')}, 'positive'),
-    ({'batch_size': 121}, 'batch_size is 121'),
-    ({'num_test': 0}, 'num_test must be'),
-  )
-  def test_bad_setting(self, settings, part):
+  def test_no_data_to_test_on(self):
     """Said before any training."""
     with (
-      mock.patch.object(kernel, '_advance', side_effect=AssertionError),
-      self.assertRaisesRegex(ValueError, part),
+      mock.patch.object(kernel, '_train', side_effect=AssertionError),
+      self.assertRaisesRegex(ValueError, 'num_test must be'),
     ):
-      kernel.run(dataclasses.replace(TINY, **settings))
-
-  def test_flags(self):
-    """The preset has the Config's fields; flags given by hand win."""
-    call = options.parse(
-      'kernel',
-      kernel.Config,
-      kernel.PRESETS,
-      ['program', '--preset=quick', '--widths=8,16', '--nonormalize'],
-    )
-    self.assertEqual(call.config.widths, (8, 16))
-    self.assertEqual(call.config.num_seeds, 3)
-    self.assertFalse(call.config.normalize)
+      kernel.run(dataclasses.replace(TINY, num_test=0))

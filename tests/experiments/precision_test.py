@@ -1,6 +1,5 @@
 """Tests of experiments.precision, and of the flag that trades precision."""
 
-import dataclasses
 import pathlib
 import tempfile
 from unittest import mock
@@ -13,29 +12,18 @@ import xarray as xr
 from absl.testing import parameterized
 
 from experiments import precision
-from experiments.common import command, options
+from experiments.common import command
+from experiments.common.lemmas import precisions
 from experiments.common.speed import growth
-from ossgd.data import mixtures
-from ossgd.engines import measuring
 from ossgd.paper import gradients, types
 from ossgd.paper.types import Params
-from ossgd.results import claims
-from ossgd.running import sweeps
 from ossgd.storing import records
 from tests import oracles
+from tests.experiments import scripts_test, section7_test
 from tests.experiments.command_test import TOY, ended
-from tests.experiments.scripts_test import finish
 
-TINY = precision.Config(
-  widths=(256, 64),  # the order given must not matter
-  num_seeds=3,
-  seed=2,
-  num_steps=20,
-  batch_size=8,
-  dim=60,
-  num_classes=4,
-  num_train=120,
-  num_test=100,
+TINY = precision.Config(  # the order of widths must not matter
+  **section7_test.SMALL, widths=(256, 64), num_steps=20, num_test=100
 )
 
 
@@ -76,9 +64,9 @@ class RoundingTest(parameterized.TestCase):
   @parameterized.parameters(*ROUND)
   def test_operands(self, name):
     """Each operand of a product with 1 comes back rounded, bit for bit."""
-    bits = precision.STORED_BITS[name]
+    bits = precisions.STORED_BITS[name]
     v = values()
-    rounded = jax.jit(precision.rounded_matmul, static_argnums=2)
+    rounded = jax.jit(precisions.rounded_matmul, static_argnums=2)
     one = jnp.ones((1, 1))
     expected = ROUND[name](v)
     for found in (rounded(v[:, None], one, bits), rounded(one, v[None], bits)):
@@ -88,7 +76,7 @@ class RoundingTest(parameterized.TestCase):
   @parameterized.parameters(*ROUND)
   def test_forward_and_gradient(self, name):
     """Every matmul has rounded operands; all else is float32."""
-    bits = precision.STORED_BITS[name]
+    bits = precisions.STORED_BITS[name]
     w, a, x, y = oracles.problem(0, k=3, m=40, d=50, n=16)
     params = Params(jnp.asarray(w), jnp.asarray(a))
     h = multiply(x, w.T, name).astype(np.float32)
@@ -98,10 +86,10 @@ class RoundingTest(parameterized.TestCase):
     backward = np.where(h >= 0, multiply(slopes / len(y), a, name), 0)
     expected = multiply(backward.T, x, name)
 
-    p, found = precision.forward(params, jnp.asarray(x), bits)
+    p, found = precisions.forward(params, jnp.asarray(x), bits)
     np.testing.assert_array_equal(p, h >= 0)
     self.assertLess(oracles.relative_error(found, f), 3e-5)
-    found = precision.rounded_gradient(
+    found = precisions.rounded_gradient(
       params, params.w, jnp.asarray(x), jnp.asarray(y), bits=bits
     )
     self.assertLess(oracles.relative_error(found, expected), 3e-5)
@@ -115,32 +103,18 @@ class RoundingTest(parameterized.TestCase):
     self.assertBetween(error, low, high)
 
 
-class PrecisionTest(parameterized.TestCase):
+class PrecisionTest(section7_test.ScriptCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.fractions = []
-    cls.results = precision.run(
-      TINY, lambda fraction, label: cls.fractions.append(fraction)
-    )
+    cls.run_once(precision, TINY)
 
   def test_float32_is_the_run_of_the_sweeps(self):
     """Data, w(0), order and step size of the seed, at every measured step."""
-    swept = sweeps.sweep(
-      mixtures.gaussian(num_classes=4, dim=60),
-      widths=(64,),
-      num_seeds=3,
-      seed=2,
-      num_steps=20,
-      batch_size=8,
-      num_train=120,
-      num_test=100,
-      eval_growth=0,
-      engine='plain',
-    ).sel(step=self.results.step)
+    swept = section7_test.swept(TINY, self.results.step)
     for evaluation in ('exact', 'rounded'):
       ours = self.results.sel(precision='float32', evaluation=evaluation)
-      ours = ours.sel(width=[64]).transpose('width', 'seed', 'step')
+      ours = ours.sel(width=swept.width).transpose('width', 'seed', 'step')
       for name in ('train_loss', 'relative_distance'):
         np.testing.assert_allclose(ours[name], swept[name], rtol=1e-5)
       for name in ('test_accuracy', 'pattern_difference'):
@@ -151,16 +125,7 @@ class PrecisionTest(parameterized.TestCase):
   @parameterized.parameters('tensorfloat32', 'bfloat16')
   def test_at_the_start(self, name):
     """The seed's w(0), measured again by NumPy with rounding of its own."""
-    keys = measuring.seed_keys(jnp.asarray(3))
-    split = mixtures.sample(
-      keys.data,
-      mixtures.gaussian(num_classes=4, dim=60),
-      num_train=120,
-      num_test=100,
-    )
-    w, a = measuring.draw_params(
-      keys.init, width=256, dim=60, num_classes=4, scale=1.0
-    )
+    _, split, (w, a) = section7_test.drawn(TINY, seed=3, width=256)
     x, y = map(np.asarray, split.test)
     h = multiply(x, w.T, name)
     here = self.results.sel(precision=name, width=256, seed=3).isel(step=0)
@@ -176,7 +141,7 @@ class PrecisionTest(parameterized.TestCase):
   def test_precisions_differ_a_little(self):
     """Each trains by itself, beside float32, and rounding is seen."""
     last = self.results.isel(step=-1)
-    self.assertEqual(list(last.precision), list(precision.STORED_BITS))
+    self.assertEqual(list(last.precision), list(precisions.STORED_BITS))
     distance = last.relative_distance
     ratio = distance / distance.sel(precision='float32') - 1
     lower = ratio.sel(precision=['tensorfloat32', 'bfloat16'])
@@ -192,13 +157,11 @@ class PrecisionTest(parameterized.TestCase):
       exact, rounded = both.transpose('evaluation', ...).values
       self.assertTrue((exact != rounded).any(), name)
       np.testing.assert_allclose(rounded, exact, rtol=0.05)
-    self.assertEqual(self.fractions, sorted(self.fractions))
-    self.assertEqual((self.fractions[0], self.fractions[-1]), (0, 1))
 
   def test_shown(self):
     """A row a precision and width, all claims decided, figures drawn."""
-    table, found = finish(precision.EXPERIMENT, self.results)
-    for name in precision.STORED_BITS:
+    table, found = scripts_test.finish(precision.EXPERIMENT, self.results)
+    for name in precisions.STORED_BITS:
       for m in TINY.widths:
         self.assertRegex(table, rf'\n\| {name} +\| {m} +\|')
     self.assertLen(found, 12)
@@ -222,28 +185,16 @@ class PrecisionTest(parameterized.TestCase):
     wrong = off * ours.sel(precision='float32')
     if name == 'rounding_flips':  # float32 has none
       wrong = 0 * ours + 1 - off
+    found = scripts_test.verdicts(
+      precision.EXPERIMENT, self.results.assign({name: wrong})
+    )
     verdicts = {
-      claim.words.split()[0]: claims.judge(
-        claim, self.results.assign({name: wrong})
-      ).verdict
-      for claim in precision.EXPERIMENT.claims(self.results)
-      if words in claim.words
+      claim.split()[0]: verdict
+      for claim, verdict in found.items()
+      if words in claim
     }
     holds = 'holds in all' if words == 'never inflates' else 'holds'
     self.assertEqual(verdicts, {'tensorfloat32': holds, 'bfloat16': 'fails'})
-
-  @parameterized.parameters(
-    ({'widths': (8, 8)}, 'all different'),
-    ({'widths': ()}, 'at least one'),
-    ({'widths': (0,)}, 'positive'),
-    ({'num_steps': 0}, 'positive'),
-    ({'lr_times_width': float('nan')}, 'positive'),
-    ({'batch_size': 121}, '1 to 120'),
-  )
-  def test_bad_setting(self, settings, part):
-    """Said before any training."""
-    with self.assertRaisesRegex(ValueError, part):
-      precision.run(dataclasses.replace(TINY, **settings), self.fail)
 
 
 class FlagTest(parameterized.TestCase):
@@ -252,6 +203,12 @@ class FlagTest(parameterized.TestCase):
     root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     self.out = root / 'out'
     self.seen = []
+    self.before = jax.config.jax_default_matmul_precision
+
+  def tearDown(self):
+    """What runs after a script, even one that failed, has its own precision."""
+    super().tearDown()
+    self.assertEqual(jax.config.jax_default_matmul_precision, self.before)
 
   def run_toy(self, *args, error=None):
     """A script that looks at the matmuls it would compile."""
@@ -268,23 +225,19 @@ class FlagTest(parameterized.TestCase):
     script = TOY._replace(run=run)
     return ended(command.main, script, ['toy', f'--out={self.out}', *args])
 
-  @parameterized.parameters(
-    ((), 'highest', 'HIGHEST'),
-    (('--matmul_precision=highest',), 'highest', 'HIGHEST'),
-    (('--matmul_precision=high',), 'high', 'HIGH'),
-    (('--matmul_precision=default',), 'default', 'DEFAULT'),
-  )
-  def test_reaches_matmuls(self, args, asked, compiled):
-    """And config.json; what runs afterwards has its own."""
-    before = jax.config.jax_default_matmul_precision
-    code, _, _ = self.run_toy(*args)
+  @parameterized.parameters((), 'highest', 'high', 'default')
+  def test_reaches_matmuls(self, *asked):
+    """And config.json."""
+    flags = [f'--matmul_precision={level}' for level in asked]
+    code, _, _ = self.run_toy(*flags)
     self.assertEqual(code, 0)
+    level = asked[0] if asked else 'highest'
     ((configured, text),) = self.seen
-    self.assertEqual(configured, asked)
+    self.assertEqual(configured, level)
+    compiled = level.upper()
     self.assertIn(f'precision = [{compiled}, {compiled}]', text)
     config = records.read_config(self.out)
-    self.assertEqual(config['environment']['matmul_precision'], asked)
-    self.assertEqual(jax.config.jax_default_matmul_precision, before)
+    self.assertEqual(config['environment']['matmul_precision'], level)
 
   def test_in_turn(self):
     """One process, one folder: each run has its own, whatever was before."""
@@ -298,10 +251,8 @@ class FlagTest(parameterized.TestCase):
       self.assertEqual(jax.config.jax_default_matmul_precision, 'bfloat16')
 
   def test_restored_after_an_error(self):
-    before = jax.config.jax_default_matmul_precision
     with self.assertRaisesRegex(ValueError, 'deep inside'):
       self.run_toy('--matmul_precision=high', error=ValueError('deep inside'))
-    self.assertEqual(jax.config.jax_default_matmul_precision, before)
 
   def test_growth_in_a_process(self):
     """The benchmark's other processes have the precision of the first."""
@@ -318,5 +269,3 @@ class FlagTest(parameterized.TestCase):
     code, out, err = self.run_toy('--matmul_precision=half')
     self.assertEqual((code, out, self.seen), (2, '', []))
     self.assertIn('<highest|high|default>', err)
-    call = options.parse('toy', TOY.config, {}, ['toy'])
-    self.assertEqual(call.matmul_precision, 'highest')

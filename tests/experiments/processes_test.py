@@ -1,8 +1,5 @@
 """Tests of experiments.processes: f and g from one start on equal batches."""
 
-import dataclasses
-from unittest import mock
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +8,9 @@ import xarray as xr
 from absl.testing import parameterized
 
 from experiments import processes
-from ossgd.data import mixtures
-from ossgd.engines import measuring, sgd
-from ossgd.running import sweeps
+from ossgd.engines import sgd
 from tests import oracles
-from tests.experiments import scripts_test
+from tests.experiments import scripts_test, section7_test
 
 TINY = processes.Config(
   widths=(128, 16),  # the order given must not matter
@@ -53,29 +48,15 @@ def constructed(exponent: float) -> xr.Dataset:
   )
 
 
-class ProcessesTest(parameterized.TestCase):
+class ProcessesTest(section7_test.ScriptCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.fractions = []
-    cls.results = processes.run(
-      TINY, lambda fraction, label: cls.fractions.append(fraction)
-    )
+    cls.run_once(processes, TINY)
 
   def test_f_is_the_run_of_the_sweeps(self):
     """Seed s at width m: the same data, start and batches as everywhere."""
-    sweep = sweeps.sweep(
-      mixtures.gaussian(dim=TINY.dim),
-      widths=TINY.widths,
-      num_seeds=TINY.num_seeds,
-      seed=TINY.seed,
-      num_steps=TINY.num_steps,
-      batch_size=TINY.batch_size,
-      num_train=TINY.num_train,
-      num_test=TINY.num_test,
-      eval_growth=0,
-      engine='plain',
-    ).sel(step=self.results.step)
+    sweep = section7_test.swept(TINY, self.results.step)
     for ours, theirs in (
       ('loss_f', 'test_loss'),
       ('accuracy_f', 'test_accuracy'),
@@ -88,13 +69,7 @@ class ProcessesTest(parameterized.TestCase):
   def test_gaps_against_loops(self):
     """The last step's numbers, from both weights by float64 NumPy."""
     width, seed = 16, 3
-    keys = measuring.seed_keys(jnp.asarray(seed))
-    split = mixtures.sample(
-      keys.data, mixtures.gaussian(dim=25), num_train=100, num_test=70
-    )
-    start = measuring.draw_params(
-      keys.init, width=width, dim=25, num_classes=10, scale=1.0
-    )
+    keys, split, start = section7_test.drawn(TINY, seed, width)
     trained = [
       sgd.train(
         jax.random.clone(keys.order),
@@ -149,19 +124,15 @@ class ProcessesTest(parameterized.TestCase):
 
   def test_shown(self):
     """A row a width, a slope a gap with its range; steps run to the last."""
-    table = processes.EXPERIMENT.table(self.results)
+    table, _ = scripts_test.finish(processes.EXPERIMENT, self.results)
     for width in TINY.widths:
       self.assertRegex(table, rf'\n\| {width} +\|')
     self.assertEqual(table.count('for width 16 to 128'), 4)
     for claim in processes.EXPERIMENT.claims(self.results)[1:5]:
       self.assertIn('step 30, m from 16 to 128', claim.quantity)
     figures = processes.EXPERIMENT.figures(self.results)
-    for figure in figures.values():
-      figure.draw_without_rendering()
     lines = figures['processes_width'].axes[0].lines
     np.testing.assert_array_equal(lines[0].get_xdata(), [16, 128])
-    self.assertEqual(self.fractions, sorted(self.fractions))
-    self.assertEqual(self.fractions[-1], 1)
 
   @parameterized.parameters(
     (-0.5, 'holds', 'holds'),
@@ -187,17 +158,3 @@ class ProcessesTest(parameterized.TestCase):
     )
     one = list(verdicts(ds.isel(width=[0])).values())
     self.assertEqual(one[1:5], ['undecided'] * 4)
-
-  @parameterized.parameters(
-    ({'widths': ()}, 'all different'),
-    ({'widths': (8, 8)}, 'all different'),
-    ({'num_seeds': 0}, 'num_seeds: 0'),
-    ({'num_steps': 0}, 'num_steps is 0'),
-    ({'batch_size': 101}, 'batch_size is 101'),
-  )
-  def test_bad_setting(self, settings, part):
-    with (
-      mock.patch.object(processes, '_train', side_effect=AssertionError),
-      self.assertRaisesRegex(ValueError, part),
-    ):
-      processes.run(dataclasses.replace(TINY, **settings))

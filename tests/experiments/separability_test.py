@@ -1,8 +1,6 @@
 """Tests of experiments.separability: Figure 3 and who can classify it."""
 
-import contextlib
 import dataclasses
-import io
 import pathlib
 import tempfile
 from unittest import mock
@@ -16,8 +14,8 @@ from experiments import separability
 from experiments.common import command
 from ossgd.data import mixtures
 from ossgd.engines import measuring
-from ossgd.results import claims
 from ossgd.running import sweeps
+from tests.experiments import command_test, scripts_test, section7_test
 
 TINY = separability.Config(
   widths=(64,),
@@ -31,18 +29,16 @@ TINY = separability.Config(
 
 
 def verdicts(results) -> list[str]:
-  return [
-    claims.judge(claim, results).verdict
-    for claim in separability.EXPERIMENT.claims(results)
-  ]
+  found = scripts_test.verdicts(separability.EXPERIMENT, results)
+  return list(found.values())
 
 
-class SeparabilityTest(parameterized.TestCase):
+class SeparabilityTest(section7_test.ScriptCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     fit = linear_model.LogisticRegression.fit
-    cls.fitted, cls.fractions, cls.trained = [], [], []
+    cls.fitted, cls.trained = [], []
     sweep = sweeps.sweep
 
     def spy(self, x, y):
@@ -65,41 +61,32 @@ class SeparabilityTest(parameterized.TestCase):
       mock.patch.object(linear_model.LogisticRegression, 'fit', spy),
       mock.patch.object(sweeps, 'sweep', watched),
     ):
-      cls.results = separability.run(
-        TINY, lambda fraction, label: cls.fractions.append(fraction)
-      )
-
-  def test_both_labellings(self):
-    """Appendix C: (A1) with l = 2, not with l = 1, by the discs' geometry.
-
-    A sample shows at most the support's diameters, 1/10 of a disc and
-    2 sqrt 2 + 1/10 of a class, and at least its delta of 19/10.
-    """
-    ds = self.results.sel(view='plane')
-    for parts, diameter in ((2, 0.1), (1, 8**0.5 + 0.1)):
-      delta = ds.delta.sel(labelling=parts).values
-      shown = ds.ratio.sel(labelling=parts).values * delta
-      self.assertBetween(delta.min(), 1.9, delta.max())
-      self.assertLess(delta.max(), 1.92)
-      self.assertBetween(shown.max(), 0.95 * diameter, diameter + 1e-6)
-      self.assertGreater(shown.min(), 0.9 * diameter)
+      cls.run_once(separability, TINY)
 
   @parameterized.parameters(
-    ('plane', 1.9, 0.1, True, False),
-    ('lifted', 0.678, 0.1, False, True),
-    ('centred', 1.363, 0.1 / 2**0.5, True, True),
+    ('plane', 1.9, (0.1, 8**0.5 + 0.1), True, False),
+    ('lifted', 0.678, (0.1,), False, True),
+    ('centred', 1.363, (0.1 / 2**0.5,), True, True),
   )
-  def test_views(self, view, delta, diameter, separable, unit_norm):
-    """What each scaling to the unit sphere does to delta and the discs.
+  def test_views(self, view, delta, diameters, separable, unit_norm):
+    """Appendix C: (A1) with l = 2, not with l = 1, by the discs' geometry.
 
+    A sample shows at most the support's diameters, in the plane 1/10 of a disc
+    and 2 sqrt 2 + 1/10 of a class, and at least its delta, there 19/10.
     Centred, the discs are arcs of 2 arcsin(0.05 / sqrt 2) around the corners
     of a square, so delta = 2 sin(45 deg - arcsin(0.05 / sqrt 2)) = 1.363.
     """
     ds = self.results.sel(view=view)
-    two = ds.sel(labelling=2)
-    np.testing.assert_allclose(two.delta, delta, rtol=0.02)
-    np.testing.assert_allclose(two.ratio * two.delta, diameter, rtol=0.1)
-    self.assertEqual(np.unique(two.separable), separable)
+    for parts, diameter in zip((2, 1), diameters, strict=False):
+      one = ds.sel(labelling=parts)
+      np.testing.assert_allclose(one.delta, delta, rtol=0.02)
+      np.testing.assert_allclose(one.ratio * one.delta, diameter, rtol=0.1)
+      if view == 'plane':
+        self.assertBetween(one.delta.values.min(), 1.9, 1.92)
+        self.assertBetween(one.delta.values.max(), 1.9, 1.92)
+        shown = (one.ratio * one.delta).values
+        self.assertBetween(shown.max(), 0.95 * diameter, diameter + 1e-6)
+    self.assertEqual(np.unique(ds.separable.sel(labelling=2)), separable)
     self.assertFalse(ds.separable.sel(labelling=1).values.any())
     self.assertEqual(np.unique(ds.unit_norm), unit_norm)
 
@@ -217,10 +204,6 @@ class SeparabilityTest(parameterized.TestCase):
       self.assertEqual(ax.get_aspect(), 1)
       self.assertTrue(ax.get_xlabel() and ax.get_ylabel() and ax.get_legend())
 
-  def test_progress(self):
-    self.assertEqual(self.fractions, sorted(self.fractions))
-    self.assertAlmostEqual(self.fractions[-1], 1)
-
   @parameterized.parameters(dict(widths=(8, 16)), dict(normalize=False))
   def test_bad_setting(self, **setting):
     """No setting is ignored in silence."""
@@ -234,15 +217,11 @@ class SeparabilityTest(parameterized.TestCase):
     experiment = separability.EXPERIMENT._replace(
       run=lambda config, progress: self.results
     )
-    texts = []
-    for _ in range(2):  # the second is shown from the folder
-      with (
-        contextlib.redirect_stdout(io.StringIO()) as text,
-        contextlib.redirect_stderr(io.StringIO()),
-        contextlib.suppress(SystemExit),
-      ):
-        command.main(experiment, ['program', f'--out={out}'])
-      texts.append(text.getvalue())
-    self.assertIn(separability.EXPERIMENT.table(self.results), texts[0])
-    self.assertEqual(*texts)
+    # The second is shown from the folder.
+    (_, text, _), (_, again, _) = (
+      command_test.ended(command.main, experiment, ['program', f'--out={out}'])
+      for _ in range(2)
+    )
+    self.assertIn(separability.EXPERIMENT.table(self.results), text)
+    self.assertEqual(text, again)
     self.assertStartsWith((out / 'figure3.png').read_bytes(), b'\x89PNG')

@@ -1,4 +1,4 @@
-"""What the scripts of the lemmas measure, in the span of the data.
+"""What the scripts of the lemmas, and others seed by seed, measure and claim.
 
 May import `ossgd` and `experiments.common`.
 """

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ossgd.data import mixtures
+from ossgd.data import components, mixtures
 from ossgd.engines import measuring
 from ossgd.paper import descent
 from ossgd.paper.types import Dataset, Params
@@ -32,6 +32,11 @@ class Config(seeds.Config):
   separation: float = option(
     0.8, 'delta of (A1), met exactly: the distance between classes.'
   )
+
+  @property
+  def num_points(self) -> int:
+    """Of case (S): k l."""
+    return self.num_classes * self.num_components
 
 
 class Case(NamedTuple):
@@ -66,11 +71,10 @@ def general(
 
   The last `num_test` examples are never trained on: a sample of D.
   """
-  spec = mixtures.bounded(**_data(config), ratio=_largest_ratio(config))
   keys = measuring.seed_keys(seed)
   num_train = num_steps * batch_size
   split = mixtures.sample(
-    keys.data, spec, num_train=num_train, num_test=num_test
+    keys.data, _caps(config), num_train=num_train, num_test=num_test
   )
   both = zip(split.train, split.test, strict=True)
   data = Dataset(*(jnp.concatenate(rows) for rows in both))
@@ -88,8 +92,7 @@ def sampled(
   Returns:
     The case, without steps, and a l + b of each example, (k l n,) int.
   """
-  spec = mixtures.bounded(**_data(config), ratio=_largest_ratio(config))
-  keys = measuring.seed_keys(seed)
+  spec, keys = _caps(config), measuring.seed_keys(seed)
   centers = spec.centers(keys.data)
   component = jnp.repeat(jnp.arange(len(centers)), num_samples)
   draws = jax.random.split(keys.order, len(component))
@@ -100,20 +103,12 @@ def sampled(
   return Case(descent.problem(params, data), none, observed), component
 
 
-def adversary_key(seed: jax.Array) -> jax.Array:
-  """A key of a seed that neither data, initialisation nor order use."""
-  return measuring.seed_keys(seed).transform
+def _caps(config: Config) -> components.Bounded:
+  """Of lambda = 1 / (8 l), the most that (A1) allows."""
+  ratio = 1 / (8 * config.num_components)
+  return mixtures.bounded(**_data(config), ratio=ratio)
 
 
 def _data(config: Config) -> dict[str, Any]:
-  return {
-    'num_classes': config.num_classes,
-    'num_components': config.num_components,
-    'dim': config.dim,
-    'separation': config.separation,
-  }
-
-
-def _largest_ratio(config: Config) -> float:
-  """lambda = 1 / (8 l), the most that (A1) allows."""
-  return 1 / (8 * config.num_components)
+  names = ('num_classes', 'num_components', 'dim', 'separation')
+  return {name: getattr(config, name) for name in names}

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
   import xarray as xr
 
 CASES = ('S', 'general')
-_AT_START = ('largest_output_weight', 'constant', 'repaired_constant')
+# Of what `measure` gives, those not of every step size and step.
+AT_START = ('largest_output_weight', 'constant', 'repaired_constant')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +37,23 @@ class Config(cases.Config):
   num_test: int = option(60, 'Points x of Lemma B.1, never trained on.')
 
 
-def dims(name: str) -> tuple[str, ...]:
-  """Of an array that `measure` gives."""
-  return () if name in _AT_START else ('lr_times_width', 'step')
-
-
 def measure(
   config: Config, case: str, seed: jax.Array, params: Params
 ) -> dict[str, jax.Array]:
   """One seed: quantities at every step size and step, and at the start."""
   width = params.w.shape[0]
-  one = _case(config, case, seed, params)
+  one = (
+    cases.simplified(config, seed, params, num_steps=config.num_steps)
+    if case == 'S'
+    else cases.general(
+      config,
+      seed,
+      params,
+      num_steps=config.num_steps,
+      batch_size=config.batch_size,
+      num_test=config.num_test,
+    )
+  )
   h0, a = one.problem.h0, one.problem.a
   on = one.observed[:, None] > 0  # the points that the lemmas speak of
   margin = jnp.min(jnp.where(on, jnp.abs(h0), jnp.inf), axis=0)
@@ -56,31 +63,14 @@ def measure(
     observe = functools.partial(_observe, one, margin, step_size)
     return descent.descend(one.problem, one.weights, step_size, observe)
 
-  num_points = config.num_classes * config.num_components
   constant = functools.partial(
-    theory.coupling_constant, margin, width**-0.5, num_points
+    theory.coupling_constant, margin, width**-0.5, config.num_points
   )
   return jax.lax.map(at, jnp.float32(config.lr_times_width)) | {
     'largest_output_weight': jnp.max(jnp.abs(a)),
     'constant': constant(),
     'repaired_constant': constant(spared=theory.spared_units()),
   }
-
-
-def _case(
-  config: Config, case: str, seed: jax.Array, params: Params
-) -> cases.Case:
-  """The points of (S), or caps."""
-  if case == 'S':
-    return cases.simplified(config, seed, params, num_steps=config.num_steps)
-  return cases.general(
-    config,
-    seed,
-    params,
-    num_steps=config.num_steps,
-    batch_size=config.batch_size,
-    num_test=config.num_test,
-  )
 
 
 def _observe(

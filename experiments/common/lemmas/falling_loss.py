@@ -14,7 +14,7 @@ from ..options import option
 from . import cases
 
 PATHS = ('largest_error', 'loss')  # by step, up to a width's own T
-_DIMS = {
+DIMS = {
   **dict.fromkeys(PATHS, ('step',)),
   'least_decrease': ('step_size',),
   'falling_steps': ('batch_size',),
@@ -40,11 +40,6 @@ class Config(cases.Config):
   num_steps: int = option(25, 'T of those, and of SGD in the general case.')
   batch_sizes: tuple[int, ...] = option((1, 2, 4, 8, 16), 'B, general case.')
   num_test: int = option(200, 'Sample that stands for D, general case.')
-
-
-def dims(name: str) -> tuple[str, ...]:
-  """Of an array that `measure` gives."""
-  return _DIMS.get(name, ())
 
 
 def horizon(config: Config, width: int) -> int:
@@ -78,13 +73,12 @@ def _simplified(
 ) -> dict[str, jax.Array]:
   """Full-batch descent on points, up to T, and from every step size."""
   width = params.w.shape[0]
-  num_points = config.num_classes * config.num_components
   step_size = config.lr_times_width / width
   one = cases.simplified(config, seed, params, num_steps=horizon(config, width))
   path = _descend(one, step_size)
   decrease, square = -jnp.diff(path['loss']), path['square'][:-1]
   shape = theory.decrease_bound(
-    step_size, width, path['v'][:-1], config.separation, num_points
+    step_size, width, path['v'][:-1], config.separation, config.num_points
   )
   short = one._replace(weights=one.weights[: config.num_steps])
 

@@ -1,33 +1,46 @@
-"""Fractions of units with a large pseudo-gradient, for one seed and setting."""
+"""Fractions of units with a large pseudo-gradient, and what A.3 expects."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ossgd.engines import measuring
 from ossgd.paper import adversary, metrics, network, theory
 from ossgd.paper.types import Params, matmul, unit_norm
 
 from ..options import option
 from . import cases
 
+if TYPE_CHECKING:
+  import xarray as xr
+
 KINDS = ('initial', 'random', 'worst possible', 'worst in the box')
 QUANTILES = np.linspace(0, 1, 101)
-_DIMS = {
+DIMS = {
   'fraction': ('constant', 'kind'),
   'unit_sum': ('constant',),
   'norms': ('kind', 'quantile'),
   'twins': ('sign',),
 }
+# What case (S) is varied along, one at a time: the list of a Config, the
+# letter, and how Lemma A.3's delta / (k l) depends on it.
+VARIED = {
+  'separation': ('separations', 'delta', 1),
+  'num_classes': ('classes', 'k', -1),
+  'num_components': ('components', 'l', -1),
+  'width': ('growing_widths', 'm', 0),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(cases.Config):
-  """A base point, and how hard to look for the worst v."""
+  """A base point, how hard to look for the worst v, and what is varied."""
 
   widths: tuple[int, ...] = option((4000,), 'm of the base point: one number.')
   num_seeds: int = option(5, 'Runs of each setting.')
@@ -36,11 +49,62 @@ class Config(cases.Config):
   )
   num_steps: int = option(300, 'Steps of projected descent to the worst v.')
   num_samples: int = option(5, 'Examples of each component, general case.')
+  separations: tuple[float, ...] = option((0.1, 0.2, 0.4, 0.8, 1.2), 'delta.')
+  classes: tuple[int, ...] = option((2, 5, 10, 20), 'k.')
+  components: tuple[int, ...] = option((1, 2, 4, 8), 'l.')
+  growing_widths: tuple[int, ...] = option(
+    (500, 1000, 2000, 4000, 8000, 16000), 'm.'
+  )
 
 
-def dims(name: str) -> tuple[str, ...]:
-  """Of an array that is measured here."""
-  return _DIMS.get(name, ())
+def lines(config: Config) -> list[tuple[str, Any, Config]]:
+  """What varies, its value there, and a Config with that value and one m."""
+  return [
+    (
+      name,
+      value,
+      dataclasses.replace(
+        config, **({'widths': (value,)} if name == 'width' else {name: value})
+      ),
+    )
+    for name, (option_name, *_) in VARIED.items()
+    for value in getattr(config, option_name)
+  ]
+
+
+def share(results: xr.Dataset, name: str) -> Any:
+  """delta / (k l) along a setting, or at the base point."""
+  base = results.attrs['separation'] / results.attrs['num_points']
+  if name == 'separation':
+    return results.separation / results.attrs['num_points']
+  if name in ('num_classes', 'num_components'):
+    return base * results.attrs[name] / results[name]
+  return base
+
+
+def relative(
+  results: xr.Dataset, name: str, by: str = '', **at: Any
+) -> xr.DataArray:
+  """Fractions over delta / (k l), along a setting or at the base point."""
+  return (results[name] / share(results, by)).sel(at)
+
+
+def along(
+  results: xr.Dataset, name: str, kind: str = 'worst possible'
+) -> xr.DataArray:
+  """Fractions along a setting, at the largest threshold."""
+  return results[f'fraction_by_{name}'].sel(kind=kind).isel(constant=-1)
+
+
+def least_relative(results: xr.Dataset, kind: str) -> xr.DataArray:
+  """Least fraction above v delta / (k l), over delta / (k l): (seed,)."""
+  import xarray as xr
+
+  at = {'kind': kind, 'constant': results.constant[0]}
+  least = [
+    relative(results, f'fraction_by_{by}', by, **at).min(by) for by in VARIED
+  ]
+  return xr.concat(least, 'setting').min('setting', skipna=False)
 
 
 def simplified(
@@ -48,15 +112,14 @@ def simplified(
 ) -> dict[str, jax.Array]:
   """The k l points of case (S)."""
   one = cases.simplified(config, seed, params, num_steps=1)
-  count = config.num_classes * config.num_components
-  return _measure(config, seed, one, jnp.arange(count))
+  return _measure(config, seed, one, jnp.arange(config.num_points))
 
 
 def general(
   config: Config, seed: jax.Array, params: Params
 ) -> dict[str, jax.Array]:
   """A sample of each component; v is the same within a component."""
-  count = config.num_classes * config.num_components
+  count = config.num_points
   one, component = cases.sampled(
     config, seed, params, num_samples=config.num_samples
   )
@@ -77,7 +140,7 @@ def _measure(
 ) -> dict[str, jax.Array]:
   """Fractions of units above the thresholds for every kind of v."""
   _, y, h0, a = one.problem
-  count = config.num_classes * config.num_components
+  count = config.num_points
   units = adversary.Units(a, h0 >= 0, one.problem.gram, component)
   project = functools.partial(
     adversary.possible, num_components=config.num_components
@@ -87,9 +150,8 @@ def _measure(
     theory.signed_errors(f, y), component, count
   )
   initial = initial / jnp.max(initial)
-  drawn = jax.random.uniform(
-    cases.adversary_key(seed), initial.shape, jnp.float32, minval=-1.0
-  )
+  key = measuring.seed_keys(seed).transform  # of no data, w(0) or order
+  drawn = jax.random.uniform(key, initial.shape, jnp.float32, minval=-1.0)
   random = project(drawn)
   thresholds = jnp.array(config.constant, jnp.float32)
   thresholds *= config.separation / count
@@ -130,7 +192,8 @@ def twins(
   With p v = 1 at both, and with 1 and -1: the box allows it, a softmax not.
   """
   one = cases.simplified(config, seed, params, num_steps=1)
-  key_x, key_w = jax.random.split(cases.adversary_key(seed))
+  key = measuring.seed_keys(seed).transform
+  key_x, key_w = jax.random.split(key)
   directions = unit_norm(jax.random.normal(key_x, (2, config.dim), jnp.float32))
   near = unit_norm(directions[0] + 1e-3 * directions[1])
   x = jnp.stack([directions[0], near])
@@ -139,15 +202,11 @@ def twins(
   units = adversary.Units(
     one.problem.a, matmul(x, w.T) >= 0, matmul(x, x.T), jnp.arange(2)
   )
-  count = config.num_classes * config.num_components
   only = jnp.zeros((2, config.num_classes), jnp.float32)
-  above = jnp.stack(
-    [
-      metrics.share(
-        adversary.norms(units, only.at[:, 0].set(jnp.float32([1.0, other])))
-        >= config.separation / count
-      )
-      for other in (1.0, -1.0)
-    ]
-  )
-  return {'twins': above}
+  least = config.separation / config.num_points
+
+  def above(other):
+    v = only.at[:, 0].set(jnp.float32([1.0, other]))
+    return metrics.share(adversary.norms(units, v) >= least)
+
+  return {'twins': jnp.stack([above(1.0), above(-1.0)])}
