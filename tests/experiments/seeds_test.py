@@ -60,8 +60,8 @@ BAD = (
   ('seed is 4294967296 .*expected seeds', {'seed': 2**32}),
   ('seed is -1 .*expected seeds', {'seed': -1}),
   ('widths: .*-8.*; expected positive', {'widths': (-8,)}),
-  ('all different', {'widths': (8, 8)}),
-  ('at least one', {'widths': ()}),
+  ('all different|expected one width', {'widths': (8, 8)}),
+  ('at least one|expected one width', {'widths': ()}),
 )
 
 
