@@ -59,13 +59,7 @@ class Programs(NamedTuple):
 def programs(
   setup: Setup, grouping: Grouping, extra: measuring.Extra | None = None
 ) -> Programs:
-  """What a block of seeds needs at one width; compiled when first called.
-
-  Args:
-    setup: with the name of an engine that was chosen.
-    grouping: how many seeds, and on which devices.
-    extra: what is measured at the end besides.
-  """
+  """What a block of seeds needs at one width; compiled when first called."""
   engine = kinds.make(setup, grouping.mesh)
   constrain = functools.partial(
     meshes.constrain,

@@ -27,12 +27,11 @@ class SavedStates:
     *,
     of_seeds: bool,
   ):
-    """Reads what is saved of them.
+    """Reads what is saved of jobs that are at the same chunk.
 
     Args:
       watch: with the store.
-      block: jobs of one width that are at the same chunk, one a seed of the
-        arrays; the last one may be there several times.
+      block: one job a seed of the arrays; the last may be there several times.
       layout: of an engine.
       of_seeds: whether the arrays have an axis of seeds.
     """
