@@ -64,7 +64,7 @@ class Store:
     late = time.monotonic() - self._saved > self._every
     late = late and jax.process_index() == 0
     said = hosts.gathered([bool(self._asked), late])
-    stop, late = map(bool, said.any(axis=0))
+    stop, late = (bool(column.any()) for column in said.T)
     if stop:
       self._agreed = self._asked or 'SIGTERM'
     return stop or late
@@ -137,9 +137,16 @@ class Store:
         )
 
 
-def is_ours(name: str) -> bool:
+def may_be_ours(name: str) -> bool:
   """Whether a file in a store's folder has a name that a store gives."""
   return re.fullmatch(_NAME, name) is not None
+
+
+def is_ours(path: Path) -> bool:
+  """Whether a file says itself that a store has written it."""
+  with contextlib.suppress(Exception), np.load(path) as archive:
+    return may_be_ours(path.name) and _IDENTITY in archive
+  return False
 
 
 def forget_halves(folder: Path) -> None:

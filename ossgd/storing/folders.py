@@ -170,7 +170,7 @@ def _foreign(folder: Path) -> list[str]:
     if path.name.startswith('.') or '.damaged' in path.name:
       return True
     if path.parent != folder:
-      return path.name == CONFIG or checkpoints.is_ours(path.name)
+      return path.name == CONFIG or checkpoints.may_be_ours(path.name)
     if path.name == CHECKPOINTS and path.is_dir():
       return True
     if path.name == CONFIG:

@@ -108,7 +108,7 @@ def forget_unfinished(folder: Path) -> None:
   # What is left of it, if this process is killed now, counts for nothing.
   (unfinished / CONFIG).unlink(missing_ok=True)
   for path in unfinished.glob('*.npz'):
-    if checkpoints.is_ours(path.name):
+    if checkpoints.is_ours(path):
       path.unlink()
   checkpoints.forget_halves(unfinished)
   with contextlib.suppress(OSError):  # something else is there

@@ -168,6 +168,17 @@ class PrepareTest(records_test.Case):
     self.assertRegex(logs.output[0], f'made with .*{message}.*--overwrite')
     self.assertFalse(folders.prepare(self.folder, config, overwrite=True))
 
+  def test_names_like_ours(self):
+    """In checkpoints/: what does not say itself that it is ours stays."""
+    theirs = self.folder / 'checkpoints' / f'my_weights.{"0" * 16}.npz'
+    theirs.parent.mkdir(parents=True)
+    np.savez(theirs, w=np.zeros(3))
+    before = theirs.read_bytes()
+    with folders.hold(self.folder):
+      folders.prepare(self.folder, CONFIG)
+      self.write()
+    self.assertEqual(theirs.read_bytes(), before)
+
   def test_config_without_results(self):
     """With results.nc deleted there is nothing to reuse: run again."""
     self.write()
