@@ -1,7 +1,7 @@
 """What functions, modules and arrays are told from others by.
 
-A function is known by its name, its module and what it holds, a module by its
-sources without comments and docstrings, an array by its content.
+A function is known by its module, name, bytecode and all that it refers to, a
+module by its sources without comments and docstrings, an array by its content.
 """
 
 import ast
@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import re
 import sys
@@ -27,21 +28,17 @@ _OURS = ('ossgd', 'experiments')  # installed or not
 NO_NUMBERS = (
   'ossgd.storing',
   'ossgd.results',
-  'ossgd.engines.cost',
-  'ossgd.running.identities',
-  'ossgd.running.jobs',
-  'ossgd.running.hosts',
-  'ossgd.running.timing',
+  *(f'ossgd.running.{n}' for n in ('identities', 'jobs', 'hosts', 'timing')),
   'ossgd.running.watching',
   'ossgd.running.free_memory',
-  'experiments.common.options',
-  'experiments.common.printing',
-  'experiments.common.stopping',
-  'experiments.common.progress_line',
-  'experiments.common.command',
-  'experiments.common.company',
-  'experiments.common.fits',
-  'experiments.common.publishing',
+  'ossgd.engines.cost',
+  *(
+    f'experiments.common.{name}'
+    for name in (
+      *('options', 'printing', 'stopping', 'progress_line', 'command'),
+      *('company', 'fits', 'publishing'),
+    )
+  ),
 )
 
 
@@ -55,7 +52,7 @@ def code(*names: str) -> str:
   waiting, found = list(names), {}
   while waiting:
     name = waiting.pop()
-    if not _is_own(name):
+    if not _is_own(name.partition('.')[0]):
       continue
     name, path = _located(name)
     known_as = _checked_out(name)
@@ -78,62 +75,12 @@ def of(value: Any, name: str = 'value') -> Any:
   """What a setting is told from others by, as a JSON value.
 
   Numbers and texts stand for themselves, arrays for their digest, functions
-  for their name, the sources of their module, and what they hold.
+  for their module, name and code, and for all that they refer to.
 
   Raises:
     ValueError: it cannot be told from others.
   """
-  inside = functools.partial(of, name=name)
-  if value is None or isinstance(value, bool | int | float | str):
-    return value
-  if isinstance(value, np.generic):
-    return value.item()
-  if isinstance(value, np.ndarray | jax.Array):
-    return f'array {array_digest(value)}'
-  if isinstance(value, Path | np.dtype):
-    return repr(value)
-  if isinstance(value, list | tuple):
-    return [inside(item) for item in value]
-  if isinstance(value, Mapping):
-    return {json.dumps(inside(k)): inside(v) for k, v in value.items()}
-  if dataclasses.is_dataclass(value) and not isinstance(value, type):
-    fields = dataclasses.fields(value)
-    own = {field.name: inside(getattr(value, field.name)) for field in fields}
-    return [inside(type(value)), own]
-  if isinstance(value, functools.partial):
-    return [inside(v) for v in (value.func, value.args, value.keywords)]
-  if isinstance(value, types.MethodType):
-    return [inside(value.__func__), inside(value.__self__)]
-  if isinstance(value, types.FunctionType):
-    named = _named(value, name)
-    package = _checked_out(value.__module__).partition('.')[0]
-    if package == 'ossgd' or not _is_own(package):
-      return named
-    held = (value.__defaults__, value.__kwdefaults__, _closure(value))
-    return [named, inside(held)]
-  if hasattr(value, '__wrapped__'):  # as by `jit`
-    return [type(value).__name__, inside(value.__wrapped__)]
-  return _named(value, name)
-
-
-def _named(value: Any, name: str) -> Any:
-  """Of a function, class or module: where it is, and what is there."""
-  is_module = isinstance(value, types.ModuleType)
-  home = value.__name__ if is_module else getattr(value, '__module__', None)
-  title = getattr(value, '__qualname__', getattr(value, '__name__', None))
-  module, path = _located(home or 'builtins')
-  unknown = path is None and module == '__main__'
-  if title is None or '<lambda>' in title or unknown:
-    raise ValueError(
-      f'{name} holds {value!r:.100}, which cannot be told from others, so what '
-      'is stored could be taken for its work; expected a function with a name '
-      'in a module, or a functools.partial of one'
-    )
-  full = _checked_out(module if is_module else f'{module}.{title}')
-  if path is None:
-    return full  # Python's own
-  package = module.partition('.')[0]
-  return [full, code(module) if _is_own(module) else _version(package)]
+  return _identity(value, name, frozenset())
 
 
 def modules(function: Callable) -> set[str]:
@@ -154,6 +101,109 @@ def modules(function: Callable) -> set[str]:
     else:
       waiting.append(getattr(one, '__wrapped__', None))
   return found
+
+
+def _identity(value: Any, name: str, seen: frozenset[int]) -> Any:
+  if value is None or isinstance(value, bool | int | float | str):
+    return value
+  inside = functools.partial(_identity, name=name, seen=seen)
+  if isinstance(value, np.generic):
+    return value.item()
+  if isinstance(value, np.ndarray | jax.Array):
+    return f'array {array_digest(value)}'
+  if isinstance(value, bytes | complex | Path | np.dtype | types.EllipsisType):
+    return repr(value)
+  if isinstance(value, list | tuple):
+    return [inside(item) for item in value]
+  if isinstance(value, set | frozenset):
+    return sorted(json.dumps(inside(i), sort_keys=True) for i in value)
+  if isinstance(value, Mapping):
+    return {json.dumps(inside(k)): inside(v) for k, v in value.items()}
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    fields = dataclasses.fields(value)
+    own = {field.name: inside(getattr(value, field.name)) for field in fields}
+    return [inside(type(value)), own]
+  if isinstance(value, functools.partial):
+    return [inside(v) for v in (value.func, value.args, value.keywords)]
+  if isinstance(value, types.MethodType):
+    return [inside(value.__func__), inside(value.__self__)]
+  return _named_identity(value, name, seen)
+
+
+def _named_identity(value: Any, name: str, seen: frozenset[int]) -> Any:
+  """Of a function, class or module."""
+  is_module = isinstance(value, types.ModuleType)
+  home = value.__name__ if is_module else getattr(value, '__module__', None)
+  title = getattr(value, '__qualname__', getattr(value, '__name__', None))
+  wrapped = getattr(value, '__wrapped__', None)
+  if title is None:
+    raise ValueError(
+      f'{name} holds {value!r:.100}, which cannot be told from others, so what '
+      'is stored could be taken for its work; expected a function of a module, '
+      'or a functools.partial of one'
+    )
+  full, path = _located(home or 'builtins')
+  full = _checked_out(full if is_module else f'{full}.{title}')
+  if path is None and full.partition('.')[0] != '__main__':
+    return full  # Python's own
+  if path is not None and full.partition('.')[0] == 'ossgd':
+    return [full, code(home)]
+  if not _is_own(full.partition('.')[0]):
+    return [full, _version(full.partition('.')[0])]
+  if id(value) in seen or is_module:
+    return full
+  seen |= {id(value)}
+  if isinstance(value, types.FunctionType):
+    return [full, _function(value, name, seen)]
+  if isinstance(value, type):
+    own = {
+      n: _identity(v, name, seen)
+      for n, v in vars(value).items()
+      if isinstance(v, types.FunctionType)
+    }
+    return [full, own]
+  return [full, _identity(wrapped, name, seen)]
+
+
+def _function(
+  function: types.FunctionType, name: str, seen: frozenset[int]
+) -> dict[str, Any]:
+  """Its code as it runs, what it holds, and the globals that it names."""
+  of_modules, names = [], _names(function.__code__)
+  everywhere = function.__globals__
+  held = {n: everywhere[n] for n in sorted(names & set(everywhere))}
+  for module in list(held.values()):
+    # Of a module of the user's own, what is taken from it.
+    if isinstance(module, types.ModuleType):
+      inside = (
+        vars(module) if _is_own(module.__name__.partition('.')[0]) else {}
+      )
+      of_modules.append({n: inside[n] for n in sorted(names & set(inside))})
+  defaults = [function.__defaults__, function.__kwdefaults__]
+  everything = [defaults, _closure(function), held, of_modules]
+  return {
+    'code': sha256(json.dumps(_code(function.__code__))),
+    'holds': [_identity(part, name, seen) for part in everything],
+  }
+
+
+def _code(code: types.CodeType) -> list[Any]:
+  """Bytecode and constants, without lines and docstring."""
+  constants = list(code.co_consts)
+  is_function = code.co_flags & inspect.CO_OPTIMIZED and code.co_name[0] != '<'
+  if is_function and constants and isinstance(constants[0], str):
+    constants[0] = None
+  return [
+    code.co_code.hex(),
+    [_code(c) if isinstance(c, types.CodeType) else of(c) for c in constants],
+    [*code.co_names, '', *code.co_varnames, '', *code.co_freevars],
+    [code.co_argcount, code.co_kwonlyargcount, code.co_flags],
+  ]
+
+
+def _names(code: types.CodeType) -> set[str]:
+  inner = (c for c in code.co_consts if isinstance(c, types.CodeType))
+  return set(code.co_names).union(*map(_names, inner))
 
 
 def _closure(function: types.FunctionType) -> dict[str, Any]:
@@ -193,13 +243,12 @@ def _makes_numbers(module: str) -> bool:
   return not any(f'{module}.'.startswith(f'{name}.') for name in NO_NUMBERS)
 
 
-def _is_own(module: str) -> bool:
-  """Whether its package's sources may change under the same version."""
-  package = module.partition('.')[0]
+def _is_own(package: str) -> bool:
+  """Whether its sources may change under the same version."""
   path = _located(package)[1]
   places = {'site-packages', 'dist-packages'}
   outside = path is not None and places.isdisjoint(path.parts)
-  return outside or package in (*_OURS, '__main__')
+  return outside or package in _OURS or package == '__main__'
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,12 +26,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 # A user's module: with a helper, a constant, and what draws.
 USERS = '''
 """A study."""
+import numpy as np
+from ossgd.paper.types import Split
+
 SCALE = 2.0  # how much
+TABLE = np.arange(3)
 
 
 def helper(x):
   """Doubles."""
-  return x * SCALE
+  return x * SCALE + TABLE[1]
 
 
 def transform(key, split):
@@ -43,43 +48,48 @@ def maker(by):
   def inner(key, split):
     return by * helper(split)
   return inner
+
+
+def figure():
+  return 'blue'
 '''
 
 
-def printed(script: str, *folders: pathlib.Path) -> str:
-  """By a process that imports from folders, the first of which it is in."""
-  run = subprocess.run(
-    [sys.executable, '-c', script],
-    env={'PYTHONPATH': ':'.join(map(str, folders)), 'JAX_PLATFORMS': 'cpu'},
-    capture_output=True,
-    text=True,
-    check=True,
-    cwd=folders[0],
-  )
-  return run.stdout.strip()
-
-
 class FunctionTest(parameterized.TestCase):
-  def identities(self, source: str, *expressions: str) -> list[str]:
+  def identities(self, source: str, expression: str) -> str:
     """What a process of its own says of a user's module."""
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-    (folder / 'users.py').write_text(source)
-    script = 'import functools, json, jax, users\n'
-    script += 'from ossgd.running import identities\n'
-    for expression in expressions:
-      script += f'print(json.dumps(identities.of({expression})))\n'
-    return printed(script, folder, ROOT).splitlines()
+    (folder / 'users.py').write_text(textwrap.dedent(source))
+    script = (
+      'import functools, json, sys, jax, users\n'
+      'from ossgd.running import identities\n'
+      f'print(json.dumps(identities.of({expression})))'
+    )
+    run = subprocess.run(
+      [sys.executable, '-c', script],
+      env={'PYTHONPATH': f'{folder}:{ROOT}', 'JAX_PLATFORMS': 'cpu'},
+      capture_output=True,
+      text=True,
+      check=False,
+      cwd=folder,
+    )
+    self.assertEqual(run.returncode, 0, run.stderr)
+    return run.stdout
 
   @parameterized.parameters(
     ('# A comment.', '# Another.\n\n', True),
     ('Of the data.', 'Of all the data.', True),
+    ('Doubles.', 'Does it.', True),
+    ("'blue'", "'red'", True),
     ('# how much', '', True),
     ('x * SCALE', 'x / SCALE', False),
     ('SCALE = 2.0', 'SCALE = 3.0', False),
+    ('np.arange(3)', 'np.arange(4)', False),
+    ('TABLE[1]', 'TABLE[2]', False),
     ('train=helper', 'test=helper', False),
   )
   def test_an_edit(self, old, new, same):
-    """Comments change nothing; a helper's helper does."""
+    """Comments and drawing change nothing; a helper's helper does."""
     self.assertIn(old, USERS)
     before = self.identities(USERS, 'users.transform')
     after = self.identities(USERS.replace(old, new), 'users.transform')
@@ -87,18 +97,20 @@ class FunctionTest(parameterized.TestCase):
 
   def test_what_functions_hold(self):
     """Closures, partial arguments and `jit` are looked through."""
-    named = self.identities(
-      USERS,
-      'users.maker(1.0)',
-      'users.maker(2.0)',
-      'functools.partial(users.transform, 1)',
-      'functools.partial(users.transform, 2)',
-      'jax.jit(users.transform)',
-      'jax.jit(users.maker(1.0))',
-      'users.maker(1.0)',
-    )
-    self.assertLen(set(named), 6)
-    self.assertEqual(named[0], named[-1])
+    named = {
+      text: self.identities(USERS, text)
+      for text in (
+        'users.maker(1.0)',
+        'users.maker(2.0)',
+        'functools.partial(users.transform, 1)',
+        'functools.partial(users.transform, 2)',
+        'jax.jit(users.transform)',
+        'jax.jit(users.maker(1.0))',
+      )
+    }
+    self.assertLen(set(named.values()), len(named))
+    again = self.identities(USERS, 'users.maker(1.0)')
+    self.assertEqual(named['users.maker(1.0)'], again)
 
   def test_known_functions(self):
     """By name and version or sources; settings as they are."""
@@ -106,6 +118,7 @@ class FunctionTest(parameterized.TestCase):
       (optax.sgd, optax.adam),
       (optax.sgd, functools.partial(optax.sgd, momentum=0.9)),
       (sgd.true_gradient, sgd.pseudo_gradient),
+      (lambda lr: optax.adam(lr), lambda lr: optax.adam(2 * lr)),
       (jnp.arange(3), jnp.arange(4)),
       (np.zeros(2), np.zeros(2, np.float32)),
       (
@@ -129,13 +142,9 @@ class FunctionTest(parameterized.TestCase):
       def __call__(self, key, split):
         return split
 
-    for value in (
-      Transform(),
-      functools.partial(print, Transform()),
-      lambda key, split: split,
-    ):
+    for value in (Transform(), functools.partial(print, Transform())):
       with self.assertRaisesRegex(
-        ValueError, r'transform holds .*(Transform|lambda).*functools\.partial'
+        ValueError, r'transform holds .*Transform.*functools\.partial'
       ):
         jobs.basis({'transform': value}, 'ossgd.running.sweeps')
 
@@ -152,10 +161,13 @@ class CodeTest(parameterized.TestCase):
   @parameterized.parameters(
     ('engines/gram', 'begin.norm', 'begin.norm * 2', False),
     ('engines/gram', 'What a chunk of steps did', 'What steps did', True),
+    ('engines/measuring', '  # evaluation', '', True),
     ('engines/setup', 'while 2 * gap', 'while 3 * gap', False),
     ('paper/types', 'jnp.matmul(a, b', 'jnp.matmul(b, a', False),
     ('running/execution', 'break  # not', 'continue  # not', False),
+    ('results/plots', 'import', '\nimport', True),
     ('results/plots', 'def training_figure', 'def figure', True),
+    ('results/claims', '0.95', '0.9', True),
     ('storing/records', 'def ', 'def x', True),
     ('engines/cost', '_KEPT = 1.1', '_KEPT = 1.2', True),
   )
@@ -170,8 +182,19 @@ class CodeTest(parameterized.TestCase):
 
   def digest(self, module: str, folder: pathlib.Path) -> str:
     """Of a module, as a process finds it that imports from a folder."""
-    script = 'from ossgd.running import identities; '
-    return printed(f'{script}print(identities.code("{module}"))', folder)
+    script = (
+      'from ossgd.running import identities; '
+      f'print(identities.code("{module}"))'
+    )
+    run = subprocess.run(
+      [sys.executable, '-c', script],
+      env={'PYTHONPATH': str(folder)},
+      capture_output=True,
+      text=True,
+      check=True,
+      cwd=folder,
+    )
+    return run.stdout.strip()
 
   def test_an_installation_is_as_a_checkout(self):
     """There the scripts are below `ossgd`; what they store is the same."""
