@@ -212,7 +212,7 @@ class UnfitTest(_Case):
     ('results', 'results.nc', b'not HDF5', 'cannot read .*results.nc'),
     ('config', 'config.json', b'{', 'cannot read .*: Expecting property name'),
     ('no_object', 'config.json', b'[1]', 'cannot read .* not a JSON object'),
-    ('deep', 'config.json', b'[' * 100_000, 'cannot read .*: maximum rec'),
+    ('deep', 'config.json', b'[' * 100_000, 'cannot be judged: Recursion'),
     ('empty', 'config.json', b'{}', 'unknown script, None'),
     ('os', 'config.json', b'{"experiment": "os"}', "unknown script, 'os'"),
     ('list', 'config.json', b'{"experiment": ["mnist"]}', 'unknown script'),
