@@ -32,9 +32,11 @@ def pytest_unconfigure():
     shutil.rmtree(_OWN, ignore_errors=True)
 
 
-# Shapes and types of the mathematics and of data are checked in every call:
-# before they are imported.
-jaxtyping.install_import_hook('ossgd.paper', 'tests.typechecker.checked')
+# Shapes and types of the mathematics, of steps and of data are checked in every
+# call: before they are imported.
+jaxtyping.install_import_hook(
+  ['ossgd.paper', 'ossgd.engines.sgd'], 'tests.typechecker.checked'
+)
 jaxtyping.install_import_hook(
   [f'ossgd.data.{n}' for n in ('arrays', 'components', 'images', 'mixtures')],
   'tests.typechecker.checked_in_depth',

@@ -12,9 +12,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Int, Key
 
 from ossgd.paper import gradients, network
-from ossgd.paper.types import Dataset, Params
+from ossgd.paper.types import Array, Dataset, Params
 
 Order = Literal['one_pass', 'epochs', 'full_batch']
 # (params, w0, x, y) -> (m, d)
@@ -24,9 +25,10 @@ GradientFn = Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array]
 class WeightState(NamedTuple):
   """All that training carries from one step to the next."""
 
-  w: jax.Array  # hidden weights w_r(t): (m, d)
+  w: Float[jax.Array, 'm d']  # hidden weights w_r(t): (m, d)
   optimizer: optax.OptState
-  permutation: jax.Array  # the examples in this epoch's order: (n,) int32
+  # The examples in this epoch's order: (n,) int32.
+  permutation: Int[jax.Array, ' n']
 
 
 class Method(NamedTuple):
@@ -39,23 +41,32 @@ class Method(NamedTuple):
 
 
 def true_gradient(
-  params: Params, w0: jax.Array, x: jax.Array, y: jax.Array
-) -> jax.Array:
+  params: Params,
+  w0: Float[Array, 'm d'],
+  x: Float[Array, 'n d'],
+  y: Int[Array, ' n'],
+) -> Float[jax.Array, 'm d']:
   """Eq. (1), the gradient SGD follows: (m, d)."""
   del w0
   return gradients.gradient(params, x, y)
 
 
 def pseudo_gradient(
-  params: Params, w0: jax.Array, x: jax.Array, y: jax.Array
-) -> jax.Array:
+  params: Params,
+  w0: Float[Array, 'm d'],
+  x: Float[Array, 'n d'],
+  y: Int[Array, ' n'],
+) -> Float[jax.Array, 'm d']:
   """Section 5's pseudo-gradient: eq. (1) with the pattern of w0: (m, d)."""
   return gradients.pseudo_gradient(params, network.pattern(w0, x), x, y)
 
 
 def pseudo_network_gradient(
-  params: Params, w0: jax.Array, x: jax.Array, y: jax.Array
-) -> jax.Array:
+  params: Params,
+  w0: Float[Array, 'm d'],
+  x: Float[Array, 'n d'],
+  y: Int[Array, ' n'],
+) -> Float[jax.Array, 'm d']:
   """The gradient of Section 5.1's g, whose pattern is that of w0: (m, d).
 
   With it g is what is trained, so loss and accuracy are those of g.
@@ -108,13 +119,13 @@ def check_order(
 
 
 def next_rows(
-  key: jax.Array,
-  step: jax.Array,
-  permutation: jax.Array,
+  key: Key[jax.Array, ''],
+  step: Int[Array, ''] | int,
+  permutation: Int[jax.Array, ' n'],
   *,
   order: Order,
   batch_size: int,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Int[jax.Array, ' b'], Int[jax.Array, ' n']]:
   """The rows of the batch of one step, and its epoch's permutation.
 
   Batch t of an epoch is rows t B to (t + 1) B of that epoch's permutation,
@@ -149,7 +160,7 @@ def next_rows(
 
 
 def initial_state(
-  w: jax.Array, num_examples: int, method: Method
+  w: Float[jax.Array, 'm d'], num_examples: int, method: Method
 ) -> WeightState:
   """The state before the first step."""
   permutation = jnp.arange(num_examples, dtype=jnp.int32)
@@ -157,12 +168,12 @@ def initial_state(
 
 
 def advance(
-  key: jax.Array,
+  key: Key[jax.Array, ''],
   state: WeightState,
   start_params: Params,
   data: Dataset,
-  first: jax.Array,
-  end: jax.Array,
+  first: Int[Array, ''] | int,
+  end: Int[Array, ''] | int,
   *,
   method: Method,
 ) -> WeightState:
@@ -206,11 +217,11 @@ def advance(
 
 
 def train(
-  key: jax.Array,
+  key: Key[jax.Array, ''],
   params: Params,
   data: Dataset,
   *,
-  record_steps: jax.Array,
+  record_steps: Int[Array, ' r'],
   method: Method,
   observe: Callable[[Params], Any],
 ) -> tuple[Params, Any]:
