@@ -95,7 +95,7 @@ def steps_per_epoch(order: Order, num_examples: int, batch_size: int) -> int:
 
 
 def check_order(
-  order: Order, num_examples: int, batch_size: int, num_steps: int
+  order: str, num_examples: int, batch_size: int, num_steps: int
 ) -> None:
   """Raises ValueError where an order cannot give that many batches."""
   if order not in ('one_pass', 'epochs', 'full_batch'):
@@ -109,7 +109,7 @@ def check_order(
       f'batch_size is {batch_size}; expected 1 to {num_examples}, the number '
       'of training examples'
     )
-  most = steps_per_epoch(order, num_examples, batch_size)
+  most = num_examples // batch_size
   if order == 'one_pass' and num_steps > most:
     raise ValueError(
       f'one pass over {num_examples} examples in batches of {batch_size} has '
