@@ -31,9 +31,9 @@ def make(setup: Setup, mesh: Mesh | None = None) -> Engine:
     engine = gram.OnGram(setup, mesh)
   elif setup.engine == 'blocked':
     advance = functools.partial(blocked.advance, step_size=setup.step_size)
-    engine = OnWeights(setup, mesh, advance)
+    engine = OnWeights(setup, mesh, setup.method, advance)
   else:
-    engine = OnWeights(setup, mesh, sgd.advance)
+    engine = OnWeights(setup, mesh, setup.method, sgd.advance)
   if setup.engine != 'plain' and setup.used_columns is not None:
     return SkippingZeros(engine, np.array(setup.used_columns))
   return engine
@@ -45,6 +45,7 @@ class OnWeights:
 
   setup: Setup
   mesh: Mesh | None
+  method: sgd.Method  # of the setup; an optimizer is made once
   advance: Callable  # as `sgd.advance`
 
   @property
@@ -64,9 +65,7 @@ class OnWeights:
 
   def start(self, key, params, split):
     """State: `sgd.WeightState`. Begin: order key, `measuring.Reference`."""
-    state = sgd.initial_state(
-      params.w, split.train.x.shape[0], self.setup.method
-    )
+    state = sgd.initial_state(params.w, split.train.x.shape[0], self.method)
     shards = meshes.shards(self.mesh)[1]
     return state, (key, measuring.reference(params, split, shards=shards))
 
@@ -79,7 +78,7 @@ class OnWeights:
       split.train,
       first,
       end,
-      method=self.setup.method,
+      method=self.method,
     )
     return state, ()
 
