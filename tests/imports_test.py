@@ -55,6 +55,7 @@ SHARED_ARROWS = {
 }
 LARGEST = 12  # modules of a package
 LONGEST = 300  # lines of a file
+LONGEST_BODY = 50  # lines of a function, without signature and docstring
 
 
 def module_of(path: pathlib.Path) -> str:
@@ -192,6 +193,16 @@ class LayersTest(parameterized.TestCase):
     places = {f'{room}.{name}' for room in PLACES for name in PLACES[room]}
     expected = places | {'ossgd.__main__', *SCRIPTS}
     self.assertEqual(set(MODULES), expected, 'give it one above')
+
+  def test_sizes(self):
+    """A room is seen at a glance."""
+    for module, source in SOURCES.items():
+      self.assertLessEqual(source.count('\n'), LONGEST, module)
+      for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+          body = node.body[ast.get_docstring(node) is not None :] or node.body
+          lines = node.end_lineno - body[0].lineno + 1
+          self.assertLess(lines, LONGEST_BODY, f'{module}.{node.name}')
 
   @parameterized.parameters(*OURS, *THEIRS)
   def test_imports_run_one_way(self, name):
