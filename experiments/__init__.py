@@ -23,10 +23,10 @@ readings take them, prepared as --preprocess says.
 
 Devices. --mesh=seed:2,unit:4 splits seeds over two devices and the hidden units
 of each over four; auto takes as many as divide both. Per step only the (batch,
-k) logits are summed across devices. Random numbers are the same on any mesh,
-results agree to float32 rounding, and unfinished work may go on with other
-devices. `coupling` to `kernel` and `precision` split units only, one seed after
-the other.
+k) logits are summed across devices, by `gram` a block's distances too. Random
+numbers are the same on any mesh, results agree to float32 rounding, and
+unfinished work may go on with other devices. `coupling` to `kernel` and
+`precision` split units only, one seed after the other.
 
 Hosts. Several hosts run the same command, each with its own --process_id=0, 1,
 ..., --num_processes=2 and --coordinator=HOST:PORT of the first, or all with

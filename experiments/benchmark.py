@@ -86,7 +86,7 @@ def run(
     ', '.join(f'{key} = {value}' for key, value in settings.items()): settings
     for settings in growth.cases(config.growing_widths)
   }
-  steps = config.num_steps // _SHORTER
+  steps = max(1, config.num_steps // _SHORTER)
   for label, settings in growing.items():
     jobs[label] = functools.partial(growth.measure, settings, steps)
   found = []

@@ -28,7 +28,7 @@ from ossgd.results.statistics import Proportion
 from ossgd.running import sweeps
 
 from .common import command, seeds
-from .common.lemmas import falling_loss
+from .common.lemmas import cases, falling_loss
 from .common.lemmas.evidence import above, below, least, most
 from .common.lemmas.falling_loss import PATHS, Config
 
@@ -53,6 +53,7 @@ def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
 ) -> xr.Dataset:
   """Every width and seed: the mean of v^2, decreases, step and batch sizes."""
+  cases.check(config)
   results = seeds.over_widths(
     config,
     jax.jit(functools.partial(falling_loss.measure, config)),

@@ -28,7 +28,7 @@ from ossgd.results.statistics import Proportion
 from ossgd.running import sweeps, watching
 
 from .common import command, seeds
-from .common.lemmas import coupled_units
+from .common.lemmas import cases, coupled_units
 from .common.lemmas.coupled_units import AT_START, CASES, Config
 from .common.lemmas.evidence import below, most
 
@@ -52,6 +52,7 @@ def run(
   """Both cases, every step size, width and seed, observed at every step."""
   import xarray as xr
 
+  cases.check(config)
   mesh = seeds.devices(config, config.widths)
   parts = watching.watch(progress).parts((f'case {c}', 1) for c in CASES)
   found = [

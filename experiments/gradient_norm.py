@@ -30,7 +30,7 @@ from ossgd.results.statistics import Every
 from ossgd.running import sweeps, watching
 
 from .common import command, seeds
-from .common.lemmas import large_gradients
+from .common.lemmas import cases, large_gradients
 from .common.lemmas.evidence import above
 from .common.lemmas.large_gradients import KINDS, VARIED, Config, along, share
 
@@ -66,6 +66,9 @@ def run(
     *(('case', case, config) for case in _CASES),
     *large_gradients.lines(config),
   ]
+  cases.check(config)
+  for _, _, one in works:
+    cases.points(one)
 
   def measured(one, function, part):
     return seeds.over_widths(

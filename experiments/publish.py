@@ -18,9 +18,9 @@ from pathlib import Path
 
 from absl import app
 
-from ossgd.storing import records
+from ossgd.storing import files, records
 
-from .common import options
+from .common import options, printing
 from .common.options import option
 from .common.publishing import pages, run_folders, summaries
 
@@ -53,7 +53,7 @@ def _publish(config: Config) -> None:
   try:
     for folder in _complete(config.runs):
       publish(folder, into)
-      print(f'published {folder}')
+      printing.say(f'published {folder}')
     known = summaries.read_all(into)
     written = {
       into.parent / 'RESULTS.md': pages.results_page(known),
@@ -62,9 +62,9 @@ def _publish(config: Config) -> None:
     for page, text in written.items():
       with records.replacing(page) as path:
         path.write_text(text, encoding='utf-8')
-  except (ValueError, LookupError, OSError) as error:
+  except (ValueError, LookupError, OSError, files.SaveError) as error:
     options.fail(str(error))
-  print(f'see {into.parent / "RESULTS.md"}')
+  printing.say(f'see {into.parent / "RESULTS.md"}')
 
 
 def _complete(runs: str) -> list[Path]:
@@ -88,8 +88,10 @@ def publish(folder: Path, into: Path) -> None:
     run = run_folders.read(folder)
     if run.differences:
       raise ValueError('; '.join(run.differences))
-  except ValueError as error:
-    raise ValueError(f'{folder} cannot be published: {error}') from error
+  except Exception as error:
+    # Results of another version break a script anywhere.
+    reason = error if isinstance(error, ValueError) else repr(error)
+    raise ValueError(f'{folder} cannot be published: {reason}') from error
   figures = into / folder.name
   figures.mkdir(parents=True, exist_ok=True)
   for picture in run.pictures:

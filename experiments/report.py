@@ -14,7 +14,7 @@ import os
 from absl import app
 
 from ossgd.results import claims
-from ossgd.storing import records
+from ossgd.storing import files, records
 
 from .common import options, printing
 from .common.options import option
@@ -82,7 +82,7 @@ def _write(config: Config) -> None:
       with records.replacing(out / name) as path:
         text = page(name, gathered, os.path.relpath(folder, out))
         path.write_text(text, encoding='utf-8')
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, files.SaveError) as error:
     options.fail(str(error))
   printing.say(
     f'runs: {len(gathered.runs)}, folders left out: {len(gathered.left_out)}; '

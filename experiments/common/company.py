@@ -215,8 +215,8 @@ def _visit(place: Place) -> socket.socket:
   host, port = place.address()
   try:
     socket.getaddrinfo(host, port)
-  except OSError as error:
-    place.fail(f'{host}: {error.strerror}')
+  except (OSError, UnicodeError) as error:
+    place.fail(f'{host}: {getattr(error, "strerror", error)}')
   at = place.coordinator
   for _ in _waiting(place, lambda: f'process 0 at {at}'):
     with contextlib.suppress(OSError):

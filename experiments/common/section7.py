@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ossgd.data import mixtures
+from ossgd.data import components, mixtures
 from ossgd.engines import measuring, meshes, sgd
 from ossgd.paper.types import Params, Split
 from ossgd.results.claims import INF
@@ -49,20 +49,24 @@ def devices(config: Config) -> Mesh | None:
   sgd.check_order(
     'epochs', config.num_train, config.batch_size, config.num_steps
   )
+  _mixture(config)
   return seeds.devices(config, config.widths)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def data(config: Config, seed: int) -> Split:
   """The data of a seed, those of the sweeps."""
-  spec = mixtures.gaussian(
-    num_classes=config.num_classes, dim=config.dim, normalize=config.normalize
-  )
   return mixtures.sample(
     measuring.seed_keys(seed).data,
-    spec,
+    _mixture(config),
     num_train=config.num_train,
     num_test=config.num_test,
+  )
+
+
+def _mixture(config: Config) -> components.Spec:
+  return mixtures.gaussian(
+    num_classes=config.num_classes, dim=config.dim, normalize=config.normalize
   )
 
 

@@ -230,10 +230,14 @@ def over(
     )
   watch = watching.watch(progress)
   parts = watch.parts((f'{name}={value}', 1) for value in values)
+  configs = [dataclasses.replace(config, **{name: v}) for v in values]
+  # Before any training: a mixture that cannot be is refused at once.
+  first = data(configs[0])
+  same = isinstance(first, Split)
+  all_data = [first, *(first if same else data(one) for one in configs[1:])]
   found = []
-  for value, part in zip(values, parts, strict=True):
-    one = dataclasses.replace(config, **{name: value})
-    results = sweep(one, data(one), part, **others(one))
+  for one, its_data, part in zip(configs, all_data, parts, strict=True):
+    results = sweep(one, its_data, part, **others(one))
     found.append(results.squeeze('width', drop=True))
   results = xr.concat(found, xr.Variable(name, list(values)))
   results.attrs.pop(name, None)  # the first one's is not that of all

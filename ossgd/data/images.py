@@ -92,7 +92,8 @@ def _load_known(name: str, folder: Path) -> idx.Arrays:
       sources.verify(name, cached, sources.TFDS_DIGESTS, cache)
       return cached
     except ValueError:
-      cache.replace(cache.with_suffix('.damaged'))
+      with contextlib.suppress(OSError):  # read-only: it stays
+        cache.replace(cache.with_suffix('.damaged'))
   prepared = tfds_store.prepared_folder(name, data_dir)
   if not prepared.exists():
     files = sources.fetch(name, prepared)

@@ -40,15 +40,14 @@ class Work(NamedTuple):
     return self.flops + _FLOPS_PER_BYTE * self.bytes
 
 
-def work(engine: str, setup: Setup, units: int = 1) -> Work:
+def work(engine: str, setup: Setup) -> Work:
   """What an engine computes and moves, as its module's docstring derives.
 
   Args:
     engine: 'plain', 'blocked' or 'gram'.
     setup: of the run.
-    units: devices that share the hidden units; the work is that of one.
   """
-  m, d, k = setup.width // units, setup.num_inputs, setup.num_classes
+  m, d, k = setup.width, setup.num_inputs, setup.num_classes
   batch, record_steps = setup.examples_per_step, setup.record_steps
   block = blocked.size(batch, setup.width)
   inside = 2 * batch**2 * m * block * (block - 1) / 2  # sums over earlier steps

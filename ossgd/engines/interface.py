@@ -27,7 +27,7 @@ Stage = Callable[..., tuple[Any, tuple]]
 
 
 class Engine(Protocol):
-  """Pure functions of one run; `execution` calls them in this order."""
+  """Pure functions of one run; `compiled` makes programs of them."""
 
   @property
   def chunks(self) -> Sequence[Chunk]:

@@ -1,6 +1,7 @@
 """One run: one seed at one width, started, advanced and measured.
 
-Pure functions that `sweeps` compiles, alone or under `vmap` over seeds.
+Pure functions that `compiled` makes programs of, alone or under `vmap` over
+seeds.
 """
 
 import numbers

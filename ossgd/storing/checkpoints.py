@@ -153,7 +153,7 @@ def forget_halves(folder: Path) -> None:
   """Removes what a process that was killed had half written."""
   for path in folder.glob('.*.part'):
     if re.fullmatch(rf'\.({_NAME}|config\.json)\.\d+\.part', path.name):
-      path.unlink()
+      path.unlink(missing_ok=True)  # another process may be at it
 
 
 def _identity(

@@ -231,7 +231,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = json.loads(path.read_text(encoding='utf-8'))
     if not isinstance(config, dict):
       raise ValueError('it is not a JSON object')
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise RecordError(
       f'cannot read {path}: {error}; give another folder with --out, or move '
       f'{path.parent} away'

@@ -32,6 +32,7 @@ def save(
   Raises:
     RecordError: the folder cannot be written, holds other results, or
       something that this program did not write.
+    SaveError: the disk is full.
   """
   place = Path(folder).expanduser()
   of_runs = {n: results[n] for n in ('width', 'seed') if n in results.coords}

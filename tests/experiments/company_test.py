@@ -95,6 +95,7 @@ class MeetTest(parameterized.TestCase):
     ('localhost', WITH, 'expected HOST:PORT'),
     ('localhost:99999', WITH, 'expected HOST:PORT'),
     ('no.such.host.invalid:9', WITH, 'host.invalid: '),
+    ('no..host:9', WITH, 'no..host: .*label'),
   )
   def test_flags(self, coordinator, numbers, message):
     """Said at once, with the exit code of a wrong command line."""

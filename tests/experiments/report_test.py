@@ -212,7 +212,7 @@ class UnfitTest(_Case):
     ('results', 'results.nc', b'not HDF5', 'cannot read .*results.nc'),
     ('config', 'config.json', b'{', 'cannot read .*: Expecting property name'),
     ('no_object', 'config.json', b'[1]', 'cannot read .* not a JSON object'),
-    ('deep', 'config.json', b'[' * 100_000, 'cannot be judged: Recursion'),
+    ('deep', 'config.json', b'[' * 100_000, 'cannot read .*: maximum rec'),
     ('empty', 'config.json', b'{}', 'unknown script, None'),
     ('os', 'config.json', b'{"experiment": "os"}', "unknown script, 'os'"),
     ('list', 'config.json', b'{"experiment": ["mnist"]}', 'unknown script'),
@@ -295,3 +295,10 @@ class MainTest(_Case):
     self.assertEqual((code, out), (2, ''))
     self.assertRegex(err, rf'\Aerror: [^\n]*{part}[^\n]*\n\Z')
     self.assertEmpty(list(self.runs.rglob('report.html')))
+
+  def test_cannot_be_written(self):
+    """Something else is there."""
+    (self.runs / 'report.html').mkdir()
+    code, _, err = ended(report.main, f'--runs={self.runs}')
+    self.assertEqual(code, 2)
+    self.assertRegex(err, r'\Aerror: [^\n]*report\.html[^\n]*\n\Z')

@@ -10,6 +10,7 @@ import xarray as xr
 from absl.testing import parameterized
 
 from experiments import (
+  components,
   convergence,
   coupling,
   gradient_norm,
@@ -18,6 +19,7 @@ from experiments import (
   processes,
   separability,
   theorem,
+  variance,
 )
 from experiments.common import training
 from ossgd.running import watching
@@ -65,10 +67,31 @@ BAD = (
 )
 
 
+IMPOSSIBLE = {
+  (convergence, coupling, gradient_norm): [
+    ('0 < separation <= 2', {'separation': 3.0}),
+    ('num_components', {'num_components': 0}),
+    ('num_classes', {'num_classes': 1}),
+  ],
+  (kernel, precision, processes): [
+    ('num_classes', {'num_classes': 1}),
+    ('dim', {'dim': 0}),
+  ],
+  (variance,): [('noise_scale', {'noise_scale': (1.0, -1.0)})],
+  (components,): [('num_components', {'num_components': (2, 0)})],
+}
+
+
 class SettingsTest(parameterized.TestCase):
   @parameterized.parameters(
     (theorem, *BAD[0]),
     *((script, *bad) for script in SEED_BY_SEED for bad in BAD),
+    *(
+      (script, *bad)
+      for scripts, several in IMPOSSIBLE.items()
+      for script in scripts
+      for bad in several
+    ),
   )
   def test_bad_setting(self, script, message, settings):
     """Refused before any work."""

@@ -51,9 +51,8 @@ def simplified(
   config: Config, seed: jax.Array, params: Params, *, num_steps: int
 ) -> Case:
   """Case (S) of Appendix A: k l points, full-batch descent."""
-  spec = mixtures.point_masses(**_data(config))
   keys = measuring.seed_keys(seed)
-  data, p = mixtures.point_set(keys.data, spec)
+  data, p = mixtures.point_set(keys.data, points(config))
   weights = jnp.broadcast_to(p, (num_steps, *p.shape))
   return Case(descent.problem(params, data), weights, p)
 
@@ -101,6 +100,21 @@ def sampled(
   observed = jnp.full(len(component), 1 / len(component))
   none = jnp.zeros((0, len(component)))
   return Case(descent.problem(params, data), none, observed), component
+
+
+def check(config: Config) -> None:
+  """Raises ValueError where there are no such points or caps."""
+  points(config)
+  _caps(config)
+
+
+def points(config: Config) -> components.Spec:
+  """The k l points of case (S).
+
+  Raises:
+    ValueError: there are none as far apart.
+  """
+  return mixtures.point_masses(**_data(config))
 
 
 def _caps(config: Config) -> components.Bounded:
