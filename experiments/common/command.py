@@ -20,7 +20,7 @@ from ossgd.results import claims
 from ossgd.running import hosts, identities, jobs, timing, watching
 from ossgd.storing import checkpoints, files, folders, records
 
-from . import company, options, printing, progress_line, stopping
+from . import company, options, printing, progress_line, scripts, stopping
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -130,7 +130,7 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
 def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
   """What was asked for, and what the numbers depend on besides."""
   settings = dataclasses.asdict(call.config)
-  for name in ('mesh', 'seeds_at_once'):  # the same work in any grouping
+  for name in scripts.GROUPING:
     settings.pop(name, None)
   config = {'experiment': experiment.name, 'settings': settings}
   if experiment.data is not None:

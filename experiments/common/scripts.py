@@ -5,6 +5,8 @@ import pkgutil
 import types
 from pathlib import Path
 
+# Settings of how work is grouped, not of what it is: config.json has none.
+GROUPING = ('mesh', 'seeds_at_once')
 _PACKAGE = __package__.removesuffix('.common')
 
 

@@ -29,6 +29,7 @@ def make_config() -> dict[str, Any]:
   settings = {
     name: list(value) if isinstance(value, tuple) else value
     for name, value in vars(synthetic.Config()).items()
+    if name not in ('mesh', 'seeds_at_once')  # which no folder has
   }
   return {
     'experiment': 'synthetic',

@@ -107,9 +107,9 @@ def read(folder: Path) -> Run:
 def _differences(summary: Summary, config: type) -> list[str]:
   """Versions and names of settings that are not today's."""
   now, versions = records.environment(), summary.versions
-  # The mesh is of the devices, not of the work, and not kept.
-  known = {field.name for field in dataclasses.fields(config)} - {'mesh'}
-  found = summary.settings.keys() - {'mesh'}
+  aside = {*scripts.GROUPING}
+  known = {field.name for field in dataclasses.fields(config)} - aside
+  found = summary.settings.keys() - aside
   return [
     *(
       f'{name} {versions.get(name, "unknown")}, today {now[name]}'
