@@ -67,7 +67,7 @@ if TYPE_CHECKING:
   from ossgd.paper import metrics as metrics
   from ossgd.paper import network as network
   from ossgd.paper import theory as theory
-  from ossgd.paper import types as base  # noqa: F401
+  from ossgd.paper import types as _types
   from ossgd.results import claims as claims
   from ossgd.results import plots as plots
   from ossgd.results import statistics as statistics
@@ -76,6 +76,8 @@ if TYPE_CHECKING:
   from ossgd.storing import records as records
   from ossgd.storing.saving import load as load
   from ossgd.storing.saving import save as save
+
+  base = _types
 
 __version__ = '0.1.0'
 

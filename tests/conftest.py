@@ -6,7 +6,7 @@ import tempfile
 
 import jaxtyping
 
-import tests.typechecker  # noqa: F401
+from tests import typechecker
 
 # Tests compile the same programs again and again, in other processes too: what
 # one of them has compiled is there for all, until the end of the session. JAX
@@ -35,9 +35,9 @@ def pytest_unconfigure():
 # Shapes and types of the mathematics, of steps and of data are checked in every
 # call: before they are imported.
 jaxtyping.install_import_hook(
-  ['ossgd.paper', 'ossgd.engines.sgd'], 'tests.typechecker.checked'
+  ['ossgd.paper', 'ossgd.engines.sgd'], f'{typechecker.__name__}.checked'
 )
 jaxtyping.install_import_hook(
   [f'ossgd.data.{n}' for n in ('arrays', 'components', 'images', 'mixtures')],
-  'tests.typechecker.checked_in_depth',
+  f'{typechecker.__name__}.checked_in_depth',
 )

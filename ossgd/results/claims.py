@@ -12,16 +12,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ossgd.results.judging import (  # noqa: F401
-  ALPHA,
-  INF,
-  VERDICTS,
-  Claim,
-  Finding,
-  Verdict,
-  about,
-  judge,
-)
+from ossgd.results.judging import ALPHA as ALPHA
+from ossgd.results.judging import INF as INF
+from ossgd.results.judging import VERDICTS as VERDICTS
+from ossgd.results.judging import Claim as Claim
+from ossgd.results.judging import Finding as Finding
+from ossgd.results.judging import Verdict as Verdict
+from ossgd.results.judging import about as about
+from ossgd.results.judging import judge as judge
 
 
 def family_wise(findings: Sequence[Finding]) -> list[Verdict]:

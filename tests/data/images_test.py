@@ -138,6 +138,18 @@ class KnownSetTest(idx_files.Case):
     self.load()
     self.fetch.assert_called_once()
 
+  def test_damaged_cache_that_cannot_be_moved(self):
+    """In a folder that cannot be written to: slow, and no failure."""
+    self.load()
+    self.cache.write_bytes(b'')
+    denied = mock.Mock(side_effect=PermissionError)
+    with (
+      mock.patch.object(pathlib.Path, 'replace', denied),
+      mock.patch.object(np, 'savez', denied),
+    ):
+      self.load()
+    self.assertEqual(self.cache.read_bytes(), b'')
+
   def test_prepared_set_is_read_before_any_source(self):
     """If slowly every time, from a folder that cannot be written to."""
     tfds_store.prepare('mnist', self.folder, self.files)

@@ -166,6 +166,15 @@ class PublishTest(parameterized.TestCase):
     self.assertEqual(code, 0)
     self.assertEqual(self.readme.read_text(), before)
 
+  def test_results_of_another_version(self):
+    """Named, whatever of them breaks."""
+    (self.root / 'runs' / 'synthetic' / 'config.json').write_text(
+      '{"experiment": "synthetic"}'
+    )
+    code, err = self.publish(str(self.root / 'runs'))
+    self.assertEqual(code, 2)
+    self.assertRegex(err, r'\Aerror: .*runs/synthetic cannot be pub.*settings')
+
   def test_wrong(self):
     code, err = self.publish(str(self.root / 'figures'))
     self.assertEqual(code, 2)

@@ -58,6 +58,12 @@ class StoreTest(parameterized.TestCase):
     again.remove('m=3 seed=0', JOB)
     self.assertIsNone(again.load('m=3 seed=0', JOB))
 
+  def test_another_process_removes_the_same(self):
+    """What a killed one had half written."""
+    half = self.folder / f'.{self.store.path("one", JOB).name}.7.part'
+    with mock.patch.object(pathlib.Path, 'glob', return_value=[half]):
+      checkpoints.forget_halves(self.folder)  # it is gone already
+
   def test_every_flipped_bit_and_every_end(self):
     """Is either seen, named and set aside, or where it changes nothing."""
     self.store.save('one', JOB, self.arrays)
