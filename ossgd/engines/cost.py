@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from ossgd.data import mixtures
-from ossgd.engines import blocked, measuring, schedule, tiles
+from ossgd.engines import blocked, gram, measuring, tiles
 from ossgd.engines.setup import Setup
 
 # Two EPYC cores were measured at 180 GFLOP/s and 20 GB/s; accelerators have 10
@@ -54,7 +54,7 @@ def work(engine: str, setup: Setup) -> Work:
   block_bytes = _FLOAT * m * block * batch * (6 + block / 2)
   if engine == 'gram':
     n = setup.num_train + setup.num_test
-    planned = list(schedule.plan(record_steps, block))
+    planned = list(gram.plan(record_steps, block))
     pieces = sum(c.recorded.shape[0] for c in planned)
     recorded = sum(int(c.recorded.sum()) for c in planned)
     update = 2 * n * block * batch * m
@@ -119,7 +119,7 @@ def memory(
     train, measure = held + 8 * rows * padded, held + 5 * rows * padded
     kept = c
   else:
-    held = 2 * weights + patterns
+    held = 2 * weights + patterns + setup.optimizer_size / units
     rows = rows if engine == 'blocked' else batch
     begin = held + weights + m * _rows(m, n_test)
     train = held + weights + rows * (3 * m + d)

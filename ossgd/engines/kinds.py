@@ -11,9 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
-from ossgd.engines import blocked, gram, measuring, meshes, sgd
+from ossgd.engines import (
+  blocked,
+  gram,
+  measuring,
+  meshes,
+  optimizers,
+  sgd,
+)
 from ossgd.engines.interface import Chunk, Engine, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params, Split
@@ -65,7 +72,8 @@ class OnWeights:
 
   def start(self, key, params, split):
     """State: `sgd.WeightState`. Begin: order key, `measuring.Reference`."""
-    state = sgd.initial_state(params.w, split.train.x.shape[0], self.method)
+    number = split.train.x.shape[0]
+    state = sgd.initial_state(key, params.w, number, self.method)
     shards = meshes.shards(self.mesh)[1]
     return state, (key, measuring.reference(params, split, shards=shards))
 
@@ -84,7 +92,7 @@ class OnWeights:
 
   def _measure(self, state, begin, split):
     record = measuring.measure(
-      state.w,
+      optimizers.judged(state.optimizer, state.w),
       begin[1],
       split,
       num_train_eval=self.setup.num_train_eval,
@@ -94,20 +102,25 @@ class OnWeights:
     return state, (record,)
 
   def kept(self, state):
-    """w."""
-    return state.w
+    """w, and what the weights to be judged follow from besides."""
+    return optimizers.averaged(state.optimizer), state.w
 
   def weights(self, kept, params, split):
-    """They are there."""
+    """Those that the optimizer is to be judged at."""
     del params, split
-    return kept
+    return optimizers.judged(*kept)
 
   def layout(self, state):
     """What an optimizer keeps of each weight lies where the weight does."""
-    return jax.tree.map(
-      lambda v: meshes.ROWS if v.shape == state.w.shape else meshes.WHOLE,
-      state,
-    )
+    shape = state.w.shape
+
+    def of(leaf):
+      if leaf.shape[-2:] != shape[-2:]:
+        return meshes.WHOLE
+      several = (None,) * (leaf.ndim - len(shape))  # as L-BFGS remembers
+      return PartitionSpec(*several, *meshes.ROWS)
+
+    return jax.tree.map(of, state)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,12 +4,11 @@ Engines, memory, time, identity on disk and labels all follow from it.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import optax
 
-from ossgd.engines import measuring, sgd
+from ossgd.engines import measuring, optimizers, sgd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Setup:
   eval_every: int = 1
   eval_growth: float = 0.05
   order: sgd.Order = 'epochs'
-  optimizer: Callable[[float], optax.GradientTransformation] = optax.sgd
+  optimizer: optimizers.Optimizer = optax.sgd
   gradient_fn: sgd.GradientFn = sgd.true_gradient
   num_train_eval: int | None = None  # None: all
   engine: str = 'auto'
@@ -54,6 +53,16 @@ class Setup:
       self.order,
       self.gradient_fn,
     )
+
+  @property
+  def optimizer_size(self) -> int:
+    """How many numbers the optimizer keeps."""
+    return optimizers.size(self.optimizer, self.step_size, self._shape)
+
+  @property
+  def _shape(self) -> tuple[int, int]:
+    """Of w; a NumPy integer is none of JAX's."""
+    return int(self.width), int(self.dim)
 
   @property
   def record_steps(self) -> np.ndarray:
@@ -127,3 +136,9 @@ class Setup:
         f'eval_growth is {self.eval_growth}; expected zero or more'
       )
     sgd.check_order(self.order, self.num_train, self.batch_size, self.num_steps)
+    optimizers.check(
+      self.optimizer,
+      self.step_size,
+      self._shape,
+      loss=sgd.has_loss(self.gradient_fn),
+    )

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int, Key
 
+from ossgd.engines import optimizers
 from ossgd.paper import gradients, network
 from ossgd.paper.types import Array, Dataset, Params
 
@@ -83,6 +84,28 @@ def examples_per_step(order: Order, num_examples: int, batch_size: int) -> int:
 def trains_g(gradient_fn: GradientFn) -> bool:
   """Whether a gradient is that of g; all others train f."""
   return gradient_fn is pseudo_network_gradient
+
+
+def has_loss(gradient_fn: GradientFn) -> bool:
+  """Whether a gradient is that of a loss known here: of f's, or of g's."""
+  return gradient_fn in (true_gradient, pseudo_network_gradient)
+
+
+def batch_loss(
+  gradient_fn: GradientFn, start_params: Params, batch: Dataset
+) -> optimizers.Loss | None:
+  """What a gradient is that of, as a function of w; None for an unknown one."""
+
+  def loss(w):
+    params = Params(w, start_params.a)
+    if trains_g(gradient_fn):
+      p0 = network.pattern(start_params.w, batch.x)
+      f = network.pseudo_logits(params, p0, batch.x)
+    else:
+      f = network.logits(params, batch.x)
+    return network.loss(f, batch.y)
+
+  return loss if has_loss(gradient_fn) else None
 
 
 def steps_per_epoch(order: Order, num_examples: int, batch_size: int) -> int:
@@ -160,11 +183,15 @@ def next_rows(
 
 
 def initial_state(
-  w: Float[jax.Array, 'm d'], num_examples: int, method: Method
+  key: Key[jax.Array, ''],
+  w: Float[jax.Array, 'm d'],
+  num_examples: int,
+  method: Method,
 ) -> WeightState:
-  """The state before the first step."""
+  """The state before the first step; the key is that of `advance`."""
   permutation = jnp.arange(num_examples, dtype=jnp.int32)
-  return WeightState(w, method.optimizer.init(w), permutation)
+  state = method.optimizer.init(w)
+  return WeightState(w, optimizers.seeded(state, key, len(w)), permutation)
 
 
 def advance(
@@ -207,8 +234,9 @@ def advance(
     batch, permutation = next_batch(step, state.permutation)
     params = Params(state.w, a)
     gradient = method.gradient_fn(params, w0, batch.x, batch.y)
-    updates, optimizer = method.optimizer.update(
-      gradient, state.optimizer, state.w
+    loss = batch_loss(method.gradient_fn, start_params, batch)
+    updates, optimizer = optimizers.update(
+      method.optimizer, gradient, state.optimizer, state.w, loss
     )
     w = optax.apply_updates(state.w, updates)
     return WeightState(w, optimizer, permutation)
@@ -255,7 +283,7 @@ def train(
   begins = jnp.concatenate([jnp.zeros_like(record_steps[:1]), record_steps])
   state, records = jax.lax.scan(
     interval,
-    initial_state(params.w, data.x.shape[0], method),
+    initial_state(key, params.w, data.x.shape[0], method),
     (begins[:-1], record_steps),
   )
   return Params(state.w, params.a), records

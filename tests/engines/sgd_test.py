@@ -205,7 +205,7 @@ class TrainTest(parameterized.TestCase):
     """Stopped and taken up again, also inside an epoch: the same bits."""
     trained, _ = self.train([self.num_steps])
     plan = method(self.batch_size)
-    state = sgd.initial_state(self.params.w, self.n, plan)
+    state = sgd.initial_state(self.key, self.params.w, self.n, plan)
     for boundaries in ((0, 1), (1, 5), (5, 7)):
       state = sgd.advance(
         self.key, state, self.params, self.data, *boundaries, method=plan
