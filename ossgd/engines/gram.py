@@ -39,7 +39,7 @@ from ossgd.engines import blocked, measuring, meshes, schedule, tiles
 from ossgd.engines.interface import Chunk, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper import network
-from ossgd.paper.types import matmul
+from ossgd.paper.types import Params, matmul
 
 
 class Constants(NamedTuple):
@@ -48,7 +48,8 @@ class Constants(NamedTuple):
   a: jax.Array  # output weights: (k, M); zero in the padding, which is inert
   gram: jax.Array  # K^T = X X_all^T: (N, n)
   h: jax.Array  # pre-activations of the training examples at w(0): (N, M)
-  pattern: jax.Array  # of the test examples at w(0): (n - N, M) bool
+  # Of the test examples at w(0), if there are patterns: (n - N, M) bool.
+  pattern: jax.Array | None
   norm: jax.Array  # ||w(0)||_F
   num_patterns: jax.Array  # (n - N) m, without the padding
   rows: jax.Array  # the batch of every step: (T, B) int32
@@ -117,7 +118,7 @@ class OnGram:
       a,
       matmul(x, everything.T),
       h[:num_train],
-      h[num_train:] >= 0,
+      h[num_train:] >= 0 if self.setup.model.piecewise_linear else None,
       jnp.linalg.norm(params.w),
       jnp.asarray(split.test.x.shape[0] * float(width), h.dtype),
       rows,
@@ -140,6 +141,7 @@ class OnGram:
       split.train.y[rows],
       steps.active,
       self.setup.step_size,
+      self.setup.model,
     )
     h0 = begin.h[flat].reshape(shape)
     moved = blocked.squared_distances(u, h - h0, among)
@@ -154,9 +156,9 @@ class OnGram:
     The Record has arrays (P,), one number a piece. What it says of a piece
     that is not `recorded`, (P,) bool, is not to be used.
     """
-    pieces = recorded.shape[0]
+    pieces, model = recorded.shape[0], self.setup.model
     gram = trained.gram.reshape(pieces, -1, state.h.shape[0])
-    h, logits, counts = tiles.pass_over(self.mesh)(
+    h, logits, counts = tiles.pass_over(self.mesh, model)(
       state.h,
       begin.a,
       begin.pattern,
@@ -168,12 +170,13 @@ class OnGram:
     y_train = split.train.y[: self.setup.num_train_eval]
 
     def of_piece(f):
-      train = measuring.of_logits('train', f[: len(y_train)], y_train)
-      return train | measuring.of_logits('test', f[num_train:], split.test.y)
+      train = measuring.of_logits('train', f[: len(y_train)], y_train, model)
+      tested = f[num_train:], split.test.y
+      return train | measuring.of_logits('test', *tested, model)
 
     record = jax.vmap(of_piece)(logits)
     # Units of the padding are active, today as at w(0).
-    padding = begin.pattern.size - len(split.test.y) * self.setup.width
+    padding = len(split.test.y) * (state.h.shape[1] - self.setup.width)
     with jax.ensure_compile_time_eval():
       padded = measuring.of_pattern(np.True_, np.True_)
     for name, count in counts.items():
@@ -188,9 +191,9 @@ class OnGram:
     return state.c
 
   def weights(self, kept, params, split):
-    """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> (m, d)."""
+    """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> Params."""
     c = kept[:, : params.w.shape[0]]
-    return params.w + matmul(c.T, split.train.x)
+    return Params(params.w + matmul(c.T, split.train.x), params.a)
 
   def layout(self, state):
     """H and C are split by units."""

@@ -65,9 +65,13 @@ class OnWeights:
 
   def start(self, key, params, split):
     """State: `sgd.WeightState`. Begin: order key, `measuring.Reference`."""
-    state = sgd.initial_state(params.w, split.train.x.shape[0], self.method)
+    model = self.setup.model
+    a = params.a if model.layers == 'both' else None
+    number = split.train.x.shape[0]
+    state = sgd.initial_state(params.w, number, self.method, a)
     shards = meshes.shards(self.mesh)[1]
-    return state, (key, measuring.reference(params, split, shards=shards))
+    begin = measuring.reference(params, split, shards=shards, model=model)
+    return state, (key, begin)
 
   def _train(self, state, begin, split, first, end):
     key, begin = begin
@@ -84,30 +88,32 @@ class OnWeights:
 
   def _measure(self, state, begin, split):
     record = measuring.measure(
-      state.w,
+      sgd.trained(state, begin[1].params),
       begin[1],
       split,
       num_train_eval=self.setup.num_train_eval,
       of_g=sgd.trains_g(self.setup.gradient_fn),
       shards=meshes.shards(self.mesh)[1],
+      model=self.setup.model,
     )
     return state, (record,)
 
   def kept(self, state):
-    """w."""
-    return state.w
+    """w, and a where it is trained."""
+    return state.w, state.a
 
   def weights(self, kept, params, split):
     """They are there."""
-    del params, split
-    return kept
+    del split
+    w, a = kept
+    return Params(w, params.a if a is None else a)
 
   def layout(self, state):
     """What an optimizer keeps of each weight lies where the weight does."""
-    return jax.tree.map(
-      lambda v: meshes.ROWS if v.shape == state.w.shape else meshes.WHOLE,
-      state,
-    )
+    specs = {state.w.shape: meshes.ROWS}
+    if state.a is not None:
+      specs.setdefault(state.a.shape, meshes.COLUMNS)
+    return jax.tree.map(lambda v: specs.get(v.shape, meshes.WHOLE), state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,8 +171,8 @@ class SkippingZeros:
 
   def weights(self, kept, params, split):
     """The engine's, beside those that stayed as they were."""
-    w = self.engine.weights(kept, *self._narrow(params, split))
-    return params.w.at[:, self.columns].set(w)
+    used = self.engine.weights(kept, *self._narrow(params, split))
+    return Params(params.w.at[:, self.columns].set(used.w), used.a)
 
   def layout(self, state):
     """The engine's."""

@@ -4,6 +4,7 @@ Pure functions that `compiled` makes programs of, alone or under `vmap` over
 seeds.
 """
 
+import functools
 import numbers
 import operator
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from jax.typing import ArrayLike
 
 from ossgd.engines import meshes
 from ossgd.paper import metrics, network
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Dataset, Params, Split
 
 Examples = Literal['test', 'train']  # which of the two data sets
@@ -40,7 +42,7 @@ class Reference(NamedTuple):
   """Where a run began, which it is compared with ever after."""
 
   params: Params
-  pattern: jax.Array  # of the test examples: (n, m) bool
+  pattern: jax.Array | None  # of the test examples, if any: (n, m) bool
 
 
 class Metric(NamedTuple):
@@ -79,6 +81,16 @@ METRICS = (
 Record = dict[str, Any]  # what is measured, by name: arrays
 
 
+def metrics_of(model: Model) -> tuple[Metric, ...]:
+  """METRICS with the model's loss, and of patterns only where it has them."""
+  loss = functools.partial(network.loss, model=model)
+  return tuple(
+    metric._replace(value=loss) if metric.value is network.loss else metric
+    for metric in METRICS
+    if metric.needs != 'pattern' or model.piecewise_linear
+  )
+
+
 def check_seeds(seed: int, num_seeds: int) -> None:
   """Raises ValueError for seeds that do not exist.
 
@@ -104,7 +116,13 @@ def seed_keys(seed: ArrayLike) -> SeedKeys:
 
 
 def draw_params(
-  key: jax.Array, *, width: int, dim: int, num_classes: int, scale: float
+  key: jax.Array,
+  *,
+  width: int,
+  dim: int,
+  num_classes: int,
+  scale: float,
+  model: Model = PAPER,
 ) -> Params:
   """A seed's initialisation at one width, from its init key.
 
@@ -117,14 +135,19 @@ def draw_params(
     dim=dim,
     num_classes=num_classes,
     scale=scale,
+    model=model,
   )
 
 
-def reference(params: Params, split: Split, *, shards: int = 1) -> Reference:
-  """A run's initialisation, and the test examples' pattern there.
+def reference(
+  params: Params, split: Split, *, shards: int = 1, model: Model = PAPER
+) -> Reference:
+  """A run's initialisation, and the test examples' pattern there, if any.
 
   The units are split into `shards` parts, each on a device of its own.
   """
+  if not model.piecewise_linear:
+    return Reference(params, None)
 
   def initial_pattern(x):
     return network.pattern(params.w, x[None])[0]
@@ -134,44 +157,53 @@ def reference(params: Params, split: Split, *, shards: int = 1) -> Reference:
 
 
 def measure(
-  w: jax.Array,
+  params: Params,
   begun: Reference,
   split: Split,
   *,
   num_train_eval: int | None,
   of_g: bool = False,
   shards: int = 1,
+  model: Model = PAPER,
 ) -> Record:
   """What is measured at a recorded step, from the weights.
 
   Args:
-    w: today's weights, (m, d).
+    params: today's.
     begun: where the run began.
     split: the data.
     num_train_eval: training loss and accuracy are over the first so many
       training examples; over all if None.
     of_g: loss and accuracy are those of the pseudo-network g, not of f.
     shards: parts that the units are split into, each on a device of its own.
+    model: of activation and loss.
   """
-  params = Params(w, begun.params.a)
-  w0 = begun.params.w if of_g else None
   some = Dataset(*(rows[:num_train_eval] for rows in split.train))
+  evaluated = functools.partial(
+    evaluate,
+    params=params,
+    w0=begun.params.w if of_g else None,
+    shards=shards,
+    model=model,
+  )
   return (
-    evaluate('train', params, some, w0=w0, shards=shards)
-    | evaluate('test', params, split.test, begun.pattern, w0=w0, shards=shards)
+    evaluated('train', data=some)
+    | evaluated('test', data=split.test, pattern=begun.pattern)
     | {
-      metric.name: metric.value(w, begun.params.w)
+      metric.name: metric.value(params.w, begun.params.w)
       for metric in METRICS
       if metric.needs == 'weights'
     }
   )
 
 
-def of_logits(examples: Examples, f: jax.Array, y: jax.Array) -> Record:
+def of_logits(
+  examples: Examples, f: jax.Array, y: jax.Array, model: Model = PAPER
+) -> Record:
   """The metrics of a data set's logits: (n, k) and labels (n,) -> scalars."""
   return {
     metric.name: metric.value(f, y)
-    for metric in METRICS
+    for metric in metrics_of(model)
     if (metric.needs, metric.examples) == ('logits', examples)
   }
 
@@ -193,6 +225,7 @@ def evaluate(
   *,
   w0: jax.Array | None = None,
   shards: int = 1,
+  model: Model = PAPER,
 ) -> Record:
   """The metrics of logits and of the pattern, in bounded memory.
 
@@ -201,19 +234,22 @@ def evaluate(
     params: w (m, d), a (k, m).
     data: n examples.
     pattern: the pattern to compare with, (n, m) bool, if any.
-    w0: w(0), (m, d), for the outputs of g, whose pattern is that of w(0).
+    w0: w(0), (m, d), for the outputs of g, which is f linearised there.
     shards: parts that the units are split into, each on a device of its own.
+    model: of activation and loss.
   """
 
   def one(example):
     x, y, p0 = example
     h = network.preactivations(params.w, x[None])
-    p = h >= 0
-    gate = p if w0 is None else network.pattern(w0, x[None])
-    f = network.gated_logits(params.a, h, gate)
-    found = of_logits(examples, f, y[None])
+    if w0 is None:
+      f = network.outputs(params.a, h, model)
+    else:
+      h0 = network.preactivations(w0, x[None])
+      f = network.linearised_outputs(params.a, h, h0, model)
+    found = of_logits(examples, f, y[None], model)
     if p0 is not None:
-      found |= jax.tree.map(metrics.share, of_pattern(p[0], p0))
+      found |= jax.tree.map(metrics.share, of_pattern(h[0] >= 0, p0))
     return found
 
   each = _over_examples(one, (*data, pattern), params.w.shape[0] // shards)
@@ -225,7 +261,7 @@ def evaluate(
 
 
 def finish(
-  w: jax.Array,
+  trained: Params,
   begun: Params,
   split: Split,
   *,
@@ -235,7 +271,7 @@ def finish(
   """What is measured once, after the last step.
 
   Args:
-    w: w(T), (m, d).
+    trained: the parameters after the last step.
     begun: the parameters at initialisation.
     split: the data.
     extra: more to measure.
@@ -246,10 +282,9 @@ def finish(
     (min(m, d),), and what `extra` returned.
   """
   spectra = {
-    'singular_values_update': _spectrum(w - begun.w, mesh),
-    'singular_values_weights': _spectrum(w, mesh),
+    'singular_values_update': _spectrum(trained.w - begun.w, mesh),
+    'singular_values_weights': _spectrum(trained.w, mesh),
   }
-  trained = Params(w, begun.a)
   return spectra | (extra(trained, begun, split) if extra else {})
 
 

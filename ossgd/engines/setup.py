@@ -10,6 +10,11 @@ import numpy as np
 import optax
 
 from ossgd.engines import measuring, sgd
+from ossgd.paper import model as models
+from ossgd.paper.model import PAPER, Model
+from ossgd.paper.types import Params
+
+_LARGE = 5  # times the paper's, before it is remarked upon
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Setup:
   num_train_eval: int | None = None  # None: all
   engine: str = 'auto'
   used_columns: tuple[int, ...] | None = None  # None: all
+  model: Model = PAPER
+  output_lr_times_width: float | None = None  # of a; None: that of w
 
   @property
   def step_size(self) -> float:
@@ -46,13 +53,28 @@ class Setup:
     return sgd.examples_per_step(self.order, self.num_train, self.batch_size)
 
   @property
+  def output_step_size(self) -> float:
+    """Of the output weights, where they are trained."""
+    if self.output_lr_times_width is None:
+      return self.step_size
+    return float(self.output_lr_times_width / self.width)
+
+  @property
   def method(self) -> sgd.Method:
     """How a step is taken."""
+    optimizer = self.optimizer(self.step_size)
+    if self.model.layers == 'both':
+      of_outputs = self.optimizer(self.output_step_size)
+      optimizer = optax.multi_transform(
+        {'w': optimizer, 'a': of_outputs},
+        lambda tree: Params('w', 'a'),  # type: ignore[arg-type]
+      )
     return sgd.Method(
-      self.optimizer(self.step_size),
+      optimizer,
       self.examples_per_step,
       self.order,
       self.gradient_fn,
+      self.model,
     )
 
   @property
@@ -90,6 +112,7 @@ class Setup:
       self.optimizer is not optax.sgd
       or self.gradient_fn is not sgd.true_gradient
       or of_weights != [measuring.DISTANCE]
+      or self.model.layers != 'hidden'
     ):
       fast = ()
     allowed = {'auto': (*fast, 'plain'), 'fast': fast, 'plain': ('plain',)}
@@ -102,7 +125,8 @@ class Setup:
     if not allowed.get(self.engine):
       raise ValueError(
         f'engine {self.engine} is for optax.sgd on the true gradient, without '
-        'metrics of weights; expected these, or the engine auto or plain'
+        'metrics of weights, with output weights that stay as they are (layers '
+        'hidden); expected these, or the engine auto or plain'
       )
     return allowed[self.engine]
 
@@ -119,6 +143,10 @@ class Setup:
       ('eval_every', self.eval_every),
       ('lr_times_width', self.lr_times_width),
       ('init_scale', self.init_scale),
+      (
+        'output_lr_times_width',
+        1 if self.output_lr_times_width is None else self.output_lr_times_width,
+      ),
     ):
       if not 0 < value < float('inf'):
         raise ValueError(f'{name} is {value}; expected a positive number')
@@ -127,3 +155,50 @@ class Setup:
         f'eval_growth is {self.eval_growth}; expected zero or more'
       )
     sgd.check_order(self.order, self.num_train, self.batch_size, self.num_steps)
+    self._check_model()
+
+  def remarks(self) -> list[str]:
+    """What of the model is likely not to learn, and by how much: sentences."""
+    if self.model == PAPER:
+      return []
+    ours, paper = (
+      models.at_start(model, width=self.width, scale=self.init_scale)
+      for model in (self.model, PAPER)
+    )
+    where = f'activation {self.model.names()["activation"]}, m = {self.width}: '
+    found = []
+    if ours.outputs > _LARGE * paper.outputs:
+      found.append(
+        f'{where}outputs are about {ours.outputs:.3g} at the start (relu: '
+        f'{paper.outputs:.2g}) and grow as sqrt(m) if phi(0) is not 0, which '
+        'the steps may not undo; start=antisymmetric begins at 0'
+      )
+    if ours.slopes < paper.slopes / _LARGE:
+      ratio = (ours.slopes / paper.slopes) ** 2
+      found.append(
+        f'{where}slopes are about {ours.slopes:.3g} at the start (relu: '
+        f'{paper.slopes:.2g}): eta m = {self.lr_times_width:g} moves f as '
+        f'{self.lr_times_width * ratio:.2g} would with relu; as much takes '
+        f'about {self.lr_times_width / max(ratio, 1e-30):.2g}'
+      )
+    return found
+
+  def _check_model(self) -> None:
+    models.check(
+      self.model,
+      width=self.width,
+      dim=self.dim,
+      num_classes=self.num_classes,
+      scale=self.init_scale,
+    )
+    both = self.model.layers == 'both'
+    if self.output_lr_times_width is not None and not both:
+      raise ValueError(
+        'output_lr_times_width is of the output weights, which layers hidden '
+        'does not train; expected layers both with it'
+      )
+    if both and self.gradient_fn is not sgd.true_gradient:
+      raise ValueError(
+        'layers both is for the true gradient: a pseudo-gradient, or one of '
+        'your own, is of w alone; expected gradient_fn=sgd.true_gradient'
+      )

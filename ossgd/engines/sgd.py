@@ -5,6 +5,7 @@ any data, the true or the pseudo-gradient. Measuring happens between steps, in
 a function of the weights that cannot change them.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ import optax
 from jaxtyping import Float, Int, Key
 
 from ossgd.paper import gradients, network
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Array, Dataset, Params
 
 Order = Literal['one_pass', 'epochs', 'full_batch']
@@ -29,6 +31,8 @@ class WeightState(NamedTuple):
   optimizer: optax.OptState
   # The examples in this epoch's order: (n,) int32.
   permutation: Int[jax.Array, ' n']
+  # Output weights a_{i,r}(t), (k, m), where they are trained.
+  a: Float[jax.Array, 'k m'] | None = None
 
 
 class Method(NamedTuple):
@@ -38,6 +42,7 @@ class Method(NamedTuple):
   batch_size: int  # `examples_per_step`, which N decides with full batches
   order: Order
   gradient_fn: GradientFn
+  model: Model = PAPER  # of this module's gradients; others have their own
 
 
 def true_gradient(
@@ -45,10 +50,17 @@ def true_gradient(
   w0: Float[Array, 'm d'],
   x: Float[Array, 'n d'],
   y: Int[Array, ' n'],
-) -> Float[jax.Array, 'm d']:
-  """Eq. (1), the gradient SGD follows: (m, d)."""
+  model: Model = PAPER,
+) -> Any:
+  """Eq. (1), the gradient SGD follows: (m, d).
+
+  Of a model whose layers are both trained, Params of both gradients.
+  """
   del w0
-  return gradients.gradient(params, x, y)
+  hidden = gradients.gradient(params, x, y, model=model)
+  if model.layers == 'hidden':
+    return hidden
+  return Params(hidden, gradients.output_gradient(params, x, y, model=model))
 
 
 def pseudo_gradient(
@@ -56,9 +68,11 @@ def pseudo_gradient(
   w0: Float[Array, 'm d'],
   x: Float[Array, 'n d'],
   y: Int[Array, ' n'],
+  model: Model = PAPER,
 ) -> Float[jax.Array, 'm d']:
-  """Section 5's pseudo-gradient: eq. (1) with the pattern of w0: (m, d)."""
-  return gradients.pseudo_gradient(params, network.pattern(w0, x), x, y)
+  """Section 5's pseudo-gradient: eq. (1) with the slopes at w0: (m, d)."""
+  p0 = model.slope(network.preactivations(w0, x))
+  return gradients.pseudo_gradient(params, p0, x, y, model=model)
 
 
 def pseudo_network_gradient(
@@ -66,13 +80,25 @@ def pseudo_network_gradient(
   w0: Float[Array, 'm d'],
   x: Float[Array, 'n d'],
   y: Int[Array, ' n'],
+  model: Model = PAPER,
 ) -> Float[jax.Array, 'm d']:
   """The gradient of Section 5.1's g, whose pattern is that of w0: (m, d).
 
-  With it g is what is trained, so loss and accuracy are those of g.
+  With it g, f linearised at w0, is trained: loss and accuracy are those of g.
   """
-  p0 = network.pattern(w0, x)
-  return gradients.pseudo_network_gradient(params, p0, x, y)
+  h, h0 = (network.preactivations(w, x) for w in (params.w, w0))
+  g = network.linearised_outputs(params.a, h, h0, model)
+  return gradients.pattern_gradient(
+    params.a, model.slope(h0), x, model.residual(g, y)
+  )
+
+
+def gradient_of(method: Method) -> Callable[..., Any]:
+  """The method's gradient; those of this module, of its model."""
+  ours = (true_gradient, pseudo_gradient, pseudo_network_gradient)
+  if method.gradient_fn not in ours:
+    return method.gradient_fn
+  return functools.partial(method.gradient_fn, model=method.model)
 
 
 def examples_per_step(order: Order, num_examples: int, batch_size: int) -> int:
@@ -160,11 +186,20 @@ def next_rows(
 
 
 def initial_state(
-  w: Float[jax.Array, 'm d'], num_examples: int, method: Method
+  w: Float[jax.Array, 'm d'],
+  num_examples: int,
+  method: Method,
+  a: Float[jax.Array, 'k m'] | None = None,
 ) -> WeightState:
-  """The state before the first step."""
+  """The state before the first step; with a, both layers are trained."""
   permutation = jnp.arange(num_examples, dtype=jnp.int32)
-  return WeightState(w, method.optimizer.init(w), permutation)
+  optimizer = method.optimizer.init(w if a is None else Params(w, a))
+  return WeightState(w, optimizer, permutation, a)
+
+
+def trained(state: WeightState, start_params: Params) -> Params:
+  """The parameters of a state, whichever of them are trained."""
+  return Params(state.w, start_params.a if state.a is None else state.a)
 
 
 def advance(
@@ -193,7 +228,8 @@ def advance(
     The state before step `end`.
   """
   chex.assert_rank(state.w, 2)
-  w0, a = start_params
+  w0 = start_params.w
+  gradient_fn = gradient_of(method)
 
   def next_batch(step, permutation):
     if method.order == 'full_batch':
@@ -205,13 +241,15 @@ def advance(
 
   def step_fn(step, state):
     batch, permutation = next_batch(step, state.permutation)
-    params = Params(state.w, a)
-    gradient = method.gradient_fn(params, w0, batch.x, batch.y)
+    params = trained(state, start_params)
+    gradient = gradient_fn(params, w0, batch.x, batch.y)
+    moving = state.w if state.a is None else params
     updates, optimizer = method.optimizer.update(
-      gradient, state.optimizer, state.w
+      gradient, state.optimizer, moving
     )
-    w = optax.apply_updates(state.w, updates)
-    return WeightState(w, optimizer, permutation)
+    moved = optax.apply_updates(moving, updates)
+    w, a = (moved, None) if state.a is None else moved
+    return WeightState(w, optimizer, permutation, a)
 
   return jax.lax.fori_loop(first, end, step_fn, state)
 
@@ -250,12 +288,13 @@ def train(
 
   def interval(state, ends):
     state = advance(key, state, params, data, *ends, method=method)
-    return state, observe(Params(state.w, params.a))
+    return state, observe(trained(state, params))
 
   begins = jnp.concatenate([jnp.zeros_like(record_steps[:1]), record_steps])
+  a = params.a if method.model.layers == 'both' else None
   state, records = jax.lax.scan(
     interval,
-    initial_state(params.w, data.x.shape[0], method),
+    initial_state(params.w, data.x.shape[0], method, a),
     (begins[:-1], record_steps),
   )
-  return Params(state.w, params.a), records
+  return trained(state, params), records

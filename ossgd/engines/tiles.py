@@ -5,6 +5,7 @@ unit needs another. So the units are taken in tiles of H that stay in cache
 while they pass all steps of a chunk, and what is recorded is summed over tiles.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -13,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from ossgd.engines import measuring, meshes
 from ossgd.paper import metrics, network
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import matmul
 
 # At 2000 examples a tile of H has 4 MB: 512 was the fastest of 64 to 1024.
@@ -29,13 +31,14 @@ def width(units: int) -> int:
   return next(fitting, -(-units // -(-units // _WIDTH)))
 
 
-def pass_over(mesh: Mesh | None) -> Callable:
+def pass_over(mesh: Mesh | None, model: Model = PAPER) -> Callable:
   """`pass_over_units`; on a mesh every device goes through its own units."""
+  pass_over_all = functools.partial(pass_over_units, model=model)
   if mesh is None:
-    return pass_over_units
+    return pass_over_all
 
   def pass_over_own(*arguments):
-    h, *sums = pass_over_units(*arguments)
+    h, *sums = pass_over_all(*arguments)
     return h, *jax.lax.psum(sums, meshes.UNIT)
 
   split, whole = meshes.COLUMNS, meshes.WHOLE
@@ -52,20 +55,23 @@ def pass_over(mesh: Mesh | None) -> Callable:
 def pass_over_units(
   h: jax.Array,
   a: jax.Array,
-  pattern: jax.Array,
+  pattern: jax.Array | None,
   gram: jax.Array,
   updates: jax.Array,
   recorded: jax.Array,
+  *,
+  model: Model = PAPER,
 ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
   """Moves H tile by tile, and sums what is recorded over the tiles.
 
   Args:
     h: (n, M).
     a: output weights, (k, M).
-    pattern: of the test examples at w(0), (n - N, M) bool.
+    pattern: of the test examples at w(0), (n - N, M) bool, if any.
     gram: K of the rows of each piece, (P, n, q).
     updates: U of each piece, (P, q, M).
     recorded: (P,).
+    model: of the activation.
 
   Returns:
     H after the chunk (n, M), logits (P, n, k), and how many pairs of a unit and
@@ -82,7 +88,13 @@ def pass_over_units(
       )
 
     part_h, (f, more) = _pass_one(
-      part(h), part(a), part(pattern), gram, part(updates), recorded
+      part(h),
+      part(a),
+      None if pattern is None else part(pattern),
+      gram,
+      part(updates),
+      recorded,
+      model,
     )
     h = jax.lax.dynamic_update_slice_in_dim(h, part_h, i * size, 1)
     # A tile's number is exact in float32, that of all tiles need not be.
@@ -91,8 +103,10 @@ def pass_over_units(
 
   pieces = recorded.shape[0]
   zeros = jnp.zeros((pieces, h.shape[0], a.shape[0]), h.dtype)
-  none = jnp.zeros(pieces, metrics.counting_type(pattern.size))
-  nothing = dict.fromkeys(measuring.of_pattern(pattern, pattern), none)
+  nothing = {}
+  if pattern is not None:
+    none = jnp.zeros(pieces, metrics.counting_type(pattern.size))
+    nothing = dict.fromkeys(measuring.of_pattern(pattern, pattern), none)
   h, logits, counts = jax.lax.fori_loop(
     0, h.shape[1] // size, tile, (h, zeros, nothing)
   )
@@ -102,21 +116,24 @@ def pass_over_units(
 def _pass_one(
   h: jax.Array,
   a: jax.Array,
-  pattern: jax.Array,
+  pattern: jax.Array | None,
   gram: jax.Array,
   updates: jax.Array,
   recorded: jax.Array,
+  model: Model,
 ) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
   """`pass_over_units` of a single tile; zeros for what is not recorded."""
-  num_train = h.shape[0] - pattern.shape[0]
+
+  def count(h, pattern):
+    tested = h[h.shape[0] - pattern.shape[0] :]
+    return {
+      name: jnp.sum(jnp.where(holds, 1.0, 0.0).astype(h.dtype))
+      for name, holds in measuring.of_pattern(tested >= 0, pattern).items()
+    }
 
   def measure(h):
-    p = h >= 0
-    counts = {
-      name: jnp.sum(jnp.where(holds, 1.0, 0.0).astype(h.dtype))
-      for name, holds in measuring.of_pattern(p[num_train:], pattern).items()
-    }
-    return network.gated_logits(a, h, p), counts
+    counts = {} if pattern is None else count(h, pattern)
+    return network.outputs(a, h, model), counts
 
   def nothing(h):
     shapes = jax.eval_shape(measure, h)

@@ -181,9 +181,9 @@ def run_block(
     threadpoolctl.threadpool_limits(1, user_api='blas'),
   ):
     begun = programs.draw(seeds, split)
-    w = programs.weights(kept, begun, split)
+    trained = programs.weights(kept, begun, split)
     del kept
-    last = hosts.fetch(programs.finish(w, begun, split))
+    last = hosts.fetch(programs.finish(trained, begun, split))
   if one:
     last = jax.tree.map(lambda v: v[None], last)
   return _padded(states.joined(records), len(setup.record_steps)), last

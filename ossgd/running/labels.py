@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 def settings(setup: Setup, data: Any) -> dict[str, Any]:
   """What the numbers are of, as attributes; see `paper_claims.FIGURE_1`."""
-  aside = ('width', 'eval_every', 'eval_growth', 'engine', 'used_columns')
+  aside = ['width', 'eval_every', 'eval_growth', 'engine', 'used_columns']
+  aside += ['model', 'output_lr_times_width']
   told = {n: v for n, v in vars(setup).items() if n not in aside}
+  told |= setup.model.names()
+  if setup.model.layers == 'both':
+    told['output_lr_times_width'] = setup.output_step_size * setup.width
   told['num_train_eval'] = setup.num_evaluated
   for name in ('optimizer', 'gradient_fn'):
     function = told[name]
@@ -58,7 +62,7 @@ def label(
     metric.name: record[metric.name] / sizes[metric.examples]
     if metric.counted
     else record[metric.name]
-    for metric in measuring.METRICS
+    for metric in measuring.metrics_of(setup.model)
   }
   accuracy = measured['test_accuracy']
   reached = metrics.steps_to_accuracy(accuracy, steps, target)

@@ -140,7 +140,11 @@ def arrays_of(record: measuring.Record) -> dict[str, np.ndarray]:
 
 def records_of(arrays: dict[str, np.ndarray]) -> measuring.Record:
   """The measurements among arrays by name."""
-  return {m.name: arrays[f'record_{m.name}'] for m in measuring.METRICS}
+  return {
+    name.removeprefix('record_'): values
+    for name, values in arrays.items()
+    if name.startswith('record_')
+  }
 
 
 def _name(job: jobs.Job) -> str:

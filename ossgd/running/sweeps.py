@@ -6,9 +6,10 @@ its variables are those of `measuring.METRICS` and what follows from them:
 test_accuracy, train_accuracy (width, seed, step)
   Fraction with f_y > f_j for all j != y.
 test_loss, train_loss (width, seed, step)
-  Mean cross entropy, nats.
+  Mean cross entropy, nats; with another model its loss.
 pattern_difference (width, seed, step)
-  Fraction of (unit, test example) pairs whose pattern is not the initial one.
+  Fraction of (unit, test example) pairs whose pattern is not the initial one;
+  not there with an activation that is not piecewise linear.
 relative_distance (width, seed, step)
   ||w(t) - w(0)||_F / ||w(0)||_F.
 singular_values_update, singular_values_weights (width, seed, rank)
@@ -27,6 +28,7 @@ which devices.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,7 @@ from jax.sharding import Mesh
 from ossgd.data import components
 from ossgd.engines import cost, measuring, meshes, sgd
 from ossgd.engines.setup import Setup
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Split
 from ossgd.running import (
   compiled,
@@ -82,6 +85,8 @@ def sweep(
   engine: str = 'auto',
   mesh: str | Mesh = 'auto',
   progress: Progress = lambda fraction, label: None,
+  model: Model = PAPER,
+  output_lr_times_width: float | None = None,
 ) -> xr.Dataset:
   """Trains every width with every seed, measuring as it goes (Section 7).
 
@@ -131,6 +136,13 @@ def sweep(
       float32 rounding.
     progress: called with the fraction of the work that is done; a
       `watching.Watch` with a store keeps what is done on disk as well.
+    model: activation, loss, output law, start and layers, by name or as
+      functions; the paper's if not given. `kernels`, `theory` and the verdicts
+      are about the paper's. A log line says where a network begins too large,
+      or moves too little, to learn with the paper's step size.
+    output_lr_times_width: step size of a, times m, where the model trains both
+      layers; lr_times_width if not given. To move f as much as w does, a needs
+      about m times the step size of w.
 
   Returns:
     Dataset with dims width, seed, step and rank, as listed above; the
@@ -155,8 +167,12 @@ def sweep(
     gradient_fn=gradient_fn,
     num_train_eval=num_train_eval,
     engine=engine,
+    model=model,
+    output_lr_times_width=output_lr_times_width,
   )
   _check(setup, widths, seed, num_seeds, seeds_at_once)
+  for remark in dataclasses.replace(setup, width=max(widths)).remarks():
+    logging.getLogger(__name__).warning(remark)
   if not 0 < target <= 1:
     raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
   grouping = _grouping(mesh, widths, num_seeds, seeds_at_once, source)
@@ -217,6 +233,8 @@ def _basis(
   aside = {'width', 'engine', 'used_columns'}
   if setup.order == 'full_batch':
     aside.add('batch_size')
+  if setup.model == PAPER:  # as jobs were known before there were others
+    aside |= {'model', 'output_lr_times_width'}
   settings = {n: v for n, v in vars(setup).items() if n not in aside}
   content = jobs.data_digest(data) if isinstance(data, Split) else data
   more = {'data': content, 'transform': transform, 'extra': extra}
