@@ -17,6 +17,7 @@ from ossgd.engines import blocked, gram, measuring, meshes, sgd
 from ossgd.engines.interface import Chunk, Engine, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params, Split
+from ossgd.recording.recorders import DISTANCE
 
 
 def make(setup: Setup, mesh: Mesh | None = None) -> Engine:
@@ -66,8 +67,14 @@ class OnWeights:
   def start(self, key, params, split):
     """State: `sgd.WeightState`. Begin: order key, `measuring.Reference`."""
     state = sgd.initial_state(params.w, split.train.x.shape[0], self.method)
-    shards = meshes.shards(self.mesh)[1]
-    return state, (key, measuring.reference(params, split, shards=shards))
+    begin = measuring.reference(
+      params,
+      split,
+      num_train_eval=self.setup.num_train_eval,
+      shards=meshes.shards(self.mesh)[1],
+      recorders=self.setup.measured,
+    )
+    return state, (key, begin)
 
   def _train(self, state, begin, split, first, end):
     key, begin = begin
@@ -89,7 +96,8 @@ class OnWeights:
       split,
       num_train_eval=self.setup.num_train_eval,
       of_g=sgd.trains_g(self.setup.gradient_fn),
-      shards=meshes.shards(self.mesh)[1],
+      mesh=self.mesh,
+      recorders=self.setup.measured,
     )
     return state, (record,)
 
@@ -153,7 +161,7 @@ class SkippingZeros:
     begin, used, share = begin
     state, passed = stage(state, begin, used, *others)
     return state, tuple(
-      value | {measuring.DISTANCE: share * value[measuring.DISTANCE]}
+      value | {DISTANCE: share * value[DISTANCE]}
       if isinstance(value, dict)  # a Record
       else value
       for value in passed

@@ -6,10 +6,19 @@ Engines, memory, time, identity on disk and labels all follow from it.
 import dataclasses
 from collections.abc import Callable
 
+import jax
 import numpy as np
 import optax
 
-from ossgd.engines import measuring, sgd
+from ossgd.engines import sgd
+from ossgd.recording import shapes
+from ossgd.recording.recorders import (
+  DISTANCE,
+  STANDARD,
+  Examples,
+  Recorder,
+  of_kind,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Setup:
   num_train_eval: int | None = None  # None: all
   engine: str = 'auto'
   used_columns: tuple[int, ...] | None = None  # None: all
+  recorders: tuple[Recorder, ...] = ()  # beside the standard ones
 
   @property
   def step_size(self) -> float:
@@ -77,6 +87,46 @@ class Setup:
     """The training examples that loss and accuracy are measured on."""
     return min(self.num_train_eval or self.num_train, self.num_train)
 
+  def rows(self, examples: Examples) -> slice:
+    """Of the examples that are measured on, where training ones come first."""
+    if examples == 'train':
+      return slice(self.num_evaluated)
+    return slice(self.num_train, None)
+
+  @property
+  def measured(self) -> tuple[Recorder, ...]:
+    """All that is measured at a recorded step."""
+    return (*STANDARD, *self.recorders)
+
+  @property
+  def recorder_sizes(self) -> shapes.Sizes:
+    """Of the arrays that recorders are given."""
+    examples = {'train': self.num_evaluated, 'test': self.num_test}
+    return shapes.Sizes(examples, self.num_classes, self.width, self.dim)
+
+  @property
+  def patterns_of(self) -> list[Examples]:
+    """The examples that recorders look at the pattern of w(0) for."""
+    some = of_kind(self.measured, 'of_pattern')
+    return sorted({recorder.examples for recorder in some})
+
+  @property
+  def initial_of(self) -> list[Examples]:
+    """Those that they look at the pre-activations at w(0) for."""
+    sizes = self.recorder_sizes
+    some = of_kind(self.recorders, 'of_units')
+    return sorted({r.examples for r in some if shapes.needs_initial(r, sizes)})
+
+  @property
+  def record_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Of what a step has of `recorders`; of the standard ones it has scalars.
+
+    Raises:
+      ValueError: one returns what cannot be recorded.
+    """
+    sizes = self.recorder_sizes
+    return {r.name: shapes.shape(r, sizes) for r in self.recorders}
+
   @property
   def engines(self) -> tuple[str, ...]:
     """Those that are exact for what is asked, fastest first.
@@ -85,11 +135,11 @@ class Setup:
       ValueError: the one asked for is unknown, or not exact.
     """
     fast: tuple[str, ...] = ('gram', 'blocked')
-    of_weights = [m.name for m in measuring.METRICS if m.needs == 'weights']
+    of_weights = [r.name for r in of_kind(self.measured, 'of_weights')]
     if (
       self.optimizer is not optax.sgd
       or self.gradient_fn is not sgd.true_gradient
-      or of_weights != [measuring.DISTANCE]
+      or of_weights != [DISTANCE]
     ):
       fast = ()
     allowed = {'auto': (*fast, 'plain'), 'fast': fast, 'plain': ('plain',)}
@@ -102,7 +152,7 @@ class Setup:
     if not allowed.get(self.engine):
       raise ValueError(
         f'engine {self.engine} is for optax.sgd on the true gradient, without '
-        'metrics of weights; expected these, or the engine auto or plain'
+        'recorders of weights; expected these, or the engine auto or plain'
       )
     return allowed[self.engine]
 

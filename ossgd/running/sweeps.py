@@ -1,7 +1,7 @@
 """Widths by a loop, seeds side by side: from data to a labelled Dataset.
 
 Its dims are width, seed, step and rank, with their real values as coordinates;
-its variables are those of `measuring.METRICS` and what follows from them:
+its variables are those of `recorders.STANDARD` and what follows from them:
 
 test_accuracy, train_accuracy (width, seed, step)
   Fraction with f_y > f_j for all j != y.
@@ -39,6 +39,8 @@ from ossgd.data import components
 from ossgd.engines import cost, measuring, meshes, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Split
+from ossgd.recording import shapes
+from ossgd.recording.recorders import Recorder
 from ossgd.running import (
   compiled,
   datasets,
@@ -82,6 +84,7 @@ def sweep(
   engine: str = 'auto',
   mesh: str | Mesh = 'auto',
   progress: Progress = lambda fraction, label: None,
+  recorders: tuple[Recorder, ...] = (),
 ) -> xr.Dataset:
   """Trains every width with every seed, measuring as it goes (Section 7).
 
@@ -131,10 +134,13 @@ def sweep(
       float32 rounding.
     progress: called with the fraction of the work that is done; a
       `watching.Watch` with a store keeps what is done on disk as well.
+    recorders: measures of your own at every recorded step, a variable each;
+      see `ossgd.Recorder`.
 
   Returns:
     Dataset with dims width, seed, step and rank, as listed above; the
-    arrays of `extra` have dims width, seed and NAME_0, NAME_1, ...
+    arrays of `extra` have dims width, seed and NAME_0, NAME_1, ..., those of
+    `recorders` width, seed, step and NAME_0, NAME_1, ...
 
   Raises:
     ValueError: a setting or the data does not fit, said before any training.
@@ -155,6 +161,7 @@ def sweep(
     gradient_fn=gradient_fn,
     num_train_eval=num_train_eval,
     engine=engine,
+    recorders=recorders,
   )
   _check(setup, widths, seed, num_seeds, seeds_at_once)
   if not 0 < target <= 1:
@@ -217,6 +224,8 @@ def _basis(
   aside = {'width', 'engine', 'used_columns'}
   if setup.order == 'full_batch':
     aside.add('batch_size')
+  if not setup.recorders:
+    aside.add('recorders')
   settings = {n: v for n, v in vars(setup).items() if n not in aside}
   content = jobs.data_digest(data) if isinstance(data, Split) else data
   more = {'data': content, 'transform': transform, 'extra': extra}
@@ -241,13 +250,12 @@ def _check(
     raise ValueError(
       f'widths are {tuple(widths)}; expected at least one, all different'
     )
-  for width in widths:
-    dataclasses.replace(setup, width=width).check()
+  of_widths = [dataclasses.replace(setup, width=width) for width in widths]
+  for of_width in of_widths:
+    of_width.check()
   measuring.check_seeds(seed, num_seeds)
-  num_records = len(setup.record_steps)
-  needed = num_seeds * sum(
-    cost.results(width, setup.dim, num_records) for width in widths
-  )
+  shapes.check(setup.recorders, *(one.recorder_sizes for one in of_widths))
+  needed = num_seeds * sum(map(cost.results, of_widths))
   free = hosts.least(free_memory.of_host())
   if needed > free:
     raise ValueError(
