@@ -21,6 +21,7 @@ LIBRARY = {
   'descent adversary convexity kernels',
   'data': 'geometry components mixtures arrays paths idx tfds_store sources '
   'images',
+  'recording': 'recorders shapes',
   'engines': 'meshes measuring sgd blocked interface schedule setup tiles gram '
   'kinds divergence cost',
   'running': 'timing identities jobs watching hosts free_memory compiled '
@@ -33,9 +34,10 @@ LIBRARY = {
 ARROWS = {
   'paper': '',
   'data': 'paper',
-  'engines': 'paper data',
-  'running': 'paper data engines',
-  'storing': 'paper data engines running',
+  'recording': 'paper',
+  'engines': 'paper data recording',
+  'running': 'paper data recording engines',
+  'storing': 'paper data recording engines running',
   'results': 'paper',
 }
 # The same below `experiments`; every other module there is a script.

@@ -17,6 +17,7 @@ from ossgd.engines import blocked, gram, measuring, meshes, sgd
 from ossgd.engines.interface import Chunk, Engine, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params, Split
+from ossgd.recording.recorders import DISTANCE
 
 
 def make(setup: Setup, mesh: Mesh | None = None) -> Engine:
@@ -65,12 +66,16 @@ class OnWeights:
 
   def start(self, key, params, split):
     """State: `sgd.WeightState`. Begin: order key, `measuring.Reference`."""
-    model = self.setup.model
-    a = params.a if model.layers == 'both' else None
+    a = params.a if self.setup.model.layers == 'both' else None
     number = split.train.x.shape[0]
     state = sgd.initial_state(params.w, number, self.method, a)
-    shards = meshes.shards(self.mesh)[1]
-    begin = measuring.reference(params, split, shards=shards, model=model)
+    begin = measuring.reference(
+      params,
+      split,
+      num_train_eval=self.setup.num_train_eval,
+      shards=meshes.shards(self.mesh)[1],
+      recorders=self.setup.measured,
+    )
     return state, (key, begin)
 
   def _train(self, state, begin, split, first, end):
@@ -93,7 +98,8 @@ class OnWeights:
       split,
       num_train_eval=self.setup.num_train_eval,
       of_g=sgd.trains_g(self.setup.gradient_fn),
-      shards=meshes.shards(self.mesh)[1],
+      mesh=self.mesh,
+      recorders=self.setup.measured,
       model=self.setup.model,
     )
     return state, (record,)
@@ -159,7 +165,7 @@ class SkippingZeros:
     begin, used, share = begin
     state, passed = stage(state, begin, used, *others)
     return state, tuple(
-      value | {measuring.DISTANCE: share * value[measuring.DISTANCE]}
+      value | {DISTANCE: share * value[DISTANCE]}
       if isinstance(value, dict)  # a Record
       else value
       for value in passed

@@ -4,11 +4,9 @@ Pure functions that `compiled` makes programs of, alone or under `vmap` over
 seeds.
 """
 
-import functools
 import numbers
-import operator
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +17,9 @@ from ossgd.engines import meshes
 from ossgd.paper import metrics, network
 from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Dataset, Params, Split
+from ossgd.recording import recorders as recording
+from ossgd.recording.recorders import STANDARD, Examples, Record, Recorder
 
-Examples = Literal['test', 'train']  # which of the two data sets
 # (params, params at initialisation, data) -> arrays by name
 Extra = Callable[[Params, Params, Split], dict[str, jax.Array]]
 
@@ -42,53 +41,8 @@ class Reference(NamedTuple):
   """Where a run began, which it is compared with ever after."""
 
   params: Params
-  pattern: jax.Array | None  # of the test examples, if any: (n, m) bool
-
-
-class Metric(NamedTuple):
-  """A quantity of every recorded step: results' variable of that name.
-
-  `needs` says what `value` is a function of:
-
-  'logits': (f, y) -> scalar, (n, k) and (n,), of the test set or of the
-    training set: a mean over examples, or, if `counted`, how many of them,
-    int32, which becomes a fraction in the results.
-  'pattern': (p, p0) -> bool, the pattern of today and of w(0), element by
-    element: measured is the fraction of (unit, test example) pairs where it
-    is True.
-  'weights': (w, w0) -> scalar, (m, d) each. All engines know the distance; for
-    any other one `plain` is the only engine.
-  """
-
-  name: str
-  needs: Literal['logits', 'pattern', 'weights']
-  value: Callable
-  examples: Examples = 'test'
-  counted: bool = False
-
-
-DISTANCE = 'relative_distance'
-# All that is measured at a recorded step, in the results' order: engines,
-# checkpoints and results follow from it.
-METRICS = (
-  Metric('test_loss', 'logits', network.loss),
-  Metric('pattern_difference', 'pattern', operator.ne),
-  Metric('train_loss', 'logits', network.loss, 'train'),
-  Metric(DISTANCE, 'weights', metrics.relative_distance),
-  Metric('test_accuracy', 'logits', metrics.num_correct, counted=True),
-  Metric('train_accuracy', 'logits', metrics.num_correct, 'train', True),
-)
-Record = dict[str, Any]  # what is measured, by name: arrays
-
-
-def metrics_of(model: Model) -> tuple[Metric, ...]:
-  """METRICS with the model's loss, and of patterns only where it has them."""
-  loss = functools.partial(network.loss, model=model)
-  return tuple(
-    metric._replace(value=loss) if metric.value is network.loss else metric
-    for metric in METRICS
-    if metric.needs != 'pattern' or model.piecewise_linear
-  )
+  # Of the examples that recorders look at it for: (n, m) bool.
+  patterns: dict[Examples, jax.Array]
 
 
 def check_seeds(seed: int, num_seeds: int) -> None:
@@ -139,21 +93,38 @@ def draw_params(
   )
 
 
+def evaluated(
+  split: Split, num_train_eval: int | None
+) -> dict[Examples, Dataset]:
+  """What is measured on: the first so many training examples, all if None."""
+  some = Dataset(*(rows[:num_train_eval] for rows in split.train))
+  return {'train': some, 'test': split.test}
+
+
 def reference(
-  params: Params, split: Split, *, shards: int = 1, model: Model = PAPER
+  params: Params,
+  split: Split,
+  *,
+  num_train_eval: int | None = None,
+  shards: int = 1,
+  recorders: Sequence[Recorder] = STANDARD,
 ) -> Reference:
-  """A run's initialisation, and the test examples' pattern there, if any.
+  """A run's initialisation, and the examples' patterns there.
 
   The units are split into `shards` parts, each on a device of its own.
   """
-  if not model.piecewise_linear:
-    return Reference(params, None)
 
   def initial_pattern(x):
     return network.pattern(params.w, x[None])[0]
 
   share = params.w.shape[0] // shards
-  return Reference(params, _over_examples(initial_pattern, split.test.x, share))
+  wanted = {r.examples for r in recording.of_kind(recorders, 'of_pattern')}
+  patterns = {
+    examples: _over_examples(initial_pattern, data.x, share)
+    for examples, data in evaluated(split, num_train_eval).items()
+    if examples in wanted
+  }
+  return Reference(params, patterns)
 
 
 def measure(
@@ -163,7 +134,8 @@ def measure(
   *,
   num_train_eval: int | None,
   of_g: bool = False,
-  shards: int = 1,
+  mesh: Mesh | None = None,
+  recorders: Sequence[Recorder] = STANDARD,
   model: Model = PAPER,
 ) -> Record:
   """What is measured at a recorded step, from the weights.
@@ -172,49 +144,60 @@ def measure(
     params: today's.
     begun: where the run began.
     split: the data.
-    num_train_eval: training loss and accuracy are over the first so many
-      training examples; over all if None.
-    of_g: loss and accuracy are those of the pseudo-network g, not of f.
-    shards: parts that the units are split into, each on a device of its own.
-    model: of activation and loss.
+    num_train_eval: of the training examples the first so many; all if None.
+    of_g: logits are those of the pseudo-network g, not of f.
+    mesh: over which the units are split, if any.
+    recorders: what to measure.
+    model: of the activation.
   """
-  some = Dataset(*(rows[:num_train_eval] for rows in split.train))
-  evaluated = functools.partial(
-    evaluate,
-    params=params,
-    w0=begun.params.w if of_g else None,
-    shards=shards,
-    model=model,
-  )
-  return (
-    evaluated('train', data=some)
-    | evaluated('test', data=split.test, pattern=begun.pattern)
-    | {
-      metric.name: metric.value(params.w, begun.params.w)
-      for metric in METRICS
-      if metric.needs == 'weights'
-    }
-  )
+  w0 = begun.params.w
+  data = evaluated(split, num_train_eval)
+  record = _of_units(recorders, params, w0, data, mesh)
+  for examples, some in data.items():
+    record |= evaluate(
+      examples,
+      params,
+      some,
+      begun.patterns.get(examples),
+      w0=w0 if of_g else None,
+      shards=meshes.shards(mesh)[1],
+      recorders=recorders,
+      model=model,
+    )
+  return record | recording.of_weights(recorders, params.w, w0)
 
 
-def of_logits(
-  examples: Examples, f: jax.Array, y: jax.Array, model: Model = PAPER
+def _of_units(
+  recorders: Sequence[Recorder],
+  params: Params,
+  w0: jax.Array,
+  data: dict[Examples, Dataset],
+  mesh: Mesh | None,
 ) -> Record:
-  """The metrics of a data set's logits: (n, k) and labels (n,) -> scalars."""
-  return {
-    metric.name: metric.value(f, y)
-    for metric in metrics_of(model)
-    if (metric.needs, metric.examples) == ('logits', examples)
-  }
+  """What is measured of units; on a mesh every device goes through its own."""
+  wanted = {r.examples for r in recording.of_kind(recorders, 'of_units')}
+  inputs = {name: data[name].x for name in data if name in wanted}
+  if not inputs:
+    return {}
+  # Pre-activations of today and of w(0), and what is computed of them.
+  held = 4 * sum(x.shape[0] for x in inputs.values())
 
+  def of_own(params, w0, inputs):
+    at_once = max(1, EVALUATED_AT_ONCE // held)
+    record = recording.of_all_units(recorders, params, w0, inputs, at_once)
+    if mesh is None:
+      return record
+    return recording.across(recorders, record, meshes.UNIT)
 
-def of_pattern(p: ArrayLike, p0: ArrayLike) -> dict[str, jax.Array]:
-  """Where the metrics of the pattern are True: (n, m) twice -> (n, m)."""
-  return {
-    metric.name: metric.value(p, p0)
-    for metric in METRICS
-    if metric.needs == 'pattern'
-  }
+  if mesh is None:
+    return of_own(params, w0, inputs)
+  return jax.shard_map(
+    of_own,
+    mesh=mesh,
+    in_specs=(Params(meshes.ROWS, meshes.COLUMNS), meshes.ROWS, meshes.WHOLE),
+    out_specs=meshes.WHOLE,
+    check_vma=False,  # they begin with nothing, the same on all devices
+  )(params, w0, inputs)
 
 
 def evaluate(
@@ -225,9 +208,10 @@ def evaluate(
   *,
   w0: jax.Array | None = None,
   shards: int = 1,
+  recorders: Sequence[Recorder] = STANDARD,
   model: Model = PAPER,
 ) -> Record:
-  """The metrics of logits and of the pattern, in bounded memory.
+  """What is measured of logits and of the pattern, in bounded memory.
 
   Args:
     examples: what the data are.
@@ -236,28 +220,27 @@ def evaluate(
     pattern: the pattern to compare with, (n, m) bool, if any.
     w0: w(0), (m, d), for the outputs of g, which is f linearised there.
     shards: parts that the units are split into, each on a device of its own.
-    model: of activation and loss.
+    recorders: what to measure.
+    model: of the activation.
   """
 
   def one(example):
-    x, y, p0 = example
+    x, p0 = example
     h = network.preactivations(params.w, x[None])
     if w0 is None:
       f = network.outputs(params.a, h, model)
     else:
       h0 = network.preactivations(w0, x[None])
       f = network.linearised_outputs(params.a, h, h0, model)
-    found = of_logits(examples, f, y[None], model)
-    if p0 is not None:
-      found |= jax.tree.map(metrics.share, of_pattern(h[0] >= 0, p0))
-    return found
+    if p0 is None:
+      return f[0], {}
+    holds = recording.of_pattern(recorders, examples, h[0] >= 0, p0)
+    return f[0], jax.tree.map(metrics.share, holds)
 
-  each = _over_examples(one, (*data, pattern), params.w.shape[0] // shards)
-  counted = {metric.name for metric in METRICS if metric.counted}
-  return {
-    name: jnp.sum(v, dtype=jnp.int32) if name in counted else jnp.mean(v)
-    for name, v in each.items()
-  }
+  share = params.w.shape[0] // shards
+  f, shares = _over_examples(one, (data.x, pattern), share)
+  record = recording.of_logits(recorders, examples, f, data.y)
+  return record | jax.tree.map(jnp.mean, shares)
 
 
 def finish(

@@ -6,13 +6,22 @@ Engines, memory, time, identity on disk and labels all follow from it.
 import dataclasses
 from collections.abc import Callable
 
+import jax
 import numpy as np
 import optax
 
-from ossgd.engines import measuring, sgd
+from ossgd.engines import sgd
 from ossgd.paper import model as models
 from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Params
+from ossgd.recording import shapes
+from ossgd.recording.recorders import (
+  DISTANCE,
+  Examples,
+  Recorder,
+  of_kind,
+  standard,
+)
 
 _LARGE = 5  # times the paper's, before it is remarked upon
 
@@ -40,6 +49,7 @@ class Setup:
   used_columns: tuple[int, ...] | None = None  # None: all
   model: Model = PAPER
   output_lr_times_width: float | None = None  # of a; None: that of w
+  recorders: tuple[Recorder, ...] = ()  # beside the standard ones
 
   @property
   def step_size(self) -> float:
@@ -99,6 +109,46 @@ class Setup:
     """The training examples that loss and accuracy are measured on."""
     return min(self.num_train_eval or self.num_train, self.num_train)
 
+  def rows(self, examples: Examples) -> slice:
+    """Of the examples that are measured on, where training ones come first."""
+    if examples == 'train':
+      return slice(self.num_evaluated)
+    return slice(self.num_train, None)
+
+  @property
+  def measured(self) -> tuple[Recorder, ...]:
+    """All that is measured at a recorded step."""
+    return (*standard(self.model), *self.recorders)
+
+  @property
+  def recorder_sizes(self) -> shapes.Sizes:
+    """Of the arrays that recorders are given."""
+    examples = {'train': self.num_evaluated, 'test': self.num_test}
+    return shapes.Sizes(examples, self.num_classes, self.width, self.dim)
+
+  @property
+  def patterns_of(self) -> list[Examples]:
+    """The examples that recorders look at the pattern of w(0) for."""
+    some = of_kind(self.measured, 'of_pattern')
+    return sorted({recorder.examples for recorder in some})
+
+  @property
+  def initial_of(self) -> list[Examples]:
+    """Those that they look at the pre-activations at w(0) for."""
+    sizes = self.recorder_sizes
+    some = of_kind(self.recorders, 'of_units')
+    return sorted({r.examples for r in some if shapes.needs_initial(r, sizes)})
+
+  @property
+  def record_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Of what a step has of `recorders`; of the standard ones it has scalars.
+
+    Raises:
+      ValueError: one returns what cannot be recorded.
+    """
+    sizes = self.recorder_sizes
+    return {r.name: shapes.shape(r, sizes) for r in self.recorders}
+
   @property
   def engines(self) -> tuple[str, ...]:
     """Those that are exact for what is asked, fastest first.
@@ -107,11 +157,11 @@ class Setup:
       ValueError: the one asked for is unknown, or not exact.
     """
     fast: tuple[str, ...] = ('gram', 'blocked')
-    of_weights = [m.name for m in measuring.METRICS if m.needs == 'weights']
+    of_weights = [r.name for r in of_kind(self.measured, 'of_weights')]
     if (
       self.optimizer is not optax.sgd
       or self.gradient_fn is not sgd.true_gradient
-      or of_weights != [measuring.DISTANCE]
+      or of_weights != [DISTANCE]
       or self.model.layers != 'hidden'
     ):
       fast = ()
@@ -125,8 +175,8 @@ class Setup:
     if not allowed.get(self.engine):
       raise ValueError(
         f'engine {self.engine} is for optax.sgd on the true gradient, without '
-        'metrics of weights, with output weights that stay as they are (layers '
-        'hidden); expected these, or the engine auto or plain'
+        'recorders of weights, with output weights that stay as they are '
+        '(layers hidden); expected these, or the engine auto or plain'
       )
     return allowed[self.engine]
 
@@ -191,6 +241,12 @@ class Setup:
       num_classes=self.num_classes,
       scale=self.init_scale,
     )
+    for recorder in of_kind(self.recorders, 'of_pattern'):
+      if not self.model.piecewise_linear:
+        raise ValueError(
+          f'recorder {recorder.name} is of activation patterns, which only a '
+          'piecewise linear activation has; expected of_units in its place'
+        )
     both = self.model.layers == 'both'
     if self.output_lr_times_width is not None and not both:
       raise ValueError(

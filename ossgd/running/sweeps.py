@@ -1,7 +1,7 @@
 """Widths by a loop, seeds side by side: from data to a labelled Dataset.
 
 Its dims are width, seed, step and rank, with their real values as coordinates;
-its variables are those of `measuring.METRICS` and what follows from them:
+its variables are those of `recorders.STANDARD` and what follows from them:
 
 test_accuracy, train_accuracy (width, seed, step)
   Fraction with f_y > f_j for all j != y.
@@ -42,6 +42,8 @@ from ossgd.engines import cost, measuring, meshes, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Split
+from ossgd.recording import shapes
+from ossgd.recording.recorders import Recorder
 from ossgd.running import (
   compiled,
   datasets,
@@ -87,6 +89,7 @@ def sweep(
   progress: Progress = lambda fraction, label: None,
   model: Model = PAPER,
   output_lr_times_width: float | None = None,
+  recorders: tuple[Recorder, ...] = (),
 ) -> xr.Dataset:
   """Trains every width with every seed, measuring as it goes (Section 7).
 
@@ -143,10 +146,13 @@ def sweep(
     output_lr_times_width: step size of a, times m, where the model trains both
       layers; lr_times_width if not given. To move f as much as w does, a needs
       about m times the step size of w.
+    recorders: measures of your own at every recorded step, a variable each;
+      see `ossgd.Recorder`.
 
   Returns:
     Dataset with dims width, seed, step and rank, as listed above; the
-    arrays of `extra` have dims width, seed and NAME_0, NAME_1, ...
+    arrays of `extra` have dims width, seed and NAME_0, NAME_1, ..., those of
+    `recorders` width, seed, step and NAME_0, NAME_1, ...
 
   Raises:
     ValueError: a setting or the data does not fit, said before any training.
@@ -169,6 +175,7 @@ def sweep(
     engine=engine,
     model=model,
     output_lr_times_width=output_lr_times_width,
+    recorders=recorders,
   )
   _check(setup, widths, seed, num_seeds, seeds_at_once)
   for remark in dataclasses.replace(setup, width=max(widths)).remarks():
@@ -235,6 +242,8 @@ def _basis(
     aside.add('batch_size')
   if setup.model == PAPER:  # as jobs were known before there were others
     aside |= {'model', 'output_lr_times_width'}
+  if not setup.recorders:
+    aside.add('recorders')
   settings = {n: v for n, v in vars(setup).items() if n not in aside}
   content = jobs.data_digest(data) if isinstance(data, Split) else data
   more = {'data': content, 'transform': transform, 'extra': extra}
@@ -259,13 +268,12 @@ def _check(
     raise ValueError(
       f'widths are {tuple(widths)}; expected at least one, all different'
     )
-  for width in widths:
-    dataclasses.replace(setup, width=width).check()
+  of_widths = [dataclasses.replace(setup, width=width) for width in widths]
+  for of_width in of_widths:
+    of_width.check()
   measuring.check_seeds(seed, num_seeds)
-  num_records = len(setup.record_steps)
-  needed = num_seeds * sum(
-    cost.results(width, setup.dim, num_records) for width in widths
-  )
+  shapes.check(setup.recorders, *(one.recorder_sizes for one in of_widths))
+  needed = num_seeds * sum(map(cost.results, of_widths))
   free = hosts.least(free_memory.of_host())
   if needed > free:
     raise ValueError(

@@ -2,7 +2,7 @@
 
 A contender takes a Case, prepares everything, and returns a function that
 trains once from the start, waits for the end and returns the weights. With
-metrics, all that `measuring.METRICS` lists is measured after every step.
+metrics, all that `recorders.STANDARD` lists is measured after every step.
 """
 
 import dataclasses
