@@ -144,7 +144,7 @@ def trained(setup: Setup, at_once: int) -> jax.Array:
     params = Params(params.w[: setup.width], params.a[:, : setup.width])
     state, begin = engine.start(key, params, split)
     state, _ = engine.stages['train'](state, begin, split, 0, STEPS)
-    return engine.weights(engine.kept(state), params, split)
+    return engine.weights(engine.kept(state), params, split).w
 
   if at_once > 1:
     return jax.jit(jax.vmap(one), **_QUICKLY)(*begun())
@@ -197,7 +197,9 @@ def by_hand(optimizer: Callable, *, order: str, of_g: bool) -> jax.Array:
 
 def seeded_by_hand(state: Any, order: jax.Array) -> Any:
   """With the random keys of a seed, as BUILD_NOTES.md says what they are."""
-  mine = jax.random.fold_in(jax.random.fold_in(order, 2**32 - 1), WIDTH)
+  mine = order
+  for number in (2**32 - 1, WIDTH, 0):  # the first key, and the only one
+    mine = jax.random.fold_in(mine, number)
   number = jax.random.bits(mine, dtype=jnp.uint32)
   return jax.tree.map(
     lambda v: jax.random.fold_in(v, number) if is_key(v) else v, state
@@ -245,7 +247,7 @@ def row(name: str, optimizer: Callable) -> tuple[list[str], bool]:
   notes = []
   if isinstance(state, optax.contrib.SAMState):
     notes.append('measured at its adversarial point between two steps')
-  if jax.tree.leaves(optimizers.averaged(state)):
+  if jax.tree.leaves(optimizers.averages(state)):
     notes.append('measured at its average x')
   if any(map(is_key, leaves)):
     notes.append("random keys are the seed's own")

@@ -3,9 +3,11 @@
 One step of Section 3's SGD with batch X_t (B, d) and pre-activations h_t is
 
   w(t+1) = w(t) + U_t^T X_t,
-  U_t = -eta/B 1[h_t >= 0] * (residual_t a)          (B, m), eq. (1).
+  U_t = -eta/B 1[h_t >= 0] * (residual_t a)          (B, m), eq. (1),
 
-So after t steps from weights w, w(t) = w + sum_{u<t} U_u^T X_u, and the next
+or with another activation's phi'(h_t) in place of the indicator.
+
+After t steps from weights w, w(t) = w + sum_{u<t} U_u^T X_u, and the next
 batch's pre-activations follow without w(t):
 
   h_t = X_t w^T + sum_{u<t} (X_t X_u^T) U_u.
@@ -20,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ossgd.engines import sgd
-from ossgd.paper import gradients, network
+from ossgd.paper import network
+from ossgd.paper.model import PAPER, Model, gated
 from ossgd.paper.types import Dataset, Params, matmul
 
 _NUMBERS_AT_ONCE = 2**27
@@ -67,6 +70,7 @@ def updates(
   y: jax.Array,
   active: jax.Array | np.ndarray,
   step_size: float,
+  model: Model = PAPER,
 ) -> tuple[jax.Array, jax.Array]:
   """U_t of every step of a block, by the recursion above.
 
@@ -77,6 +81,7 @@ def updates(
     y: labels, (S, B).
     active: False for a step that is not to be taken, (S,).
     step_size: eta.
+    model: activation and loss.
 
   Returns:
     U (S, B, m), zero where not active; and h_t at each step's own weights,
@@ -90,10 +95,10 @@ def updates(
     if t:
       earlier = jnp.concatenate(taken)
       h_t += matmul(gram[t, :, :t].reshape(batch_size, -1), earlier)
-    p = h_t >= 0
-    slopes = gradients.residual(network.gated_logits(a, h_t, p), y[t])
+    slopes = model.residual(network.outputs(a, h_t, model), y[t])
     backward = matmul(slopes * (-step_size / batch_size), a)
-    taken.append(jnp.where(p & active[t], backward, 0.0))
+    u_t = gated(backward, model.slope(h_t))
+    taken.append(jnp.where(active[t], u_t, 0.0))
     current.append(h_t)
   return jnp.stack(taken), jnp.stack(current)
 
@@ -149,7 +154,9 @@ def advance(
     x, y = data.x[rows.reshape(-1)], data.y[rows]
     h = network.preactivations(state.w, x).reshape(*rows.shape, -1)
     gram = matmul(x, x.T).reshape(*rows.shape, *rows.shape)
-    u, _ = updates(start_params.a, h, gram, y, steps < end, step_size)
+    u, _ = updates(
+      start_params.a, h, gram, y, steps < end, step_size, method.model
+    )
     w = state.w + matmul(u.reshape(x.shape[0], -1).T, x)
     return sgd.WeightState(w, state.optimizer, permutation)
 

@@ -39,7 +39,9 @@ from ossgd.engines import blocked, measuring, meshes, tiles
 from ossgd.engines.interface import Chunk, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper import network
-from ossgd.paper.types import matmul
+from ossgd.paper.types import Params, matmul
+from ossgd.recording import recorders
+from ossgd.recording.recorders import DISTANCE, Examples, Record
 
 
 class Constants(NamedTuple):
@@ -47,10 +49,13 @@ class Constants(NamedTuple):
 
   a: jax.Array  # output weights: (k, M); zero in the padding, which is inert
   gram: jax.Array  # K^T = X X_all^T: (N, n)
-  h: jax.Array  # pre-activations of the training examples at w(0): (N, M)
-  pattern: jax.Array  # of the test examples at w(0): (n - N, M) bool
+  # Pre-activations at w(0), of the training examples first: (N, M); of all,
+  # (n, M), where a recorder looks at those of the test examples.
+  h: jax.Array
+  patterns: dict[Examples, jax.Array]  # at w(0): (., M) bool
   norm: jax.Array  # ||w(0)||_F
-  num_patterns: jax.Array  # (n - N) m, without the padding
+  # n m of the patterns of each data set, without the padding.
+  num_patterns: dict[Examples, jax.Array]
   rows: jax.Array  # the batch of every step: (T, B) int32
 
 
@@ -98,6 +103,7 @@ class OnGram:
 
   def start(self, key, params, split):
     """State: `GramState`. Begin: `Constants`."""
+    setup = self.setup
     width, shards = params.w.shape[0], meshes.shards(self.mesh)[1]
     share = width // shards
     padding = shards * (-share % tiles.width(share))  # whole tiles everywhere
@@ -115,18 +121,22 @@ class OnGram:
     )
     rows, _ = blocked.next_rows(
       key,
-      jnp.arange(self.setup.num_steps),
+      jnp.arange(setup.num_steps),
       jnp.arange(num_train, dtype=jnp.int32),
-      order=self.setup.order,
-      batch_size=self.setup.examples_per_step,
+      order=setup.order,
+      batch_size=setup.examples_per_step,
     )
+    patterns = {e: h[setup.rows(e)] >= 0 for e in setup.patterns_of}
     begin = Constants(
       a,
       matmul(x, everything.T),
-      h[:num_train],
-      h[num_train:] >= 0,
+      h if 'test' in setup.initial_of else h[:num_train],
+      patterns,
       jnp.linalg.norm(params.w),
-      jnp.asarray(split.test.x.shape[0] * float(width), h.dtype),
+      {
+        examples: jnp.asarray(p0.shape[0] * float(width), h.dtype)
+        for examples, p0 in patterns.items()
+      },
       rows,
     )
     return state, begin
@@ -147,6 +157,7 @@ class OnGram:
       split.train.y[rows],
       steps.active,
       self.setup.step_size,
+      self.setup.model,
     )
     h0 = begin.h[flat].reshape(shape)
     moved = blocked.squared_distances(u, h - h0, among)
@@ -158,46 +169,52 @@ class OnGram:
   def move_all(self, state, begin, split, trained, recorded):
     """Moves H through a chunk, and measures at the end of each of its pieces.
 
-    The Record has arrays (P,), one number a piece. What it says of a piece
+    The Record has arrays (P, ...), one value a piece. What it says of a piece
     that is not `recorded`, (P,) bool, is not to be used.
     """
-    pieces = recorded.shape[0]
+    setup, pieces = self.setup, recorded.shape[0]
     gram = trained.gram.reshape(pieces, -1, state.h.shape[0])
-    h, logits, counts = tiles.pass_over(self.mesh)(
+    initial = tiles.Initial(
+      begin.patterns, begin.h if setup.initial_of else None
+    )
+    h, sums = tiles.pass_over(setup, self.mesh)(
       state.h,
       begin.a,
-      begin.pattern,
+      initial,
       jnp.swapaxes(gram, 1, 2),
       trained.updates.reshape(pieces, -1, state.h.shape[1]),
       recorded,
     )
-    num_train = split.train.x.shape[0]
-    y_train = split.train.y[: self.setup.num_train_eval]
 
     def of_piece(f):
-      train = measuring.of_logits('train', f[: len(y_train)], y_train)
-      return train | measuring.of_logits('test', f[num_train:], split.test.y)
+      found: Record = {}
+      for e, data in measuring.evaluated(split, setup.num_train_eval).items():
+        rows = setup.rows(e)
+        found |= recorders.of_logits(setup.measured, e, f[rows], data.y)
+      return found
 
-    record = jax.vmap(of_piece)(logits)
+    record = jax.vmap(of_piece)(sums.logits) | sums.units
     # Units of the padding are active, today as at w(0).
-    padding = begin.pattern.size - len(split.test.y) * self.setup.width
-    with jax.ensure_compile_time_eval():
-      padded = measuring.of_pattern(np.True_, np.True_)
-    for name, count in counts.items():
-      number = count - padding if padded[name] else count
-      record[name] = number / begin.num_patterns
+    padding = state.h.shape[1] - setup.width
+    for recorder in recorders.of_kind(setup.measured, 'of_pattern'):
+      number = sums.counts[recorder.name]
+      with jax.ensure_compile_time_eval():
+        counted = recorder.function(np.True_, np.True_)
+      if counted:
+        number -= padding * begin.patterns[recorder.examples].shape[0]
+      record[recorder.name] = number / begin.num_patterns[recorder.examples]
     at_ends = trained.squared_distances.reshape(pieces, -1)[:, -1]
     distance = jnp.sqrt(jnp.maximum(at_ends, 0)) / begin.norm
-    return state._replace(h=h), (record | {measuring.DISTANCE: distance},)
+    return state._replace(h=h), (record | {DISTANCE: distance},)
 
   def kept(self, state):
     """C."""
     return state.c
 
   def weights(self, kept, params, split):
-    """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> (m, d)."""
+    """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> Params."""
     c = kept[:, : params.w.shape[0]]
-    return params.w + matmul(c.T, split.train.x)
+    return Params(params.w + matmul(c.T, split.train.x), params.a)
 
   def layout(self, state):
     """H and C are split by units."""

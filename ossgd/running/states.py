@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ossgd.engines import measuring, meshes
+from ossgd.engines import meshes
+from ossgd.recording.recorders import Record
 from ossgd.running import hosts, jobs, watching
 
 
@@ -72,7 +73,7 @@ class SavedStates:
           f'{store.path(name, job)}, or give another folder with --out'
         )
 
-  def resume(self, state: Any) -> tuple[Any, list[measuring.Record], int]:
+  def resume(self, state: Any) -> tuple[Any, list[Record], int]:
     """State, records and number of chunks done; the start if none is saved."""
     saved, self._saved = self._saved, []
     if not saved:
@@ -91,9 +92,7 @@ class SavedStates:
     together = jax.tree.map(lambda *v: np.concatenate(v), *records)
     return jax.tree.unflatten(tree, again), [together], int(saved[0]['done'])
 
-  def save(
-    self, state: Any, records: list[measuring.Record], done: int
-  ) -> None:
+  def save(self, state: Any, records: list[Record], done: int) -> None:
     """Saves the states after so many chunks, if it is time to.
 
     Raises:
@@ -131,19 +130,23 @@ def forget(watch: watching.Watch, block: Sequence[jobs.Job]) -> None:
       watch.store.remove(watch.prefix + _name(job), job)
 
 
-def joined(records: list[measuring.Record]) -> measuring.Record:
+def joined(records: list[Record]) -> Record:
   """Measurements of consecutive chunks as one, (seed, step)."""
   return jax.tree.map(lambda *v: np.concatenate(v, axis=1), *records)
 
 
-def arrays_of(record: measuring.Record) -> dict[str, np.ndarray]:
+def arrays_of(record: Record) -> dict[str, np.ndarray]:
   """Measurements as arrays by name."""
   return {f'record_{name}': values for name, values in record.items()}
 
 
-def records_of(arrays: dict[str, np.ndarray]) -> measuring.Record:
+def records_of(arrays: dict[str, np.ndarray]) -> Record:
   """The measurements among arrays by name."""
-  return {m.name: arrays[f'record_{m.name}'] for m in measuring.METRICS}
+  return {
+    name.removeprefix('record_'): values
+    for name, values in arrays.items()
+    if name.startswith('record_')
+  }
 
 
 def _name(job: jobs.Job) -> str:

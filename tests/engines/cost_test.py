@@ -115,7 +115,8 @@ class MemoryTest(parameterized.TestCase):
 
     data = Dataset(floats(n, d), jax.ShapeDtypeStruct((n,), jnp.int32))
     params = Params(floats(m, d), floats(k, m))
-    begun = measuring.Reference(params, jax.ShapeDtypeStruct((n, m), bool))
+    patterns = {'test': jax.ShapeDtypeStruct((n, m), bool)}
+    begun = measuring.Reference(params, patterns)
     measure = functools.partial(measuring.measure, num_train_eval=n)
     setup = Setup(m, d, k, n, n)
     with mock.patch.object(measuring, 'EVALUATED_AT_ONCE', 110 * m):

@@ -71,7 +71,7 @@ def run(engine, *, step_size=STEP_SIZE, **settings):
     order=setup.order,
     batch_size=setup.batch_size,
   )
-  moved = found.weights(found.kept(state), params, split) - params.w
+  moved = found.weights(found.kept(state), params, split).w - params.w
   if engine == 'gram':  # C begins at zero, and keeps its digits
     moved = np.asarray(state.c, np.float64)[:, :M].T @ split.train.x
   together = {n: np.concatenate([r[n] for r in records]) for n in records[0]}

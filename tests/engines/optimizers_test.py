@@ -13,6 +13,8 @@ from absl.testing import parameterized
 from jax.sharding import PartitionSpec
 
 from ossgd.engines import cost, kinds, meshes, optimizers, sgd
+from ossgd.paper.model import Model
+from ossgd.paper.types import Params
 from ossgd.running import sweeps, watching
 from ossgd.storing import checkpoints
 from tests import optimizers as by_hand
@@ -177,13 +179,15 @@ class SeededTest(parameterized.TestCase):
     key = jax.random.key(3)
     state = {
       'rng_key': jax.random.PRNGKey(0),
-      'inner': (jax.random.key(0),),
+      'inner': (jax.random.key(0), jax.random.key(0)),
       'count': jnp.zeros(2, jnp.uint32),
     }
     first = optimizers.seeded(state, key, 24)
     np.testing.assert_array_equal(first['count'], state['count'])
-    data = jax.random.key_data(first['inner'][0])
-    np.testing.assert_array_equal(first['rng_key'], data)
+    data = first['rng_key']
+    for inner in first['inner']:  # equal at first, and to each other
+      self.assertFalse(np.array_equal(jax.random.key_data(inner), data))
+    self.assertNotEqual(*map(str, map(jax.random.key_data, first['inner'])))
     for other in (
       optimizers.seeded(state, jax.random.key(4), 24),
       optimizers.seeded(state, key, 25),
@@ -242,9 +246,58 @@ class JudgedTest(parameterized.TestCase):
     one = optax.contrib.schedule_free_sgd(0.1, b1=0.7).init(z)
     expected = optax.contrib.schedule_free_eval_params(one, w)
     for state in (one, ((), {'inner': one})):
-      np.testing.assert_allclose(optimizers.judged(state, w), expected, 1e-5)
-    other = optax.adam(0.1).init(w)
-    self.assertIs(optimizers.judged(other, w), w)
+      found = optimizers.judged(optimizers.averages(state), w)
+      np.testing.assert_allclose(found, expected, 1e-5)
+    self.assertEmpty(optimizers.averages(optax.adam(0.1).init(w)))
+    self.assertIs(optimizers.judged((), w), w)
+
+
+class BothLayersTest(parameterized.TestCase):
+  def setup_of(self, optimizer):
+    return by_hand.setup(
+      optimizer, model=Model(layers='both'), order='full_batch'
+    )
+
+  def test_loss(self):
+    """Of both layers where both are trained: the step is Polyak's, by hand."""
+    setup = self.setup_of(functools.partial(optax.polyak_sgd, scaling=1.0))
+    setup.check()
+    engine = kinds.make(setup)
+    split = jax.tree.map(jnp.asarray, by_hand.data())
+    params, key = by_hand.of_seed(0)
+    params = jax.tree.map(jnp.asarray, params)
+
+    def loss(params):
+      f = jax.nn.relu(split.train.x @ params.w.T) @ params.a.T
+      log_o = jax.nn.log_softmax(f)
+      return -jnp.mean(
+        jnp.take_along_axis(log_o, split.train.y[:, None], axis=1)
+      )
+
+    value, slope = jax.value_and_grad(loss)(params)
+    order = jax.random.wrap_key_data(jnp.asarray(key))
+    state, begin = engine.start(order, params, split)
+    state, _ = engine.stages['train'](state, begin, split, 0, 1)
+    found = engine.weights(engine.kept(state), params, split)
+    # Each layer is an optimizer of its own: its step size is at most eta.
+    for w, w0, g in zip(found, params, slope, strict=True):
+      step = jnp.minimum(value / jnp.sum(g**2), setup.step_size)
+      np.testing.assert_allclose(w, w0 - step * g, rtol=1e-4, atol=1e-6)
+
+  def test_line_search_refused(self):
+    """Along one layer the loss of both is no function that optax can call."""
+    with self.assertRaisesRegex(ValueError, 'optimizer lbfgs cannot be used'):
+      self.setup_of(optax.lbfgs).check()
+
+  def test_judged(self):
+    """Each layer at its own average."""
+    one = optax.contrib.schedule_free_sgd(0.1)
+    both = optax.multi_transform({'w': one, 'a': one}, Params('w', 'a'))
+    z = Params(jnp.ones((4, 3)), jnp.ones((2, 4)))
+    y = jax.tree.map(lambda v: 3 * v, z)
+    found = optimizers.judged(optimizers.averages(both.init(z)), y)
+    for x, expected in zip(found, y, strict=True):
+      np.testing.assert_allclose(x, expected + (1 / 0.9 - 1) * 2, rtol=1e-5)
 
 
 class SizeTest(parameterized.TestCase):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from absl.testing import parameterized
 
-from ossgd.engines import sgd
+from ossgd.engines import setup, sgd
 from ossgd.paper.types import Dataset, Params
 from tests import oracles
 
@@ -83,12 +83,12 @@ class OrderTest(parameterized.TestCase):
   def test_refused(self, order, n, batch_size, num_steps, message):
     """What the order cannot do is said before anything is computed."""
     with self.assertRaisesRegex(ValueError, message):
-      sgd.check_order(order, n, batch_size, num_steps)
+      setup.check_order(order, n, batch_size, num_steps)
 
   def test_accepted(self):
     """The last whole batch of a pass may be used; a full batch has no size."""
-    sgd.check_order('one_pass', 10, 3, 3)
-    sgd.check_order('full_batch', 10, 64, 1000)
+    setup.check_order('one_pass', 10, 3, 3)
+    setup.check_order('full_batch', 10, 64, 1000)
 
 
 class TrainTest(parameterized.TestCase):

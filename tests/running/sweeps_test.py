@@ -65,7 +65,8 @@ class RunTest(parameterized.TestCase):
       state = sgd.advance(
         keys.order, state, params, data.train, 0, 6, method=method
       )
-      record = measuring.measure(state.w, begin, data, num_train_eval=11)
+      today = sgd.trained(state, params)
+      record = measuring.measure(today, begin, data, num_train_eval=11)
     (w0, a), w = begin.params, state.w
     for name, x, y in (
       ('test', *data.test),
@@ -90,7 +91,7 @@ class RunTest(parameterized.TestCase):
       np.linalg.norm(w - w0) / np.linalg.norm(w0),
       rtol=1e-5,
     )
-    last = measuring.finish(w, params, data, extra=None)
+    last = measuring.finish(today, params, data, extra=None)
     for name, matrix in (('update', w - w0), ('weights', w)):
       value = last[f'singular_values_{name}']
       expected = np.linalg.svd(np.asarray(matrix, np.float64))[1]

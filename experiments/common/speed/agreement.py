@@ -7,14 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from ossgd.engines import kinds, measuring
+from ossgd.engines import kinds
+from ossgd.recording import recorders
 
 from . import rivals
 
 # Of the largest value, at highest precision; `moved` is w - w(0). The three
 # decimals of TensorFloat-32 and bfloat16 do not do.
 TOLERANCES = {'moved': 1e-3} | {
-  metric.name: 1e-4 for metric in measuring.METRICS if not metric.counted
+  one.name: 1e-4 for one in recorders.STANDARD if not one.counted
 }
 _STEPS = 40
 
@@ -78,7 +79,7 @@ def _trained(arrays: Any, case: rivals.Case, name: str) -> dict[str, Any]:
       )
     )
   record = jax.tree.map(lambda *v: np.concatenate(v), *records)
-  w = jax.jit(engine.weights)(engine.kept(state), params, split)
+  w = jax.jit(engine.weights)(engine.kept(state), params, split).w
   return record | {'moved': np.asarray(w) - np.asarray(params.w)}
 
 

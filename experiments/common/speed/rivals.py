@@ -2,8 +2,8 @@
 
 A contender takes a Case, prepares everything, and returns a function that
 trains once from the start, waits for the end and returns the weights, on
-whatever device they are. With
-metrics, all that `measuring.METRICS` lists is measured after every step.
+whatever device they are. With metrics, all that `recorders.STANDARD` lists is
+measured after every step.
 """
 
 import dataclasses
@@ -141,7 +141,7 @@ def ours(case: Case, name: str, num_seeds: int = 1) -> Contender:
         state, passed = stage(state, begin, case.split, passed, told)
       jax.block_until_ready(passed)
     kept = engine.kept(state)
-    return jax.block_until_ready(weights(kept, case.params, case.split))
+    return jax.block_until_ready(weights(kept, case.params, case.split).w)
 
   return run
 
