@@ -65,6 +65,7 @@ class GramState(NamedTuple):
   h: jax.Array  # pre-activations, training examples first: (n, M)
   c: jax.Array  # coefficients of w - w(0) in the training inputs: (N, M)
   squared_distance: jax.Array  # ||w - w(0)||_F^2
+  a: jax.Array | None = None  # output weights, where they are trained: (k, M)
 
 
 class Steps(NamedTuple):
@@ -80,6 +81,7 @@ class Trained(NamedTuple):
   gram: jax.Array  # K^T of the chunk's batches: (S B, n)
   updates: jax.Array  # U of its steps: (S B, M)
   squared_distances: jax.Array  # after each step: (S,)
+  a: jax.Array | None  # after each step, where it is trained: (S, k, M)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +120,7 @@ class OnGram:
       h,
       jnp.zeros((num_train, w.shape[0]), h.dtype),
       jnp.zeros((), h.dtype),
+      a if setup.model.layers == 'both' else None,
     )
     rows, _ = blocked.next_rows(
       key,
@@ -150,21 +153,31 @@ class OnGram:
     flat, shape = rows.reshape(-1), (*rows.shape, -1)
     gram = begin.gram[flat]
     among = gram[:, flat].reshape(*rows.shape, *rows.shape)
-    u, h = blocked.updates(
-      begin.a,
+    setup, of_outputs = self.setup, None
+    if state.a is not None:  # the padding stays as it is
+      is_unit = jnp.arange(state.a.shape[1]) < setup.width
+      of_outputs = jnp.where(is_unit, setup.output_step_size, 0.0)
+    u, h, a = blocked.updates(
+      begin.a if state.a is None else state.a,
       state.h[flat].reshape(shape),
       among,
       split.train.y[rows],
       steps.active,
-      self.setup.step_size,
-      self.setup.model,
+      setup.step_size,
+      setup.model,
+      of_outputs,
     )
     h0 = begin.h[flat].reshape(shape)
     moved = blocked.squared_distances(u, h - h0, among)
     distances = state.squared_distance + jnp.cumsum(moved)
     u = u.reshape(flat.shape[0], -1)
-    state = GramState(state.h, state.c.at[flat].add(u), distances[-1])
-    return state, (Trained(gram, u, distances),)
+    state = GramState(
+      state.h,
+      state.c.at[flat].add(u),
+      distances[-1],
+      None if a is None else a[-1],
+    )
+    return state, (Trained(gram, u, distances, a),)
 
   def move_all(self, state, begin, split, trained, recorded):
     """Moves H through a chunk, and measures at the end of each of its pieces.
@@ -177,9 +190,12 @@ class OnGram:
     initial = tiles.Initial(
       begin.patterns, begin.h if setup.initial_of else None
     )
+    a = begin.a
+    if trained.a is not None:  # at the end of each piece
+      a = trained.a.reshape(pieces, -1, *a.shape)[:, -1]
     h, sums = tiles.pass_over(setup, self.mesh)(
       state.h,
-      begin.a,
+      a,
       initial,
       jnp.swapaxes(gram, 1, 2),
       trained.updates.reshape(pieces, -1, state.h.shape[1]),
@@ -208,18 +224,21 @@ class OnGram:
     return state._replace(h=h), (record | {DISTANCE: distance},)
 
   def kept(self, state):
-    """C."""
-    return state.c
+    """C, and a where it is trained."""
+    return state.c, state.a
 
   def weights(self, kept, params, split):
     """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> Params."""
-    c = kept[:, : params.w.shape[0]]
-    return Params(params.w + matmul(c.T, split.train.x), params.a)
+    c, a = kept
+    units = params.w.shape[0]
+    w = params.w + matmul(c[:, :units].T, split.train.x)
+    return Params(w, params.a if a is None else a[:, :units])
 
   def layout(self, state):
-    """H and C are split by units."""
-    del state
-    return GramState(meshes.COLUMNS, meshes.COLUMNS, meshes.WHOLE)
+    """H, C and a are split by units."""
+    columns = meshes.COLUMNS
+    of_outputs = None if state.a is None else columns
+    return GramState(columns, columns, meshes.WHOLE, of_outputs)
 
 
 def plan(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:

@@ -38,7 +38,11 @@ def make(setup: Setup, mesh: Mesh | None = None) -> Engine:
   if setup.engine == 'gram':
     engine = gram.OnGram(setup, mesh)
   elif setup.engine == 'blocked':
-    advance = functools.partial(blocked.advance, step_size=setup.step_size)
+    advance = functools.partial(
+      blocked.advance,
+      step_size=setup.step_size,
+      output_step_size=setup.output_step_size,
+    )
     engine = OnWeights(setup, mesh, setup.method, advance)
   else:
     engine = OnWeights(setup, mesh, setup.method, sgd.advance)

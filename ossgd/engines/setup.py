@@ -172,7 +172,6 @@ class Setup:
       self.optimizer is not optax.sgd
       or self.gradient_fn is not sgd.true_gradient
       or of_weights != [DISTANCE]
-      or self.model.layers != 'hidden'
     ):
       fast = ()
     allowed = {'auto': (*fast, 'plain'), 'fast': fast, 'plain': ('plain',)}
@@ -185,8 +184,7 @@ class Setup:
     if not allowed.get(self.engine):
       raise ValueError(
         f'engine {self.engine} is for optax.sgd on the true gradient, without '
-        'recorders of weights, with output weights that stay as they are '
-        '(layers hidden); expected these, or the engine auto or plain'
+        'recorders of weights; expected these, or the engine auto or plain'
       )
     return allowed[self.engine]
 

@@ -65,10 +65,11 @@ def pass_over(setup: Setup, mesh: Mesh | None) -> Callable:
 
   split, whole = meshes.COLUMNS, meshes.WHOLE
   updates = PartitionSpec(None, None, meshes.UNIT)
+  outputs = updates if setup.model.layers == 'both' else split
   return jax.shard_map(
     pass_over_own,
     mesh=mesh,
-    in_specs=(split, split, split, whole, updates, whole),
+    in_specs=(split, outputs, split, whole, updates, whole),
     out_specs=(split, whole),
     check_vma=False,  # sums begin at zero, the same on all devices
   )
@@ -89,7 +90,7 @@ def pass_over_units(
   Args:
     setup: of the run.
     h: (n, M).
-    a: output weights, (k, M).
+    a: output weights, (k, M), or of each piece, (P, k, M).
     initial: of w(0).
     gram: K of the rows of each piece, (P, n, q).
     updates: U of each piece, (P, q, M).
@@ -131,7 +132,7 @@ def pass_over_units(
     for name, one in setup.record_shapes.items()
   }
   nothing = Sums(
-    jnp.zeros((pieces, h.shape[0], a.shape[0]), h.dtype),
+    jnp.zeros((pieces, h.shape[0], a.shape[-2]), h.dtype),
     {r.name: none[r.examples] for r in of_pattern},
     recorders.none_of(setup.measured, shapes),
   )
@@ -152,7 +153,7 @@ def _pass_one(
 ) -> tuple[jax.Array, Sums]:
   """`pass_over_units` of a single tile; zeros for what is not recorded."""
 
-  def measure(h):
+  def measure(h, a):
     p = h >= 0
     counts = {}
     for examples, p0 in initial.patterns.items():
@@ -164,16 +165,18 @@ def _pass_one(
     units = _of_real_units(setup, h, a, initial.h, index)
     return Sums(network.outputs(a, h, setup.model), counts, units)
 
-  def nothing(h):
-    shapes = jax.eval_shape(measure, h)
+  def nothing(h, a):
+    shapes = jax.eval_shape(measure, h, a)
     return jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)
 
   def piece(h, inputs):
-    gram, updates, recorded = inputs
+    gram, updates, recorded, moved = inputs
     h = _moved(h, gram, updates)
-    return h, jax.lax.cond(recorded, measure, nothing, h)
+    outputs = a if moved is None else moved
+    return h, jax.lax.cond(recorded, measure, nothing, h, outputs)
 
-  return jax.lax.scan(piece, h, (gram, updates, recorded))
+  moved = a if a.ndim == 3 else None
+  return jax.lax.scan(piece, h, (gram, updates, recorded, moved))
 
 
 def _of_real_units(

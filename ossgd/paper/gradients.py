@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, Shaped
 
 from ossgd.paper import network
-from ossgd.paper.model import PAPER, Model, gated
+from ossgd.paper.choices import gated
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Array, Params, matmul
 
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, Key
 
-from ossgd.paper.model import PAPER, Model, gated
+from ossgd.paper.choices import gated
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Array, Params, matmul
 
 

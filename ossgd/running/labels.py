@@ -26,7 +26,8 @@ def settings(setup: Setup, data: Any) -> dict[str, Any]:
   told = {n: v for n, v in vars(setup).items() if n not in aside}
   told |= setup.model.names()
   if setup.model.layers == 'both':
-    told['output_lr_times_width'] = setup.output_step_size * setup.width
+    of_outputs = setup.output_lr_times_width or setup.lr_times_width
+    told['output_lr_times_width'] = of_outputs
   told['num_train_eval'] = setup.num_evaluated
   for name in ('optimizer', 'gradient_fn'):
     function = told[name]

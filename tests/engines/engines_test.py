@@ -85,7 +85,7 @@ class RecursionTest(parameterized.TestCase):
     rows = np.array([[0, 3, 5], [3, 7, 9], [5, 0, 1], [2, 3, 4]])
     active = np.array([True, True, False, True])
     x = split.train.x[rows]
-    u, h = blocked.updates(
+    u, h, _ = blocked.updates(
       params.a,
       jnp.einsum('sbd,md->sbm', x, params.w),
       jnp.einsum('sbd,tcd->sbtc', x, x),

@@ -16,7 +16,7 @@ from ossgd.data import mixtures
 from ossgd.engines import sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Params
-from ossgd.running import sweeps, watching
+from ossgd.running import labels, sweeps, watching
 from ossgd.storing import checkpoints
 from tests import oracles
 from tests.paper import model_test
@@ -84,13 +84,16 @@ def expected(found, names, width, lr=4.0, output_lr=0.0):
     of = functools.partial(model_test.objective, *names)
     phi = model_test.SMOOTH[names[0]]
     f = [phi(x_test @ p.w.T) @ p.a.T for p in steps]
+    signs = 2 * np.eye(2)[np.asarray(y_test)] - 1
+    ahead = [np.sum(signs * np.asarray(v), axis=1) for v in f]
     distances = [jnp.linalg.norm(p.w - w) / jnp.linalg.norm(w) for p in steps]
     flips = [((x_test @ p.w.T >= 0) != (x_test @ w.T >= 0)) for p in steps]
     return {
       'train_loss': np.array([of(p, x, y) for p in steps]),
       'test_loss': np.array([of(p, x_test, y_test) for p in steps]),
       'relative_distance': np.array(distances),
-      'test_accuracy': np.array([jnp.mean(v.argmax(1) == y_test) for v in f]),
+      # A tie, as that of f = 0, is an error.
+      'test_accuracy': np.array([np.mean(v > 1e-9) for v in ahead]),
       'pattern_difference': np.array([jnp.mean(v) for v in flips]),
       'w': np.asarray(path.w[-1] - w),
       'a': np.asarray(path.a[-1]),
@@ -108,8 +111,16 @@ def check(test, found, names, width, **step_sizes):
   test.assertLess(gap, 1e-4 * np.linalg.norm(values['w']) + rounding)
   test.assertLess(oracles.relative_error(found.a.values, values['a']), 1e-5)
   for name in ('train_loss', 'test_loss', 'test_accuracy'):
+    # Where f is 0 but for rounding, rounding decides the accuracy.
+    since = int(
+      name == 'test_accuracy' and found.attrs['start'] == 'antisymmetric'
+    )
     np.testing.assert_allclose(
-      found[name], values[name], rtol=1e-4, atol=1e-6, err_msg=name
+      found[name][since:],
+      values[name][since:],
+      rtol=1e-4,
+      atol=1e-6,
+      err_msg=name,
     )
   np.testing.assert_allclose(
     found.relative_distance, values['relative_distance'], rtol=1e-3, atol=1e-6
@@ -118,26 +129,24 @@ def check(test, found, names, width, **step_sizes):
 
 
 class EnginesTest(parameterized.TestCase):
-  @parameterized.product(
-    engine=('plain', 'blocked', 'gram'),
-    case=(
-      (('tanh', 'squared'), 'rademacher', 'antisymmetric', 530),
-      (('gelu', 'logistic'), 'gaussian', 'iid', 13),
-      (('leaky_relu', 'hinge'), 'rademacher', 'iid', 530),
-    ),
+  @parameterized.parameters(
+    ('plain', 24, ('tanh', 'squared'), 'antisymmetric'),
+    ('blocked', 13, ('gelu', 'logistic'), 'iid'),
+    ('blocked', 13, ('leaky_relu', 'hinge'), 'iid'),
+    ('gram', 530, ('tanh', 'squared'), 'antisymmetric'),  # two tiles
+    ('gram', 521, ('leaky_relu', 'hinge'), 'iid'),  # and padding
   )
-  def test_against_autodiff(self, engine, case):
+  def test_against_autodiff(self, engine, width, names, start):
     """All that is recorded, w(T), and patterns where there are any."""
-    names, law, start, width = case
-    model = ossgd.Model(*names, output_law=law, start=start)
+    model = ossgd.Model(*names, output_law='rademacher', start=start)
     found, values = check(self, sweep(model, engine, width), names, width)
     self.assertEqual('pattern_difference' in found, names[0] == 'leaky_relu')
     if names[0] == 'leaky_relu':
       np.testing.assert_allclose(
         found.pattern_difference, values['pattern_difference'], rtol=1e-5
       )
-    if start == 'antisymmetric':  # f = 0 exactly, on a CPU
-      self.assertEqual(float(found.test_loss[0]), 0.5)
+    if start == 'antisymmetric':
+      np.testing.assert_allclose(found.test_loss[0], 0.5, rtol=1e-6)
 
   def test_functions_of_ones_own(self):
     """A pair of each is what its name is, with every engine's program."""
@@ -147,13 +156,12 @@ class EnginesTest(parameterized.TestCase):
       lambda f, y: (0 * f + 1) * y[:, None],
     )
     model = ossgd.Model(phi, loss, jax.random.uniform)
-    found = [
-      sweep(model, engine, batch_size=8, order='epochs')
-      for engine in ('plain', 'blocked', 'gram')
-    ]
-    for other in found[1:]:
-      for name in ('train_loss', 'relative_distance', 'w'):
-        np.testing.assert_allclose(other[name], found[0][name], rtol=1e-4)
+    plain, fast = (
+      sweep(model, engine, batch_size=20, order='epochs', num_steps=4)
+      for engine in ('plain', 'blocked')
+    )
+    for name in ('train_loss', 'relative_distance', 'w'):
+      np.testing.assert_allclose(fast[name], plain[name], rtol=1e-4)
 
   def test_linearised(self):
     """g of tanh is f linearised at w(0): quadratic loss, closed form."""
@@ -175,14 +183,15 @@ class EnginesTest(parameterized.TestCase):
 
 class BothLayersTest(parameterized.TestCase):
   names = ('softplus', 'cross_entropy')
-  model = ossgd.Model(*names, start='antisymmetric', layers='both')
+  model = ossgd.Model(*names, output_law='rademacher', layers='both')
 
-  @parameterized.parameters(None, 12.0)
-  def test_against_autodiff(self, output_lr):
+  @parameterized.parameters(
+    ('plain', 24, None), ('blocked', 24, 12.0), ('gram', 521, 12.0)
+  )
+  def test_against_autodiff(self, engine, width, output_lr):
     """Each layer by its own step size; a(T) is what `extra` is given."""
-    ds = sweep(self.model, 'auto', output_lr_times_width=output_lr)
-    self.assertEqual(ds.engine, 'plain')
-    check(self, ds, self.names, 24, output_lr=output_lr or 4.0)
+    ds = sweep(self.model, engine, width, output_lr_times_width=output_lr)
+    check(self, ds, self.names, width, output_lr=output_lr or 4.0)
     self.assertEqual(ds.attrs['output_lr_times_width'], output_lr or 4.0)
     self.assertEqual(ds.attrs['layers'], 'both')
 
@@ -196,7 +205,7 @@ class BothLayersTest(parameterized.TestCase):
 
   def test_stopped_and_taken_up(self):
     """The state on disk has a(t): bit for bit what was never stopped."""
-    settings = dict(eval_every=1, num_steps=3)
+    settings = dict(eval_every=1, num_steps=2)
     whole = sweep(self.model, **settings)
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     for _ in range(9):
@@ -215,8 +224,7 @@ class BothLayersTest(parameterized.TestCase):
       np.testing.assert_array_equal(again[name], whole[name])
 
   @parameterized.parameters(
-    (dict(engine='gram'), 'engine gram is for .* output weights that stay'),
-    (dict(engine='fast'), 'engine fast is for .* output weights that stay'),
+    (dict(engine='gram', optimizer=optax.adam), 'engine gram is for optax.sg'),
     (dict(gradient_fn=sgd.pseudo_gradient), 'layers both is for the true'),
     (dict(output_lr_times_width=-1.0), 'output_lr_times_width is -1.0; exp'),
   )
@@ -248,13 +256,17 @@ class SetupTest(parameterized.TestCase):
 
   def test_said_before_training(self):
     """Also of a call from Python: in the log."""
-    with self.assertLogs('ossgd', logging.WARNING) as log:
-      sweep(ossgd.Model('softplus'), width=200, num_steps=1)
+    with (
+      self.assertLogs('ossgd', logging.WARNING) as log,
+      self.assertRaisesRegex(ValueError, 'target'),
+    ):
+      sweep(ossgd.Model('softplus'), width=200, target=2.0)
     self.assertIn('outputs are about', log.output[0])
 
   def test_attributes(self):
     """What was trained can be read from the results."""
-    ds = sweep(ossgd.Model(), num_steps=1)
-    self.assertEqual(ds.attrs['activation'], 'relu')
-    self.assertEqual(ds.attrs['loss'], 'cross_entropy')
-    self.assertNotIn('output_lr_times_width', ds.attrs)
+    told = labels.settings(Setup(24, 9, 2, 40, 25), SPEC)
+    self.assertEqual(told['activation'], 'relu')
+    self.assertEqual(told['loss'], 'cross_entropy')
+    self.assertNotIn('output_lr_times_width', told)
+    self.assertNotIn('model', told)
