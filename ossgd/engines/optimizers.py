@@ -136,10 +136,11 @@ def seeded(state: optax.OptState, key: jax.Array, width: int) -> optax.OptState:
     return jax.random.fold_in(known, jax.random.bits(mine, dtype=jnp.uint32))
 
   def one(path, leaf):
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    kind = jnp.result_type(leaf)  # of Python's numbers as well
+    if jax.dtypes.issubdtype(kind, jax.dtypes.prng_key):
       return own(leaf)
     named = path and re.search('key|rng', str(path[-1]))
-    if not named or leaf.dtype != jnp.uint32:
+    if not named or kind != jnp.uint32:
       return leaf
     return jax.random.key_data(own(jax.random.wrap_key_data(leaf)))
 
@@ -231,12 +232,14 @@ def check(
     before, updates, after = jax.eval_shape(first, moving, key)
   except Exception as error:  # of whatever kind: it is another's code
     said = (str(error) or type(error).__name__).strip().splitlines()[0]
-    raise ValueError(
-      f'optimizer {_name(optimizer)} cannot be used: {said.rstrip(".")}; '
-      'expected a function of the step size alone, such as optax.adam or '
-      'functools.partial(optax.sgd, momentum=0.9), whose update needs no more '
-      'than params, value, grad and value_fn'
-    ) from error
+    said = f'optimizer {_name(optimizer)} cannot be used: {said.rstrip(".")}'
+    if '; expected ' not in said:
+      said += (
+        '; expected a function of the step size alone, such as optax.adam or '
+        'functools.partial(optax.sgd, momentum=0.9), whose update needs no '
+        'more than params, value, grad and value_fn'
+      )
+    raise ValueError(said) from error
   shapes, own = (
     jax.tree.map(lambda v: v.shape, tree) for tree in (moving, updates)
   )

@@ -181,9 +181,11 @@ class SeededTest(parameterized.TestCase):
       'rng_key': jax.random.PRNGKey(0),
       'inner': (jax.random.key(0), jax.random.key(0)),
       'count': jnp.zeros(2, jnp.uint32),
+      'python': 7,
     }
     first = optimizers.seeded(state, key, 24)
     np.testing.assert_array_equal(first['count'], state['count'])
+    self.assertEqual(first['python'], 7)
     data = first['rng_key']
     for inner in first['inner']:  # equal at first, and to each other
       self.assertFalse(np.array_equal(jax.random.key_data(inner), data))

@@ -56,6 +56,16 @@ def lines(
     )
 
 
+def failed(reason: str) -> dict[str, Any]:
+  """The line of a comparison that could not be made."""
+  return {
+    'what': f'failed: {reason}',
+    'difference': None,
+    'tolerance': None,
+    'within': False,
+  }
+
+
 def _trained(arrays: Any, case: rivals.Case, name: str) -> dict[str, Any]:
   """What is measured after every step, and w(T) - w(0), where the arrays are.
 

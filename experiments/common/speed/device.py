@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 import importlib.util
 import json
 import sys
@@ -129,9 +130,13 @@ def run(
     found['machine'] = {'matmul_flops': flops, 'copy_bandwidth': bandwidth}
     tell(found)
     smallest = rivals.case_of(_WORKS[0], config.widths[0], config.num_steps)
-    for line in agreement.lines(smallest, _ENGINES, config.num_seeds):
-      found['agreement'].append(line)
-      tell(found)
+    try:
+      for line in agreement.lines(smallest, _ENGINES, config.num_seeds):
+        found['agreement'].append(line)
+        tell(found)
+    except Exception as error:  # no CPU beside it, say: the speed is told yet
+      found['agreement'].append(agreement.failed(_first_line(error)))
+    del smallest
     for timed in cases(config, bool(_torch()['torch_cuda'])):
       left = 60 * config.minutes - (time.perf_counter() - begin)
       began = time.perf_counter()
@@ -170,8 +175,8 @@ def cases(config: Config, torch: bool) -> Iterator[Timed]:
     (config.num_seeds, _ENGINES),
   ):
     for work in _WORKS:
-      for contender in contenders:
-        for width in config.widths:
+      for width in config.widths:
+        for contender in contenders:
           yield Timed(work, width, num_seeds, contender)
 
 
@@ -185,8 +190,18 @@ def _attempt(
   try:
     return _measured(timed, config, found['machine'])
   except Exception as error:  # out of memory, most of all: the rest goes on
-    text = str(error).strip() or type(error).__name__
-    return {'failed': text.splitlines()[0][:200]}
+    return {'failed': _first_line(error)}
+  finally:
+    gc.collect()  # what a case held, on the device as well
+
+
+def _first_line(error: Exception) -> str:
+  text = str(error).strip() or type(error).__name__
+  return text.splitlines()[0][:200]
+
+
+# Cases at one width come one after the other; one has gigabytes.
+_case = functools.lru_cache(maxsize=1)(rivals.case_of)
 
 
 def _expected(timed: Timed, done: list[dict[str, Any]]) -> float:
@@ -206,7 +221,7 @@ def _measured(
   timed: Timed, config: Config, machine: dict[str, float]
 ) -> dict[str, Any]:
   """Times one case; seconds are of all its seeds, `num_steps` each."""
-  whole = rivals.case_of(timed.work, timed.width, config.num_steps)
+  whole = _case(timed.work, timed.width, config.num_steps)
   line: dict[str, Any] = {}
   name, shorter = timed.contender, 1
   if name in ('fast', *_ENGINES):

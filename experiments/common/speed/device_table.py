@@ -37,8 +37,8 @@ def _agreement(rows: list[dict[str, Any]]) -> str:
     [
       (
         row['what'],
-        f'{row["difference"]:.1e}',
-        f'{row["tolerance"]:.0e}',
+        _shown(row['difference'], '.1e'),
+        _shown(row['tolerance'], '.0e'),
         '' if row['within'] else 'NOT WITHIN',
       )
       for row in sorted(rows, key=lambda row: row['within'])
@@ -49,24 +49,22 @@ def _agreement(rows: list[dict[str, Any]]) -> str:
 def _cases(cases: list[dict[str, Any]]) -> str:
   """A line a case, in the order of the work, not of their turns."""
   ordered = sorted(cases, key=lambda c: (c['work'], c['num_seeds'], c['width']))
+  fast = {
+    (case['work'], case['width']): case.get('seconds')
+    for case in cases
+    if (case['num_seeds'], case['contender']) == (1, 'fast')
+  }
   return claims.markdown_table(
     (
-      'work',
-      'seeds',
-      'm',
-      'contender',
-      'seconds',
-      '/ bandwidth floor',
-      '/ matmul floor',
-      'first call, s',
-      'GB estimated',
-      'GB at most so far',
+      *('work', 'seeds', 'm', 'contender', 'seconds a seed', '/ fast, 1 seed'),
+      *('/ bandwidth floor', '/ matmul floor', 'first call, s'),
+      *('GB estimated', 'GB at most so far'),
     ),
-    [_row(case) for case in ordered],
+    [_row(case, fast.get((case['work'], case['width']))) for case in ordered],
   )
 
 
-def _row(case: dict[str, Any]) -> tuple[str, ...]:
+def _row(case: dict[str, Any], fast: float | None) -> tuple[str, ...]:
   name = case['contender']
   if 'engine' in case:
     name += f' ({case["engine"]})'
@@ -74,14 +72,20 @@ def _row(case: dict[str, Any]) -> tuple[str, ...]:
   if 'seconds' not in case:
     left_out = case.get('left_out')
     said = f'left out: {left_out}' if left_out else f'failed: {case["failed"]}'
-    return (*begin, said, *[''] * 5)
+    return (*begin, said, *[''] * 6)
   seconds = case['seconds']
+  of_one = seconds / case['num_seeds']
   sizes = (case.get('estimated_bytes'), case['peak_bytes_so_far'])
   return (
     *begin,
-    f'{seconds:.3g}',
+    f'{of_one:.3g}',
+    _shown(None if fast is None else of_one / fast, '.2g'),
     f'{seconds / case["floor_by_bandwidth"]:.2g}',
     f'{seconds / case["floor_by_matmul"]:.2g}',
     f'{case["first_seconds"]:.1f}',
-    *('' if size is None else f'{size / 1e9:.2f}' for size in sizes),
+    *(_shown(None if n is None else n / 1e9, '.2f') for n in sizes),
   )
+
+
+def _shown(value: float | None, form: str) -> str:
+  return '' if value is None else f'{value:{form}}'
