@@ -74,6 +74,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
         f'pattern difference at step {step}, largest l - smallest',
         rise('pattern_difference', step),
         high=0.0,
+        needs='pattern_difference',
       ),
       claim(
         f'a larger l is closer to the start at the same step ({step})',

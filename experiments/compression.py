@@ -55,12 +55,19 @@ def run(
   """Trains, then takes the trained weights apart: dim `cut`, the ranks q.
 
   Raises:
-    ValueError: the ranks are none, negative or repeated.
+    ValueError: the ranks are none, negative or repeated, or the model is one
+      whose weights cannot be taken apart so.
   """
   ranks = config.ranks
   if not ranks or min(ranks) < 0 or len(set(ranks)) < len(ranks):
     raise ValueError(
       f'ranks are {ranks}; expected numbers from 0 on, all different'
+    )
+  if (config.activation, config.layers) != ('relu', 'hidden'):
+    raise ValueError(
+      f'--activation={config.activation} --layers={config.layers}; expected '
+      'relu and hidden: f is taken apart by the patterns of ReLUs, with the '
+      'output weights of the start'
     )
   results = training.sweep(
     config,

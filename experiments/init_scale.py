@@ -97,12 +97,14 @@ def _of_coupling(ours: float, least: float) -> list[Claim]:
       f'final pattern difference at scale {ours:g}',
       lambda ds: ds.pattern_difference.isel(step=-1).sel(init_scale=ours),
       high=0.1,
+      needs='pattern_difference',
     ),
     _claim(
       'a larger scale couples more tightly',
       'slope of log final pattern difference in log scale',
       slope('pattern_difference'),
       high=0.0,
+      needs='pattern_difference',
     ),
     _claim(
       'a larger scale stays closer to the start',
@@ -115,6 +117,7 @@ def _of_coupling(ours: float, least: float) -> list[Claim]:
       f'final pattern difference at scale {least:g}',
       lambda ds: ds.pattern_difference.isel(step=-1).sel(init_scale=least),
       low=0.1,
+      needs='pattern_difference',
     ),
   ]
 
@@ -152,15 +155,16 @@ def _figures(results: xr.Dataset) -> dict[str, Figure]:
   """What Section 7 reports, at the target or at the end, against scale."""
   last = results.isel(step=-1)
   steps = f'Steps to {100 * results.target:g} % test accuracy\n(SGD updates)'
+  shown = {
+    'Final test accuracy\n(fraction of examples)': last.test_accuracy,
+    steps: results.steps_to_accuracy,
+    'Final activation pattern difference\n(fraction of unit-example pairs)': (
+      last.get('pattern_difference')
+    ),
+    'Final relative distance (ratio)': last.relative_distance,
+  }
   fig = panels.panels_figure(
-    {
-      'Final test accuracy\n(fraction of examples)': {'': last.test_accuracy},
-      steps: {'': results.steps_to_accuracy},
-      'Final activation pattern difference\n(fraction of unit-example pairs)': {
-        '': last.pattern_difference
-      },
-      'Final relative distance (ratio)': {'': last.relative_distance},
-    },
+    {label: {'': v} for label, v in shown.items() if v is not None},
     'init_scale',
     r'Initial standard deviation $\times \sqrt{m}$',
     'log',

@@ -103,10 +103,12 @@ def run(
   fitted = results.train_accuracy >= 1.0
   values = results.singular_values_update
   largest = values.isel(rank=0)
+  if 'pattern_difference' in results:
+    at_fit = training.at_first(fitted, results.pattern_difference)
+    results = results.assign(pattern_at_fit=at_fit)
   return results.assign(
     steps_to_fit=training.at_first(fitted, results.step),
     distance_at_fit=training.at_first(fitted, results.relative_distance),
-    pattern_at_fit=training.at_first(fitted, results.pattern_difference),
     stable_rank=(values**2).sum('rank') / largest**2,
     num_large=(values > 0.01 * largest).sum('rank'),
   ).assign_attrs(num_classes=k)
@@ -192,12 +194,12 @@ def _table(results: xr.Dataset) -> str:
     'test accuracy': last.test_accuracy,
     'steps to fit all': results.steps_to_fit,
     'relative distance there': results.distance_at_fit,
-    'pattern difference there': results.pattern_at_fit,
+    'pattern difference there': results.get('pattern_at_fit'),
     'final distance': last.relative_distance,
     'stable rank of update': results.stable_rank,
     'singular values > 1 %': results.num_large,
   }
-  return tables.means_table(columns, corruption='p')
+  return tables.means_table(tables.known(columns), corruption='p')
 
 
 def _figures(results: xr.Dataset) -> dict[str, Figure]:

@@ -171,14 +171,14 @@ def _seen(results: xr.Dataset, every: int) -> xr.Dataset:
   some = results.isel(step=((step % every == 0) | (step == step[-1])).values)
   good = some.test_accuracy >= results.attrs['target']
   most = some.max('step', skipna=False)
-  return xr.Dataset(
-    {
-      'steps_to_accuracy': training.at_first(good, some.step),
-      'distance_at_accuracy': training.at_first(good, some.relative_distance),
-      'largest_pattern_difference': most.pattern_difference,
-      'largest_distance': most.relative_distance,
-    }
-  )
+  found = {
+    'steps_to_accuracy': training.at_first(good, some.step),
+    'distance_at_accuracy': training.at_first(good, some.relative_distance),
+    'largest_distance': most.relative_distance,
+  }
+  if 'pattern_difference' in some:
+    found['largest_pattern_difference'] = most.pattern_difference
+  return xr.Dataset(found)
 
 
 def _data(config: Config) -> Iterator[components.Spec | Split]:

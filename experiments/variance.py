@@ -70,6 +70,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'largest pattern difference, over sigmas and steps',
       largest('pattern_difference'),
       high=0.1,
+      needs='pattern_difference',
     ),
     claim(
       'the trend of the distance stays: it is small',

@@ -6,6 +6,8 @@ functions. What is public, each imported when it is first asked for:
 
   sweep           trains widths x seeds, measured as they go: a Dataset
   save, load      a run folder: results with their settings and versions
+  Model           another activation, loss, output law, start, or both layers
+  Recorder        a measure of one's own, at every recorded step of a sweep
 
   base            Params, Dataset, Split: what arrays travel in
   network         the network, its patterns, logits and the pseudo-network
@@ -68,6 +70,8 @@ if TYPE_CHECKING:
   from ossgd.paper import network as network
   from ossgd.paper import theory as theory
   from ossgd.paper import types as _types
+  from ossgd.paper.model import Model as Model
+  from ossgd.recording.recorders import Recorder as Recorder
   from ossgd.results import claims as claims
   from ossgd.results import plots as plots
   from ossgd.results import statistics as statistics
@@ -83,6 +87,8 @@ __version__ = '0.1.0'
 
 # Where each name is: a module below this package, and what to take of it.
 _HOMES = {
+  'Model': 'paper.model:Model',
+  'Recorder': 'recording.recorders:Recorder',
   'adversary': 'paper.adversary',
   'arrays': 'data.arrays',
   'base': 'paper.types',

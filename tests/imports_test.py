@@ -17,12 +17,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A package may import those above it, a module those before it in its own. A
 # new one gets a place here, as high as it can stand.
 LIBRARY = {
-  'paper': 'types network gradients metrics decomposition theory descent '
-  'adversary convexity kernels',
+  'paper': 'types choices model network gradients metrics decomposition theory '
+  'descent adversary convexity kernels',
   'data': 'geometry components mixtures arrays paths idx tfds_store sources '
   'images',
-  'engines': 'meshes measuring sgd blocked interface schedule setup tiles gram '
-  'kinds divergence cost',
+  'recording': 'recorders shapes',
+  'engines': 'meshes measuring optimizers sgd blocked interface setup tiles '
+  'gram kinds divergence cost',
   'running': 'timing identities jobs watching hosts free_memory compiled '
   'states datasets execution labels sweeps',
   'results': 'statistics judging claims paper_claims tables drawing plots '
@@ -33,19 +34,20 @@ LIBRARY = {
 ARROWS = {
   'paper': '',
   'data': 'paper',
-  'engines': 'paper data',
-  'running': 'paper data engines',
-  'storing': 'paper data engines running',
+  'recording': 'paper',
+  'engines': 'paper data recording',
+  'running': 'paper data recording engines',
+  'storing': 'paper data recording engines running',
   'results': 'paper',
 }
 # The same below `experiments`; every other module there is a script.
 SHARED = {
   'common': 'printing options scripts stopping progress_line company '
-  'command training fits seeds section7',
+  'command models training fits seeds section7',
   'common.publishing': 'summaries run_folders pages',
   'common.lemmas': 'evidence precisions cases coupled_units falling_loss '
   'large_gradients exponents',
-  'common.speed': 'rivals floor growth',
+  'common.speed': 'rivals floor growth agreement device_table device',
 }
 SHARED_ARROWS = {
   'common': '',

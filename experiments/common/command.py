@@ -132,6 +132,9 @@ def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
   settings = dataclasses.asdict(call.config)
   for name in scripts.GROUPING:
     settings.pop(name, None)
+  for name, default in scripts.LATER.items():
+    if settings.get(name) == default:
+      del settings[name]
   config = {'experiment': experiment.name, 'settings': settings}
   if experiment.data is not None:
     found = experiment.data(call.config)

@@ -101,6 +101,7 @@ def _numbers(results: xr.Dataset) -> list[Claim]:
       'largest pattern difference',
       lambda ds: ds.largest_pattern_difference.max('width', skipna=False),
       high=0.1,
+      needs='largest_pattern_difference',
     ),
     of_all(
       'largest relative distance',

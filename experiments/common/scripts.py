@@ -7,6 +7,15 @@ from pathlib import Path
 
 # Settings of how work is grouped, not of what it is: config.json has none.
 GROUPING = ('mesh', 'seeds_at_once')
+# Settings that there were not always: config.json has those that are not these.
+LATER = {
+  'activation': 'relu',
+  'loss': 'cross_entropy',
+  'output_law': 'gaussian',
+  'start': 'iid',
+  'layers': 'hidden',
+  'output_lr_times_width': 0.0,
+}
 _PACKAGE = __package__.removesuffix('.common')
 
 

@@ -14,11 +14,13 @@ import jax.numpy as jnp
 from ossgd.data import arrays, components, images, mixtures
 from ossgd.engines import measuring
 from ossgd.paper import kernels
+from ossgd.paper.model import PAPER
 from ossgd.paper.types import Split
 from ossgd.results import paper_claims, plots, statistics
 from ossgd.results.claims import INF, Claim
 from ossgd.running import free_memory, sweeps, watching
 
+from . import models
 from .options import option
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ _SAMPLE = 200  # examples that show how large a step is stable
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(models.Config):
   """Settings of a sweep; the defaults are Section 7's for synthetic data.
 
   A script that varies one of the numbers lists several of it instead.
@@ -158,14 +160,18 @@ def sweep(
   config: Config, data: Any, progress: sweeps.Progress, **others: Any
 ) -> xr.Dataset:
   """`sweeps.sweep` with a Config's settings, and others if given."""
+  others = models.settings(config) | others
   names = [field.name for field in dataclasses.fields(Config)]
   names += ['num_train', 'num_test', 'num_train_eval']
   settings = {n: getattr(config, n) for n in names if hasattr(config, n)}
   del settings['normalize']  # the data are scaled already
+  for field in dataclasses.fields(models.Config):
+    del settings[field.name]
   settings['seeds_at_once'] = config.seeds_at_once or None
   settings |= others
   measuring.check_seeds(config.seed, config.num_seeds)
-  _warn_if_unstable(data, settings['lr_times_width'], config.seed)
+  if others['model'] == PAPER:  # of others the limit kernel is not known
+    _warn_if_unstable(data, settings['lr_times_width'], config.seed)
   results = sweeps.sweep(data, progress=progress, **settings)
   attrs = paper_claims.told(config) | results.attrs
   if hasattr(config, 'dataset'):
@@ -248,11 +254,11 @@ def claim_maker(where: str, setup: Mapping[str, Any]) -> Callable[..., Claim]:
   """What makes claims of one place in the paper, about one set-up.
 
   Of the words, the quantity, what measures it, and the ends of its range; one
-  that is not given is open.
+  that is not given is open. `needs` is a variable that results may lack.
   """
 
-  def claim(words, quantity, measure, *, low=-INF, high=INF):
-    return Claim(where, words, quantity, low, high, measure, setup)
+  def claim(words, quantity, measure, *, low=-INF, high=INF, needs=''):
+    return Claim(where, words, quantity, low, high, measure, setup, needs=needs)
 
   return claim
 

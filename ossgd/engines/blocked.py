@@ -3,9 +3,12 @@
 One step of Section 3's SGD with batch X_t (B, d) and pre-activations h_t is
 
   w(t+1) = w(t) + U_t^T X_t,
-  U_t = -eta/B 1[h_t >= 0] * (residual_t a)          (B, m), eq. (1).
+  U_t = -eta/B 1[h_t >= 0] * (residual_t a)          (B, m), eq. (1),
 
-So after t steps from weights w, w(t) = w + sum_{u<t} U_u^T X_u, and the next
+or with another activation's phi'(h_t) in place of the indicator. Output weights
+that are trained are few enough to be carried from step to step as they are.
+
+After t steps from weights w, w(t) = w + sum_{u<t} U_u^T X_u, and the next
 batch's pre-activations follow without w(t):
 
   h_t = X_t w^T + sum_{u<t} (X_t X_u^T) U_u.
@@ -20,7 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ossgd.engines import sgd
-from ossgd.paper import gradients, network
+from ossgd.paper import network
+from ossgd.paper.choices import gated
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Dataset, Params, matmul
 
 _NUMBERS_AT_ONCE = 2**27
@@ -67,7 +72,9 @@ def updates(
   y: jax.Array,
   active: jax.Array | np.ndarray,
   step_size: float,
-) -> tuple[jax.Array, jax.Array]:
+  model: Model = PAPER,
+  output_step_sizes: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
   """U_t of every step of a block, by the recursion above.
 
   Args:
@@ -77,25 +84,33 @@ def updates(
     y: labels, (S, B).
     active: False for a step that is not to be taken, (S,).
     step_size: eta.
+    model: activation and loss.
+    output_step_sizes: of every unit's output weights, (m,), if they move.
 
   Returns:
-    U (S, B, m), zero where not active; and h_t at each step's own weights,
-    (S, B, m).
+    U (S, B, m), zero where not active; h_t at each step's own weights, (S, B,
+    m); and a after each step, (S, k, m), if it moves.
   """
   num_steps, batch_size, _ = h.shape
   taken: list[jax.Array] = []
   current: list[jax.Array] = []
+  path: list[jax.Array] = []
   for t in range(num_steps):
     h_t = h[t]
     if t:
       earlier = jnp.concatenate(taken)
       h_t += matmul(gram[t, :, :t].reshape(batch_size, -1), earlier)
-    p = h_t >= 0
-    slopes = gradients.residual(network.gated_logits(a, h_t, p), y[t])
+    slopes = model.residual(network.outputs(a, h_t, model), y[t])
     backward = matmul(slopes * (-step_size / batch_size), a)
-    taken.append(jnp.where(p & active[t], backward, 0.0))
+    u_t = gated(backward, model.slope(h_t))
+    taken.append(jnp.where(active[t], u_t, 0.0))
     current.append(h_t)
-  return jnp.stack(taken), jnp.stack(current)
+    if output_step_sizes is not None:
+      sizes = jnp.where(active[t], output_step_sizes / batch_size, 0.0)
+      a -= matmul(slopes.T, model.phi(h_t)) * sizes[None]
+      path.append(a)
+  moved = jnp.stack(path) if path else None
+  return jnp.stack(taken), jnp.stack(current), moved
 
 
 def squared_distances(
@@ -129,12 +144,15 @@ def advance(
   *,
   method: sgd.Method,
   step_size: float,
+  output_step_size: float,
 ) -> sgd.WeightState:
   """`sgd.advance` for plain SGD on the true gradient, in blocks of steps.
 
-  The arguments are those of `sgd.advance`, and step_size, which is eta; the
-  numbers are its numbers to float32 rounding.
+  The arguments are those of `sgd.advance`, and step_size, which is eta, with
+  that of a, if it is trained; the numbers are its numbers to float32 rounding.
   """
+  both = state.a is not None
+  of_outputs = jnp.full(state.w.shape[0], output_step_size) if both else None
   steps_at_once = size(method.batch_size, state.w.shape[0])
 
   def block(i, state):
@@ -149,9 +167,13 @@ def advance(
     x, y = data.x[rows.reshape(-1)], data.y[rows]
     h = network.preactivations(state.w, x).reshape(*rows.shape, -1)
     gram = matmul(x, x.T).reshape(*rows.shape, *rows.shape)
-    u, _ = updates(start_params.a, h, gram, y, steps < end, step_size)
+    _, a = sgd.trained(state, start_params)
+    u, _, path = updates(
+      a, h, gram, y, steps < end, step_size, method.model, of_outputs
+    )
     w = state.w + matmul(u.reshape(x.shape[0], -1).T, x)
-    return sgd.WeightState(w, state.optimizer, permutation)
+    moved = None if path is None else path[-1]
+    return sgd.WeightState(w, state.optimizer, permutation, moved)
 
   num_blocks = -((first - end) // steps_at_once)
   return jax.lax.fori_loop(0, num_blocks, block, state)

@@ -5,14 +5,16 @@ compared, never promised: a machine is described by how many FLOPs it does while
 it moves a byte, and while it compiles.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from ossgd.data import mixtures
-from ossgd.engines import blocked, measuring, schedule, tiles
+from ossgd.engines import blocked, gram, measuring, tiles
 from ossgd.engines.setup import Setup
+from ossgd.recording import recorders
 
 # Two EPYC cores were measured at 180 GFLOP/s and 20 GB/s; accelerators have 10
 # to 25 as well.
@@ -54,7 +56,7 @@ def work(engine: str, setup: Setup) -> Work:
   block_bytes = _FLOAT * m * block * batch * (6 + block / 2)
   if engine == 'gram':
     n = setup.num_train + setup.num_test
-    planned = list(schedule.plan(record_steps, block))
+    planned = list(gram.plan(record_steps, block))
     pieces = sum(c.recorded.shape[0] for c in planned)
     recorded = sum(int(c.recorded.sum()) for c in planned)
     update = 2 * n * block * batch * m
@@ -108,22 +110,28 @@ def memory(
   weights = m * (d + setup.num_classes)
   inputs = n * d
   drawn = 4 * weights  # w(0), and the random bits it comes from
-  patterns = n_test * m / _FLOAT  # one byte each
+  examples = setup.recorder_sizes.examples
+  patterns = sum(examples[e] for e in setup.patterns_of) * m / _FLOAT  # bytes
   rows = blocked.size(batch, setup.width) * batch
   if engine == 'gram':
     padded = m + -m % tiles.width(m)
     fixed = n * setup.num_train + setup.num_steps * batch
     h, c = n * padded, setup.num_train * padded
     held = fixed + h + 2 * c + patterns
+    if 'test' in setup.initial_of:
+      held += n_test * padded
     begin = held + weights + inputs + (padded > m) * weights
     train, measure = held + 8 * rows * padded, held + 5 * rows * padded
+    # Of every piece, and of those of a tile.
+    measure += 2 * blocked.size(batch, setup.width) * _recorded(setup)
     kept = c
   else:
-    held = 2 * weights + patterns
+    held = 2 * weights + patterns + setup.optimizer_size / units
     rows = rows if engine == 'blocked' else batch
     begin = held + weights + m * _rows(m, n_test)
     train = held + weights + rows * (3 * m + d)
     measure = held + _evaluation(m, setup.num_evaluated, n_test)
+    measure += _of_units(m, setup) + 2 * _recorded(setup)
     kept = weights
   # Begun again, w(T) and its update, QR decompositions of both.
   end = max(kept + drawn, kept + 3 * weights, 5.1 * weights)
@@ -154,10 +162,24 @@ def _rows(m: int, n: int) -> int:
   return n if n < at_once else at_once + n % at_once
 
 
-def results(width: int, dim: int, num_records: int) -> int:
+def _of_units(m: int, setup: Setup) -> int:
+  """Numbers that a block of units holds while recorders measure it."""
+  some = recorders.of_kind(setup.recorders, 'of_units')
+  sizes = setup.recorder_sizes.examples
+  n = sum(sizes[examples] for examples in {r.examples for r in some})
+  return min(4 * n * m, measuring.EVALUATED_AT_ONCE)
+
+
+def _recorded(setup: Setup) -> int:
+  """Numbers that recorders beside the standard ones measure at a step."""
+  return sum(math.prod(one.shape) for one in setup.record_shapes.values())
+
+
+def results(setup: Setup) -> int:
   """Bytes that one seed's results take on the host, in float64 and stacked."""
-  numbers = (1 + len(measuring.METRICS)) * num_records
-  return 3 * (8 * numbers + 2 * _FLOAT * min(width, dim))
+  numbers = 1 + len(recorders.STANDARD) + _recorded(setup)
+  spectra = 2 * _FLOAT * min(setup.width, setup.dim)
+  return 3 * (8 * numbers * len(setup.record_steps) + spectra)
 
 
 def choose(

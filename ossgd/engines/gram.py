@@ -27,7 +27,7 @@ the units in tiles that stay in cache while H passes all its recorded steps.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -35,11 +35,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ossgd.engines import blocked, measuring, meshes, schedule, tiles
+from ossgd.engines import blocked, measuring, meshes, tiles
 from ossgd.engines.interface import Chunk, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper import network
-from ossgd.paper.types import matmul
+from ossgd.paper.types import Params, matmul
+from ossgd.recording import recorders
+from ossgd.recording.recorders import DISTANCE, Examples, Record
 
 
 class Constants(NamedTuple):
@@ -47,10 +49,13 @@ class Constants(NamedTuple):
 
   a: jax.Array  # output weights: (k, M); zero in the padding, which is inert
   gram: jax.Array  # K^T = X X_all^T: (N, n)
-  h: jax.Array  # pre-activations of the training examples at w(0): (N, M)
-  pattern: jax.Array  # of the test examples at w(0): (n - N, M) bool
+  # Pre-activations at w(0), of the training examples first: (N, M); of all,
+  # (n, M), where a recorder looks at those of the test examples.
+  h: jax.Array
+  patterns: dict[Examples, jax.Array]  # at w(0): (., M) bool
   norm: jax.Array  # ||w(0)||_F
-  num_patterns: jax.Array  # (n - N) m, without the padding
+  # n m of the patterns of each data set, without the padding.
+  num_patterns: dict[Examples, jax.Array]
   rows: jax.Array  # the batch of every step: (T, B) int32
 
 
@@ -60,6 +65,14 @@ class GramState(NamedTuple):
   h: jax.Array  # pre-activations, training examples first: (n, M)
   c: jax.Array  # coefficients of w - w(0) in the training inputs: (N, M)
   squared_distance: jax.Array  # ||w - w(0)||_F^2
+  a: jax.Array | None = None  # output weights, where they are trained: (k, M)
+
+
+class Steps(NamedTuple):
+  """The S slots of a chunk; one that is not used repeats a step."""
+
+  step: np.ndarray  # (S,) int
+  active: np.ndarray  # (S,) bool
 
 
 class Trained(NamedTuple):
@@ -68,6 +81,7 @@ class Trained(NamedTuple):
   gram: jax.Array  # K^T of the chunk's batches: (S B, n)
   updates: jax.Array  # U of its steps: (S B, M)
   squared_distances: jax.Array  # after each step: (S,)
+  a: jax.Array | None  # after each step, where it is trained: (S, k, M)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +96,7 @@ class OnGram:
     """Several recorded steps each."""
     setup = self.setup
     most = blocked.size(setup.examples_per_step, setup.width)
-    return list(schedule.plan(setup.record_steps, most))
+    return list(plan(setup.record_steps, most))
 
   @property
   def stages(self) -> Mapping[str, Stage]:
@@ -91,6 +105,7 @@ class OnGram:
 
   def start(self, key, params, split):
     """State: `GramState`. Begin: `Constants`."""
+    setup = self.setup
     width, shards = params.w.shape[0], meshes.shards(self.mesh)[1]
     share = width // shards
     padding = shards * (-share % tiles.width(share))  # whole tiles everywhere
@@ -105,21 +120,26 @@ class OnGram:
       h,
       jnp.zeros((num_train, w.shape[0]), h.dtype),
       jnp.zeros((), h.dtype),
+      a if setup.model.layers == 'both' else None,
     )
     rows, _ = blocked.next_rows(
       key,
-      jnp.arange(self.setup.num_steps),
+      jnp.arange(setup.num_steps),
       jnp.arange(num_train, dtype=jnp.int32),
-      order=self.setup.order,
-      batch_size=self.setup.examples_per_step,
+      order=setup.order,
+      batch_size=setup.examples_per_step,
     )
+    patterns = {e: h[setup.rows(e)] >= 0 for e in setup.patterns_of}
     begin = Constants(
       a,
       matmul(x, everything.T),
-      h[:num_train],
-      h[num_train:] >= 0,
+      h if 'test' in setup.initial_of else h[:num_train],
+      patterns,
       jnp.linalg.norm(params.w),
-      jnp.asarray(split.test.x.shape[0] * float(width), h.dtype),
+      {
+        examples: jnp.asarray(p0.shape[0] * float(width), h.dtype)
+        for examples, p0 in patterns.items()
+      },
       rows,
     )
     return state, begin
@@ -133,66 +153,132 @@ class OnGram:
     flat, shape = rows.reshape(-1), (*rows.shape, -1)
     gram = begin.gram[flat]
     among = gram[:, flat].reshape(*rows.shape, *rows.shape)
-    u, h = blocked.updates(
-      begin.a,
+    setup, of_outputs = self.setup, None
+    if state.a is not None:  # the padding stays as it is
+      is_unit = jnp.arange(state.a.shape[1]) < setup.width
+      of_outputs = jnp.where(is_unit, setup.output_step_size, 0.0)
+    u, h, a = blocked.updates(
+      begin.a if state.a is None else state.a,
       state.h[flat].reshape(shape),
       among,
       split.train.y[rows],
       steps.active,
-      self.setup.step_size,
+      setup.step_size,
+      setup.model,
+      of_outputs,
     )
     h0 = begin.h[flat].reshape(shape)
     moved = blocked.squared_distances(u, h - h0, among)
     distances = state.squared_distance + jnp.cumsum(moved)
     u = u.reshape(flat.shape[0], -1)
-    state = GramState(state.h, state.c.at[flat].add(u), distances[-1])
-    return state, (Trained(gram, u, distances),)
+    state = GramState(
+      state.h,
+      state.c.at[flat].add(u),
+      distances[-1],
+      None if a is None else a[-1],
+    )
+    return state, (Trained(gram, u, distances, a),)
 
   def move_all(self, state, begin, split, trained, recorded):
     """Moves H through a chunk, and measures at the end of each of its pieces.
 
-    The Record has arrays (P,), one number a piece. What it says of a piece
+    The Record has arrays (P, ...), one value a piece. What it says of a piece
     that is not `recorded`, (P,) bool, is not to be used.
     """
-    pieces = recorded.shape[0]
+    setup, pieces = self.setup, recorded.shape[0]
     gram = trained.gram.reshape(pieces, -1, state.h.shape[0])
-    h, logits, counts = tiles.pass_over(self.mesh)(
+    initial = tiles.Initial(
+      begin.patterns, begin.h if setup.initial_of else None
+    )
+    a = begin.a
+    if trained.a is not None:  # at the end of each piece
+      a = trained.a.reshape(pieces, -1, *a.shape)[:, -1]
+    h, sums = tiles.pass_over(setup, self.mesh)(
       state.h,
-      begin.a,
-      begin.pattern,
+      a,
+      initial,
       jnp.swapaxes(gram, 1, 2),
       trained.updates.reshape(pieces, -1, state.h.shape[1]),
       recorded,
     )
-    num_train = split.train.x.shape[0]
-    y_train = split.train.y[: self.setup.num_train_eval]
 
     def of_piece(f):
-      train = measuring.of_logits('train', f[: len(y_train)], y_train)
-      return train | measuring.of_logits('test', f[num_train:], split.test.y)
+      found: Record = {}
+      for e, data in measuring.evaluated(split, setup.num_train_eval).items():
+        rows = setup.rows(e)
+        found |= recorders.of_logits(setup.measured, e, f[rows], data.y)
+      return found
 
-    record = jax.vmap(of_piece)(logits)
+    record = jax.vmap(of_piece)(sums.logits) | sums.units
     # Units of the padding are active, today as at w(0).
-    padding = begin.pattern.size - len(split.test.y) * self.setup.width
-    with jax.ensure_compile_time_eval():
-      padded = measuring.of_pattern(np.True_, np.True_)
-    for name, count in counts.items():
-      number = count - padding if padded[name] else count
-      record[name] = number / begin.num_patterns
+    padding = state.h.shape[1] - setup.width
+    for recorder in recorders.of_kind(setup.measured, 'of_pattern'):
+      number = sums.counts[recorder.name]
+      with jax.ensure_compile_time_eval():
+        counted = recorder.function(np.True_, np.True_)
+      if counted:
+        number -= padding * begin.patterns[recorder.examples].shape[0]
+      record[recorder.name] = number / begin.num_patterns[recorder.examples]
     at_ends = trained.squared_distances.reshape(pieces, -1)[:, -1]
     distance = jnp.sqrt(jnp.maximum(at_ends, 0)) / begin.norm
-    return state._replace(h=h), (record | {measuring.DISTANCE: distance},)
+    return state._replace(h=h), (record | {DISTANCE: distance},)
 
   def kept(self, state):
-    """C."""
-    return state.c
+    """C, and a where it is trained."""
+    return state.c, state.a
 
   def weights(self, kept, params, split):
-    """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> (m, d)."""
-    c = kept[:, : params.w.shape[0]]
-    return params.w + matmul(c.T, split.train.x)
+    """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> Params."""
+    c, a = kept
+    units = params.w.shape[0]
+    w = params.w + matmul(c[:, :units].T, split.train.x)
+    return Params(w, params.a if a is None else a[:, :units])
 
   def layout(self, state):
-    """H and C are split by units."""
-    del state
-    return GramState(meshes.COLUMNS, meshes.COLUMNS, meshes.WHOLE)
+    """H, C and a are split by units."""
+    columns = meshes.COLUMNS
+    of_outputs = None if state.a is None else columns
+    return GramState(columns, columns, meshes.WHOLE, of_outputs)
+
+
+def plan(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:
+  """Cuts a run at its recorded steps and into chunks of `most` slots.
+
+  Chunks are told their Steps and which of their P pieces end at a recorded
+  step, (P,) bool. The gaps between recorded steps decide how many slots a
+  piece has: a power of two, so that few shapes are compiled.
+  """
+  waiting: list[tuple[np.ndarray, bool]] = []
+  size = 1
+  begins = np.append(0, record_steps[:-1])
+  for begin, end in zip(begins, record_steps, strict=True):
+    num_parts = max(1, -(-(end - begin) // most))
+    parts = np.array_split(np.arange(begin, end), num_parts)
+    for part in parts:
+      needed = 1 << max(0, len(part) - 1).bit_length()
+      if waiting and (needed != size or len(waiting) * size == most):
+        yield _chunk(waiting, size, most)
+        waiting = []
+      size = needed
+      waiting.append((part, part is parts[-1]))
+  yield _chunk(waiting, size, most)
+
+
+def _chunk(
+  pieces: list[tuple[np.ndarray, bool]], size: int, most: int
+) -> Chunk:
+  """Pieces of up to `size` steps, and empty ones to make `most` slots."""
+  steps = np.zeros((most // size, size), int)
+  active = np.zeros(steps.shape, bool)
+  recorded = np.zeros(len(steps), bool)
+  last, end = 0, 0
+  for i in range(len(steps)):
+    part, ends = pieces[i] if i < len(pieces) else (np.arange(0), False)
+    active[i, : len(part)] = True
+    recorded[i] = ends
+    if len(part):
+      last, end = part[-1], int(part[-1]) + 1
+    steps[i] = last
+    steps[i, : len(part)] = part
+  slots = Steps(steps.ravel(), active.ravel())
+  return Chunk(((slots,), (recorded,)), recorded, end)

@@ -51,8 +51,8 @@ class Engine(Protocol):
   def kept(self, state: Any) -> Any:
     """What of a state the weights follow from."""
 
-  def weights(self, kept: Any, params: Params, split: Split) -> jax.Array:
-    """w(t), (m, d), from that, the parameters at w(0) and the data."""
+  def weights(self, kept: Any, params: Params, split: Split) -> Params:
+    """Those at step t, from that, the parameters at w(0) and the data."""
 
   def layout(self, state: Any) -> Any:
     """The PartitionSpecs of a state's arrays on a mesh."""

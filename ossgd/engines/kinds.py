@@ -11,12 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
-from ossgd.engines import blocked, gram, measuring, meshes, sgd
+from ossgd.engines import (
+  blocked,
+  gram,
+  measuring,
+  meshes,
+  optimizers,
+  sgd,
+)
 from ossgd.engines.interface import Chunk, Engine, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params, Split
+from ossgd.recording.recorders import DISTANCE
 
 
 def make(setup: Setup, mesh: Mesh | None = None) -> Engine:
@@ -30,7 +38,11 @@ def make(setup: Setup, mesh: Mesh | None = None) -> Engine:
   if setup.engine == 'gram':
     engine = gram.OnGram(setup, mesh)
   elif setup.engine == 'blocked':
-    advance = functools.partial(blocked.advance, step_size=setup.step_size)
+    advance = functools.partial(
+      blocked.advance,
+      step_size=setup.step_size,
+      output_step_size=setup.output_step_size,
+    )
     engine = OnWeights(setup, mesh, setup.method, advance)
   else:
     engine = OnWeights(setup, mesh, setup.method, sgd.advance)
@@ -65,9 +77,17 @@ class OnWeights:
 
   def start(self, key, params, split):
     """State: `sgd.WeightState`. Begin: order key, `measuring.Reference`."""
-    state = sgd.initial_state(params.w, split.train.x.shape[0], self.method)
-    shards = meshes.shards(self.mesh)[1]
-    return state, (key, measuring.reference(params, split, shards=shards))
+    a = params.a if self.setup.model.layers == 'both' else None
+    number = split.train.x.shape[0]
+    state = sgd.initial_state(key, params.w, number, self.method, a)
+    begin = measuring.reference(
+      params,
+      split,
+      num_train_eval=self.setup.num_train_eval,
+      shards=meshes.shards(self.mesh)[1],
+      recorders=self.setup.measured,
+    )
+    return state, (key, begin)
 
   def _train(self, state, begin, split, first, end):
     key, begin = begin
@@ -84,30 +104,41 @@ class OnWeights:
 
   def _measure(self, state, begin, split):
     record = measuring.measure(
-      state.w,
+      self.weights(self.kept(state), begin[1].params, split),
       begin[1],
       split,
       num_train_eval=self.setup.num_train_eval,
       of_g=sgd.trains_g(self.setup.gradient_fn),
-      shards=meshes.shards(self.mesh)[1],
+      mesh=self.mesh,
+      recorders=self.setup.measured,
+      model=self.setup.model,
     )
     return state, (record,)
 
   def kept(self, state):
-    """w."""
-    return state.w
+    """w, a where it is trained, and averages that are to be judged."""
+    return state.w, state.a, optimizers.averages(state.optimizer)
 
   def weights(self, kept, params, split):
-    """They are there."""
-    del params, split
-    return kept
+    """They are there, or follow from their averages."""
+    del split
+    w, a, averages = kept
+    if a is None:
+      return Params(optimizers.judged(averages, w), params.a)
+    return optimizers.judged(averages, Params(w, a))
 
   def layout(self, state):
     """What an optimizer keeps of each weight lies where the weight does."""
-    return jax.tree.map(
-      lambda v: meshes.ROWS if v.shape == state.w.shape else meshes.WHOLE,
-      state,
-    )
+    (w, a), whole = (state.w, state.a), meshes.WHOLE
+
+    def of(leaf):
+      if leaf.shape[-2:] == w.shape[-2:]:
+        several = (None,) * (leaf.ndim - w.ndim)  # as L-BFGS remembers
+        return PartitionSpec(*several, *meshes.ROWS)
+      of_outputs = a is not None and leaf.shape == a.shape
+      return meshes.COLUMNS if of_outputs else whole
+
+    return jax.tree.map(of, state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +184,7 @@ class SkippingZeros:
     begin, used, share = begin
     state, passed = stage(state, begin, used, *others)
     return state, tuple(
-      value | {measuring.DISTANCE: share * value[measuring.DISTANCE]}
+      value | {DISTANCE: share * value[DISTANCE]}
       if isinstance(value, dict)  # a Record
       else value
       for value in passed
@@ -165,8 +196,8 @@ class SkippingZeros:
 
   def weights(self, kept, params, split):
     """The engine's, beside those that stayed as they were."""
-    w = self.engine.weights(kept, *self._narrow(params, split))
-    return params.w.at[:, self.columns].set(w)
+    used = self.engine.weights(kept, *self._narrow(params, split))
+    return Params(params.w.at[:, self.columns].set(used.w), used.a)
 
   def layout(self, state):
     """The engine's."""

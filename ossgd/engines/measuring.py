@@ -5,9 +5,8 @@ seeds.
 """
 
 import numbers
-import operator
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +15,11 @@ from jax.typing import ArrayLike
 
 from ossgd.engines import meshes
 from ossgd.paper import metrics, network
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Dataset, Params, Split
+from ossgd.recording import recorders as recording
+from ossgd.recording.recorders import STANDARD, Examples, Record, Recorder
 
-Examples = Literal['test', 'train']  # which of the two data sets
 # (params, params at initialisation, data) -> arrays by name
 Extra = Callable[[Params, Params, Split], dict[str, jax.Array]]
 
@@ -40,43 +41,8 @@ class Reference(NamedTuple):
   """Where a run began, which it is compared with ever after."""
 
   params: Params
-  pattern: jax.Array  # of the test examples: (n, m) bool
-
-
-class Metric(NamedTuple):
-  """A quantity of every recorded step: results' variable of that name.
-
-  `needs` says what `value` is a function of:
-
-  'logits': (f, y) -> scalar, (n, k) and (n,), of the test set or of the
-    training set: a mean over examples, or, if `counted`, how many of them,
-    int32, which becomes a fraction in the results.
-  'pattern': (p, p0) -> bool, the pattern of today and of w(0), element by
-    element: measured is the fraction of (unit, test example) pairs where it
-    is True.
-  'weights': (w, w0) -> scalar, (m, d) each. All engines know the distance; for
-    any other one `plain` is the only engine.
-  """
-
-  name: str
-  needs: Literal['logits', 'pattern', 'weights']
-  value: Callable
-  examples: Examples = 'test'
-  counted: bool = False
-
-
-DISTANCE = 'relative_distance'
-# All that is measured at a recorded step, in the results' order: engines,
-# checkpoints and results follow from it.
-METRICS = (
-  Metric('test_loss', 'logits', network.loss),
-  Metric('pattern_difference', 'pattern', operator.ne),
-  Metric('train_loss', 'logits', network.loss, 'train'),
-  Metric(DISTANCE, 'weights', metrics.relative_distance),
-  Metric('test_accuracy', 'logits', metrics.num_correct, counted=True),
-  Metric('train_accuracy', 'logits', metrics.num_correct, 'train', True),
-)
-Record = dict[str, Any]  # what is measured, by name: arrays
+  # Of the examples that recorders look at it for: (n, m) bool.
+  patterns: dict[Examples, jax.Array]
 
 
 def check_seeds(seed: int, num_seeds: int) -> None:
@@ -104,7 +70,13 @@ def seed_keys(seed: ArrayLike) -> SeedKeys:
 
 
 def draw_params(
-  key: jax.Array, *, width: int, dim: int, num_classes: int, scale: float
+  key: jax.Array,
+  *,
+  width: int,
+  dim: int,
+  num_classes: int,
+  scale: float,
+  model: Model = PAPER,
 ) -> Params:
   """A seed's initialisation at one width, from its init key.
 
@@ -117,11 +89,27 @@ def draw_params(
     dim=dim,
     num_classes=num_classes,
     scale=scale,
+    model=model,
   )
 
 
-def reference(params: Params, split: Split, *, shards: int = 1) -> Reference:
-  """A run's initialisation, and the test examples' pattern there.
+def evaluated(
+  split: Split, num_train_eval: int | None
+) -> dict[Examples, Dataset]:
+  """What is measured on: the first so many training examples, all if None."""
+  some = Dataset(*(rows[:num_train_eval] for rows in split.train))
+  return {'train': some, 'test': split.test}
+
+
+def reference(
+  params: Params,
+  split: Split,
+  *,
+  num_train_eval: int | None = None,
+  shards: int = 1,
+  recorders: Sequence[Recorder] = STANDARD,
+) -> Reference:
+  """A run's initialisation, and the examples' patterns there.
 
   The units are split into `shards` parts, each on a device of its own.
   """
@@ -130,59 +118,86 @@ def reference(params: Params, split: Split, *, shards: int = 1) -> Reference:
     return network.pattern(params.w, x[None])[0]
 
   share = params.w.shape[0] // shards
-  return Reference(params, _over_examples(initial_pattern, split.test.x, share))
+  wanted = {r.examples for r in recording.of_kind(recorders, 'of_pattern')}
+  patterns = {
+    examples: _over_examples(initial_pattern, data.x, share)
+    for examples, data in evaluated(split, num_train_eval).items()
+    if examples in wanted
+  }
+  return Reference(params, patterns)
 
 
 def measure(
-  w: jax.Array,
+  params: Params,
   begun: Reference,
   split: Split,
   *,
   num_train_eval: int | None,
   of_g: bool = False,
-  shards: int = 1,
+  mesh: Mesh | None = None,
+  recorders: Sequence[Recorder] = STANDARD,
+  model: Model = PAPER,
 ) -> Record:
   """What is measured at a recorded step, from the weights.
 
   Args:
-    w: today's weights, (m, d).
+    params: today's.
     begun: where the run began.
     split: the data.
-    num_train_eval: training loss and accuracy are over the first so many
-      training examples; over all if None.
-    of_g: loss and accuracy are those of the pseudo-network g, not of f.
-    shards: parts that the units are split into, each on a device of its own.
+    num_train_eval: of the training examples the first so many; all if None.
+    of_g: logits are those of the pseudo-network g, not of f.
+    mesh: over which the units are split, if any.
+    recorders: what to measure.
+    model: of the activation.
   """
-  params = Params(w, begun.params.a)
-  w0 = begun.params.w if of_g else None
-  some = Dataset(*(rows[:num_train_eval] for rows in split.train))
-  return (
-    evaluate('train', params, some, w0=w0, shards=shards)
-    | evaluate('test', params, split.test, begun.pattern, w0=w0, shards=shards)
-    | {
-      metric.name: metric.value(w, begun.params.w)
-      for metric in METRICS
-      if metric.needs == 'weights'
-    }
-  )
+  w0 = begun.params.w
+  data = evaluated(split, num_train_eval)
+  record = _of_units(recorders, params, w0, data, mesh)
+  for examples, some in data.items():
+    record |= evaluate(
+      examples,
+      params,
+      some,
+      begun.patterns.get(examples),
+      w0=w0 if of_g else None,
+      shards=meshes.shards(mesh)[1],
+      recorders=recorders,
+      model=model,
+    )
+  return record | recording.of_weights(recorders, params.w, w0)
 
 
-def of_logits(examples: Examples, f: jax.Array, y: jax.Array) -> Record:
-  """The metrics of a data set's logits: (n, k) and labels (n,) -> scalars."""
-  return {
-    metric.name: metric.value(f, y)
-    for metric in METRICS
-    if (metric.needs, metric.examples) == ('logits', examples)
-  }
+def _of_units(
+  recorders: Sequence[Recorder],
+  params: Params,
+  w0: jax.Array,
+  data: dict[Examples, Dataset],
+  mesh: Mesh | None,
+) -> Record:
+  """What is measured of units; on a mesh every device goes through its own."""
+  wanted = {r.examples for r in recording.of_kind(recorders, 'of_units')}
+  inputs = {name: data[name].x for name in data if name in wanted}
+  if not inputs:
+    return {}
+  # Pre-activations of today and of w(0), and what is computed of them.
+  held = 4 * sum(x.shape[0] for x in inputs.values())
 
+  def of_own(params, w0, inputs):
+    at_once = max(1, EVALUATED_AT_ONCE // held)
+    record = recording.of_all_units(recorders, params, w0, inputs, at_once)
+    if mesh is None:
+      return record
+    return recording.across(recorders, record, meshes.UNIT)
 
-def of_pattern(p: ArrayLike, p0: ArrayLike) -> dict[str, jax.Array]:
-  """Where the metrics of the pattern are True: (n, m) twice -> (n, m)."""
-  return {
-    metric.name: metric.value(p, p0)
-    for metric in METRICS
-    if metric.needs == 'pattern'
-  }
+  if mesh is None:
+    return of_own(params, w0, inputs)
+  return jax.shard_map(
+    of_own,
+    mesh=mesh,
+    in_specs=(Params(meshes.ROWS, meshes.COLUMNS), meshes.ROWS, meshes.WHOLE),
+    out_specs=meshes.WHOLE,
+    check_vma=False,  # they begin with nothing, the same on all devices
+  )(params, w0, inputs)
 
 
 def evaluate(
@@ -193,39 +208,43 @@ def evaluate(
   *,
   w0: jax.Array | None = None,
   shards: int = 1,
+  recorders: Sequence[Recorder] = STANDARD,
+  model: Model = PAPER,
 ) -> Record:
-  """The metrics of logits and of the pattern, in bounded memory.
+  """What is measured of logits and of the pattern, in bounded memory.
 
   Args:
     examples: what the data are.
     params: w (m, d), a (k, m).
     data: n examples.
     pattern: the pattern to compare with, (n, m) bool, if any.
-    w0: w(0), (m, d), for the outputs of g, whose pattern is that of w(0).
+    w0: w(0), (m, d), for the outputs of g, which is f linearised there.
     shards: parts that the units are split into, each on a device of its own.
+    recorders: what to measure.
+    model: of the activation.
   """
 
   def one(example):
-    x, y, p0 = example
+    x, p0 = example
     h = network.preactivations(params.w, x[None])
-    p = h >= 0
-    gate = p if w0 is None else network.pattern(w0, x[None])
-    f = network.gated_logits(params.a, h, gate)
-    found = of_logits(examples, f, y[None])
-    if p0 is not None:
-      found |= jax.tree.map(metrics.share, of_pattern(p[0], p0))
-    return found
+    if w0 is None:
+      f = network.outputs(params.a, h, model)
+    else:
+      h0 = network.preactivations(w0, x[None])
+      f = network.linearised_outputs(params.a, h, h0, model)
+    if p0 is None:
+      return f[0], {}
+    holds = recording.of_pattern(recorders, examples, h[0] >= 0, p0)
+    return f[0], jax.tree.map(metrics.share, holds)
 
-  each = _over_examples(one, (*data, pattern), params.w.shape[0] // shards)
-  counted = {metric.name for metric in METRICS if metric.counted}
-  return {
-    name: jnp.sum(v, dtype=jnp.int32) if name in counted else jnp.mean(v)
-    for name, v in each.items()
-  }
+  share = params.w.shape[0] // shards
+  f, shares = _over_examples(one, (data.x, pattern), share)
+  record = recording.of_logits(recorders, examples, f, data.y)
+  return record | jax.tree.map(jnp.mean, shares)
 
 
 def finish(
-  w: jax.Array,
+  trained: Params,
   begun: Params,
   split: Split,
   *,
@@ -235,7 +254,7 @@ def finish(
   """What is measured once, after the last step.
 
   Args:
-    w: w(T), (m, d).
+    trained: the parameters after the last step.
     begun: the parameters at initialisation.
     split: the data.
     extra: more to measure.
@@ -246,10 +265,9 @@ def finish(
     (min(m, d),), and what `extra` returned.
   """
   spectra = {
-    'singular_values_update': _spectrum(w - begun.w, mesh),
-    'singular_values_weights': _spectrum(w, mesh),
+    'singular_values_update': _spectrum(trained.w - begun.w, mesh),
+    'singular_values_weights': _spectrum(trained.w, mesh),
   }
-  trained = Params(w, begun.a)
   return spectra | (extra(trained, begun, split) if extra else {})
 
 

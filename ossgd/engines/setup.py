@@ -4,12 +4,26 @@ Engines, memory, time, identity on disk and labels all follow from it.
 """
 
 import dataclasses
-from collections.abc import Callable
+from typing import Any
 
+import jax
 import numpy as np
 import optax
 
-from ossgd.engines import measuring, sgd
+from ossgd.engines import optimizers, sgd
+from ossgd.paper import model as models
+from ossgd.paper.model import PAPER, Model
+from ossgd.paper.types import Params
+from ossgd.recording import shapes
+from ossgd.recording.recorders import (
+  DISTANCE,
+  Examples,
+  Recorder,
+  of_kind,
+  standard,
+)
+
+_LARGE = 5  # times the paper's, before it is remarked upon
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +42,14 @@ class Setup:
   eval_every: int = 1
   eval_growth: float = 0.05
   order: sgd.Order = 'epochs'
-  optimizer: Callable[[float], optax.GradientTransformation] = optax.sgd
+  optimizer: optimizers.Optimizer = optax.sgd
   gradient_fn: sgd.GradientFn = sgd.true_gradient
   num_train_eval: int | None = None  # None: all
   engine: str = 'auto'
   used_columns: tuple[int, ...] | None = None  # None: all
+  model: Model = PAPER
+  output_lr_times_width: float | None = None  # of a; None: that of w
+  recorders: tuple[Recorder, ...] = ()  # beside the standard ones
 
   @property
   def step_size(self) -> float:
@@ -46,14 +63,39 @@ class Setup:
     return sgd.examples_per_step(self.order, self.num_train, self.batch_size)
 
   @property
+  def output_step_size(self) -> float:
+    """Of the output weights, where they are trained."""
+    if self.output_lr_times_width is None:
+      return self.step_size
+    return float(self.output_lr_times_width / self.width)
+
+  @property
   def method(self) -> sgd.Method:
     """How a step is taken."""
+    optimizer = self.optimizer(self.step_size)
+    if self.model.layers == 'both':
+      of_outputs = self.optimizer(self.output_step_size)
+      optimizer = optax.multi_transform(
+        {'w': optimizer, 'a': of_outputs},
+        lambda tree: Params('w', 'a'),  # type: ignore[arg-type]
+      )
     return sgd.Method(
-      self.optimizer(self.step_size),
+      optimizer,
       self.examples_per_step,
       self.order,
       self.gradient_fn,
+      self.model,
     )
+
+  @property
+  def _moving(self) -> Any:
+    """What the optimizer moves, as shapes."""
+    return optimizers.shapes(self.width, self.dim, self.num_classes, self.model)
+
+  @property
+  def optimizer_size(self) -> int:
+    """How many numbers the optimizer keeps."""
+    return optimizers.size(self.method.optimizer, self._moving)
 
   @property
   def record_steps(self) -> np.ndarray:
@@ -77,6 +119,46 @@ class Setup:
     """The training examples that loss and accuracy are measured on."""
     return min(self.num_train_eval or self.num_train, self.num_train)
 
+  def rows(self, examples: Examples) -> slice:
+    """Of the examples that are measured on, where training ones come first."""
+    if examples == 'train':
+      return slice(self.num_evaluated)
+    return slice(self.num_train, None)
+
+  @property
+  def measured(self) -> tuple[Recorder, ...]:
+    """All that is measured at a recorded step."""
+    return (*standard(self.model), *self.recorders)
+
+  @property
+  def recorder_sizes(self) -> shapes.Sizes:
+    """Of the arrays that recorders are given."""
+    examples = {'train': self.num_evaluated, 'test': self.num_test}
+    return shapes.Sizes(examples, self.num_classes, self.width, self.dim)
+
+  @property
+  def patterns_of(self) -> list[Examples]:
+    """The examples that recorders look at the pattern of w(0) for."""
+    some = of_kind(self.measured, 'of_pattern')
+    return sorted({recorder.examples for recorder in some})
+
+  @property
+  def initial_of(self) -> list[Examples]:
+    """Those that they look at the pre-activations at w(0) for."""
+    sizes = self.recorder_sizes
+    some = of_kind(self.recorders, 'of_units')
+    return sorted({r.examples for r in some if shapes.needs_initial(r, sizes)})
+
+  @property
+  def record_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Of what a step has of `recorders`; of the standard ones it has scalars.
+
+    Raises:
+      ValueError: one returns what cannot be recorded.
+    """
+    sizes = self.recorder_sizes
+    return {r.name: shapes.shape(r, sizes) for r in self.recorders}
+
   @property
   def engines(self) -> tuple[str, ...]:
     """Those that are exact for what is asked, fastest first.
@@ -85,11 +167,11 @@ class Setup:
       ValueError: the one asked for is unknown, or not exact.
     """
     fast: tuple[str, ...] = ('gram', 'blocked')
-    of_weights = [m.name for m in measuring.METRICS if m.needs == 'weights']
+    of_weights = [r.name for r in of_kind(self.measured, 'of_weights')]
     if (
       self.optimizer is not optax.sgd
       or self.gradient_fn is not sgd.true_gradient
-      or of_weights != [measuring.DISTANCE]
+      or of_weights != [DISTANCE]
     ):
       fast = ()
     allowed = {'auto': (*fast, 'plain'), 'fast': fast, 'plain': ('plain',)}
@@ -102,7 +184,7 @@ class Setup:
     if not allowed.get(self.engine):
       raise ValueError(
         f'engine {self.engine} is for optax.sgd on the true gradient, without '
-        'metrics of weights; expected these, or the engine auto or plain'
+        'recorders of weights; expected these, or the engine auto or plain'
       )
     return allowed[self.engine]
 
@@ -119,6 +201,10 @@ class Setup:
       ('eval_every', self.eval_every),
       ('lr_times_width', self.lr_times_width),
       ('init_scale', self.init_scale),
+      (
+        'output_lr_times_width',
+        1 if self.output_lr_times_width is None else self.output_lr_times_width,
+      ),
     ):
       if not 0 < value < float('inf'):
         raise ValueError(f'{name} is {value}; expected a positive number')
@@ -126,4 +212,87 @@ class Setup:
       raise ValueError(
         f'eval_growth is {self.eval_growth}; expected zero or more'
       )
-    sgd.check_order(self.order, self.num_train, self.batch_size, self.num_steps)
+    check_order(self.order, self.num_train, self.batch_size, self.num_steps)
+    self._check_model()
+    optimizers.check(
+      self.optimizer,
+      lambda: self.method.optimizer,
+      self._moving,
+      loss=sgd.has_loss(self.gradient_fn),
+    )
+
+  def remarks(self) -> list[str]:
+    """What of the model is likely not to learn, and by how much: sentences."""
+    if self.model == PAPER:
+      return []
+    ours, paper = (
+      models.at_start(model, width=self.width, scale=self.init_scale)
+      for model in (self.model, PAPER)
+    )
+    where = f'activation {self.model.names()["activation"]}, m = {self.width}: '
+    found = []
+    if ours.outputs > _LARGE * paper.outputs:
+      found.append(
+        f'{where}outputs are about {ours.outputs:.3g} at the start (relu: '
+        f'{paper.outputs:.2g}) and grow as sqrt(m) if phi(0) is not 0, which '
+        'the steps may not undo; start=antisymmetric begins at 0'
+      )
+    if ours.slopes < paper.slopes / _LARGE:
+      ratio = (ours.slopes / paper.slopes) ** 2
+      found.append(
+        f'{where}slopes are about {ours.slopes:.3g} at the start (relu: '
+        f'{paper.slopes:.2g}): eta m = {self.lr_times_width:g} moves f as '
+        f'{self.lr_times_width * ratio:.2g} would with relu; as much takes '
+        f'about {self.lr_times_width / max(ratio, 1e-30):.2g}'
+      )
+    return found
+
+  def _check_model(self) -> None:
+    models.check(
+      self.model,
+      width=self.width,
+      dim=self.dim,
+      num_classes=self.num_classes,
+      scale=self.init_scale,
+    )
+    for recorder in of_kind(self.recorders, 'of_pattern'):
+      if not self.model.piecewise_linear:
+        raise ValueError(
+          f'recorder {recorder.name} is of activation patterns, which only a '
+          'piecewise linear activation has; expected of_units in its place'
+        )
+    both = self.model.layers == 'both'
+    if self.output_lr_times_width is not None and not both:
+      raise ValueError(
+        'output_lr_times_width is of the output weights, which layers hidden '
+        'does not train; expected layers both with it'
+      )
+    if both and self.gradient_fn is not sgd.true_gradient:
+      raise ValueError(
+        'layers both is for the true gradient: a pseudo-gradient, or one of '
+        'your own, is of w alone; expected gradient_fn=sgd.true_gradient'
+      )
+
+
+def check_order(
+  order: str, num_examples: int, batch_size: int, num_steps: int
+) -> None:
+  """Raises ValueError where an order cannot give that many batches."""
+  if order not in ('one_pass', 'epochs', 'full_batch'):
+    raise ValueError(
+      f'order is {order!r}; expected one_pass, epochs or full_batch'
+    )
+  if order == 'full_batch':
+    return
+  if not 1 <= batch_size <= num_examples:
+    raise ValueError(
+      f'batch_size is {batch_size}; expected 1 to {num_examples}, the number '
+      'of training examples'
+    )
+  most = num_examples // batch_size
+  if order == 'one_pass' and num_steps > most:
+    raise ValueError(
+      f'one pass over {num_examples} examples in batches of {batch_size} has '
+      f'{most} steps, but num_steps is {num_steps}; ask for at most {most} '
+      'steps, draw more examples, or use order=epochs'
+    )

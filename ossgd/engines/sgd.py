@@ -5,6 +5,7 @@ any data, the true or the pseudo-gradient. Measuring happens between steps, in
 a function of the weights that cannot change them.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +15,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int, Key
 
+from ossgd.engines import optimizers
 from ossgd.paper import gradients, network
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Array, Dataset, Params
 
 Order = Literal['one_pass', 'epochs', 'full_batch']
@@ -29,6 +32,8 @@ class WeightState(NamedTuple):
   optimizer: optax.OptState
   # The examples in this epoch's order: (n,) int32.
   permutation: Int[jax.Array, ' n']
+  # Output weights a_{i,r}(t), (k, m), where they are trained.
+  a: Float[jax.Array, 'k m'] | None = None
 
 
 class Method(NamedTuple):
@@ -38,6 +43,7 @@ class Method(NamedTuple):
   batch_size: int  # `examples_per_step`, which N decides with full batches
   order: Order
   gradient_fn: GradientFn
+  model: Model = PAPER  # of this module's gradients; others have their own
 
 
 def true_gradient(
@@ -45,10 +51,17 @@ def true_gradient(
   w0: Float[Array, 'm d'],
   x: Float[Array, 'n d'],
   y: Int[Array, ' n'],
-) -> Float[jax.Array, 'm d']:
-  """Eq. (1), the gradient SGD follows: (m, d)."""
+  model: Model = PAPER,
+) -> Any:
+  """Eq. (1), the gradient SGD follows: (m, d).
+
+  Of a model whose layers are both trained, Params of both gradients.
+  """
   del w0
-  return gradients.gradient(params, x, y)
+  hidden = gradients.gradient(params, x, y, model=model)
+  if model.layers == 'hidden':
+    return hidden
+  return Params(hidden, gradients.output_gradient(params, x, y, model=model))
 
 
 def pseudo_gradient(
@@ -56,9 +69,11 @@ def pseudo_gradient(
   w0: Float[Array, 'm d'],
   x: Float[Array, 'n d'],
   y: Int[Array, ' n'],
+  model: Model = PAPER,
 ) -> Float[jax.Array, 'm d']:
-  """Section 5's pseudo-gradient: eq. (1) with the pattern of w0: (m, d)."""
-  return gradients.pseudo_gradient(params, network.pattern(w0, x), x, y)
+  """Section 5's pseudo-gradient: eq. (1) with the slopes at w0: (m, d)."""
+  p0 = model.slope(network.preactivations(w0, x))
+  return gradients.pseudo_gradient(params, p0, x, y, model=model)
 
 
 def pseudo_network_gradient(
@@ -66,13 +81,25 @@ def pseudo_network_gradient(
   w0: Float[Array, 'm d'],
   x: Float[Array, 'n d'],
   y: Int[Array, ' n'],
+  model: Model = PAPER,
 ) -> Float[jax.Array, 'm d']:
   """The gradient of Section 5.1's g, whose pattern is that of w0: (m, d).
 
-  With it g is what is trained, so loss and accuracy are those of g.
+  With it g, f linearised at w0, is trained: loss and accuracy are those of g.
   """
-  p0 = network.pattern(w0, x)
-  return gradients.pseudo_network_gradient(params, p0, x, y)
+  h, h0 = (network.preactivations(w, x) for w in (params.w, w0))
+  g = network.linearised_outputs(params.a, h, h0, model)
+  return gradients.pattern_gradient(
+    params.a, model.slope(h0), x, model.residual(g, y)
+  )
+
+
+def gradient_of(method: Method) -> Callable[..., Any]:
+  """The method's gradient; those of this module, of its model."""
+  ours = (true_gradient, pseudo_gradient, pseudo_network_gradient)
+  if method.gradient_fn not in ours:
+    return method.gradient_fn
+  return functools.partial(method.gradient_fn, model=method.model)
 
 
 def examples_per_step(order: Order, num_examples: int, batch_size: int) -> int:
@@ -85,6 +112,11 @@ def trains_g(gradient_fn: GradientFn) -> bool:
   return gradient_fn is pseudo_network_gradient
 
 
+def has_loss(gradient_fn: GradientFn) -> bool:
+  """Whether a gradient is that of a loss known here: of f's, or of g's."""
+  return gradient_fn in (true_gradient, pseudo_network_gradient)
+
+
 def steps_per_epoch(order: Order, num_examples: int, batch_size: int) -> int:
   """Whole batches in one pass over the data.
 
@@ -92,30 +124,6 @@ def steps_per_epoch(order: Order, num_examples: int, batch_size: int) -> int:
   next shuffle; with `full_batch` the batch is the data.
   """
   return num_examples // examples_per_step(order, num_examples, batch_size)
-
-
-def check_order(
-  order: str, num_examples: int, batch_size: int, num_steps: int
-) -> None:
-  """Raises ValueError where an order cannot give that many batches."""
-  if order not in ('one_pass', 'epochs', 'full_batch'):
-    raise ValueError(
-      f'order is {order!r}; expected one_pass, epochs or full_batch'
-    )
-  if order == 'full_batch':
-    return
-  if not 1 <= batch_size <= num_examples:
-    raise ValueError(
-      f'batch_size is {batch_size}; expected 1 to {num_examples}, the number '
-      'of training examples'
-    )
-  most = num_examples // batch_size
-  if order == 'one_pass' and num_steps > most:
-    raise ValueError(
-      f'one pass over {num_examples} examples in batches of {batch_size} has '
-      f'{most} steps, but num_steps is {num_steps}; ask for at most {most} '
-      'steps, draw more examples, or use order=epochs'
-    )
 
 
 def next_rows(
@@ -160,11 +168,22 @@ def next_rows(
 
 
 def initial_state(
-  w: Float[jax.Array, 'm d'], num_examples: int, method: Method
+  key: Key[jax.Array, ''],
+  w: Float[jax.Array, 'm d'],
+  num_examples: int,
+  method: Method,
+  a: Float[jax.Array, 'k m'] | None = None,
 ) -> WeightState:
-  """The state before the first step."""
+  """Before the first step, with `advance`'s key; with a both layers train."""
   permutation = jnp.arange(num_examples, dtype=jnp.int32)
-  return WeightState(w, method.optimizer.init(w), permutation)
+  optimizer = method.optimizer.init(w if a is None else Params(w, a))
+  optimizer = optimizers.seeded(optimizer, key, len(w))
+  return WeightState(w, optimizer, permutation, a)
+
+
+def trained(state: WeightState, start_params: Params) -> Params:
+  """The parameters of a state, whichever of them are trained."""
+  return Params(state.w, start_params.a if state.a is None else state.a)
 
 
 def advance(
@@ -193,7 +212,8 @@ def advance(
     The state before step `end`.
   """
   chex.assert_rank(state.w, 2)
-  w0, a = start_params
+  w0 = start_params.w
+  gradient_fn = gradient_of(method)
 
   def next_batch(step, permutation):
     if method.order == 'full_batch':
@@ -203,15 +223,23 @@ def advance(
     )
     return Dataset(data.x[rows], data.y[rows]), permutation
 
+  def loss_of(batch):
+    if not has_loss(method.gradient_fn):
+      return None
+    of_g = trains_g(method.gradient_fn)
+    return optimizers.batch_loss(start_params, batch, method.model, of_g=of_g)
+
   def step_fn(step, state):
     batch, permutation = next_batch(step, state.permutation)
-    params = Params(state.w, a)
-    gradient = method.gradient_fn(params, w0, batch.x, batch.y)
-    updates, optimizer = method.optimizer.update(
-      gradient, state.optimizer, state.w
+    params = trained(state, start_params)
+    gradient = gradient_fn(params, w0, batch.x, batch.y)
+    moving = state.w if state.a is None else params
+    updates, optimizer = optimizers.update(
+      method.optimizer, gradient, state.optimizer, moving, loss_of(batch)
     )
-    w = optax.apply_updates(state.w, updates)
-    return WeightState(w, optimizer, permutation)
+    moved = optax.apply_updates(moving, updates)
+    w, a = (moved, None) if state.a is None else moved
+    return WeightState(w, optimizer, permutation, a)
 
   return jax.lax.fori_loop(first, end, step_fn, state)
 
@@ -250,12 +278,13 @@ def train(
 
   def interval(state, ends):
     state = advance(key, state, params, data, *ends, method=method)
-    return state, observe(Params(state.w, params.a))
+    return state, observe(trained(state, params))
 
   begins = jnp.concatenate([jnp.zeros_like(record_steps[:1]), record_steps])
+  a = params.a if method.model.layers == 'both' else None
   state, records = jax.lax.scan(
     interval,
-    initial_state(params.w, data.x.shape[0], method),
+    initial_state(key, params.w, data.x.shape[0], method, a),
     (begins[:-1], record_steps),
   )
-  return Params(state.w, params.a), records
+  return trained(state, params), records

@@ -5,15 +5,20 @@ unit needs another. So the units are taken in tiles of H that stay in cache
 while they pass all steps of a chunk, and what is recorded is summed over tiles.
 """
 
+import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from ossgd.engines import measuring, meshes
+from ossgd.engines import meshes
+from ossgd.engines.setup import Setup
 from ossgd.paper import metrics, network
 from ossgd.paper.types import matmul
+from ossgd.recording import recorders
+from ossgd.recording.recorders import EXAMPLES, Examples, Record
 
 # At 2000 examples a tile of H has 4 MB: 512 was the fastest of 64 to 1024.
 _WIDTH = 512
@@ -29,105 +34,185 @@ def width(units: int) -> int:
   return next(fitting, -(-units // -(-units // _WIDTH)))
 
 
-def pass_over(mesh: Mesh | None) -> Callable:
+class Initial(NamedTuple):
+  """What recorders look at of w(0)."""
+
+  patterns: dict[Examples, jax.Array]  # of each data set: (n, M) bool
+  # Pre-activations, of training examples first, if any are looked at: (n, M).
+  h: jax.Array | None
+
+
+class Sums(NamedTuple):
+  """What is recorded of units, of each of P pieces; P is there or not."""
+
+  logits: jax.Array  # of all examples: (P, n, k)
+  counts: Record  # how many pairs recorders of patterns are True of: (P,)
+  units: Record  # of recorders of units: (P, ...)
+
+
+def pass_over(setup: Setup, mesh: Mesh | None) -> Callable:
   """`pass_over_units`; on a mesh every device goes through its own units."""
   if mesh is None:
-    return pass_over_units
+    return functools.partial(pass_over_units, setup)
 
-  def pass_over_own(*arguments):
-    h, *sums = pass_over_units(*arguments)
-    return h, *jax.lax.psum(sums, meshes.UNIT)
+  def pass_over_own(h, *others):
+    tiles = h.shape[1] // width(h.shape[1])
+    first = jax.lax.axis_index(meshes.UNIT) * tiles
+    h, sums = pass_over_units(setup, h, *others, first)
+    logits, counts = jax.lax.psum(sums[:2], meshes.UNIT)
+    units = recorders.across(setup.measured, sums.units, meshes.UNIT)
+    return h, Sums(logits, counts, units)
 
   split, whole = meshes.COLUMNS, meshes.WHOLE
   updates = PartitionSpec(None, None, meshes.UNIT)
+  outputs = updates if setup.model.layers == 'both' else split
   return jax.shard_map(
     pass_over_own,
     mesh=mesh,
-    in_specs=(split, split, split, whole, updates, whole),
-    out_specs=(split, whole, whole),
+    in_specs=(split, outputs, split, whole, updates, whole),
+    out_specs=(split, whole),
     check_vma=False,  # sums begin at zero, the same on all devices
   )
 
 
 def pass_over_units(
+  setup: Setup,
   h: jax.Array,
   a: jax.Array,
-  pattern: jax.Array,
+  initial: Initial,
   gram: jax.Array,
   updates: jax.Array,
   recorded: jax.Array,
-) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+  first: jax.Array | int = 0,
+) -> tuple[jax.Array, Sums]:
   """Moves H tile by tile, and sums what is recorded over the tiles.
 
   Args:
+    setup: of the run.
     h: (n, M).
-    a: output weights, (k, M).
-    pattern: of the test examples at w(0), (n - N, M) bool.
+    a: output weights, (k, M), or of each piece, (P, k, M).
+    initial: of w(0).
     gram: K of the rows of each piece, (P, n, q).
     updates: U of each piece, (P, q, M).
     recorded: (P,).
+    first: number of the first tile among those of all devices.
 
   Returns:
-    H after the chunk (n, M), logits (P, n, k), and how many pairs of a unit and
-    a test example each metric of the pattern is True of (P,), by name.
+    H after the chunk (n, M), and what is recorded of each piece.
   """
   size = width(h.shape[1])
 
+  def part(values, i):
+    return jax.lax.dynamic_slice_in_dim(values, i * size, size, values.ndim - 1)
+
+  def pass_one(h, i):
+    own = jax.tree.map(lambda v: part(v, i), (h, a, initial, updates))
+    return _pass_one(setup, *own, gram, recorded, first + i)
+
   def tile(i, carry):
-    h, logits, counts = carry
-
-    def part(values):
-      return jax.lax.dynamic_slice_in_dim(
-        values, i * size, size, values.ndim - 1
-      )
-
-    part_h, (f, more) = _pass_one(
-      part(h), part(a), part(pattern), gram, part(updates), recorded
-    )
+    h, sums = carry
+    part_h, more = pass_one(h, i)
     h = jax.lax.dynamic_update_slice_in_dim(h, part_h, i * size, 1)
     # A tile's number is exact in float32, that of all tiles need not be.
-    counts = {n: counts[n] + more[n].astype(counts[n].dtype) for n in counts}
-    return h, logits + f, counts
+    counts = {
+      name: number + more.counts[name].astype(number.dtype)
+      for name, number in sums.counts.items()
+    }
+    units = recorders.together(setup.measured, sums.units, more.units)
+    return h, Sums(sums.logits + more.logits, counts, units)
 
   pieces = recorded.shape[0]
-  zeros = jnp.zeros((pieces, h.shape[0], a.shape[0]), h.dtype)
-  none = jnp.zeros(pieces, metrics.counting_type(pattern.size))
-  nothing = dict.fromkeys(measuring.of_pattern(pattern, pattern), none)
-  h, logits, counts = jax.lax.fori_loop(
-    0, h.shape[1] // size, tile, (h, zeros, nothing)
+  none = {
+    examples: jnp.zeros(pieces, metrics.counting_type(p0.size))
+    for examples, p0 in initial.patterns.items()
+  }
+  of_pattern = recorders.of_kind(setup.measured, 'of_pattern')
+  shapes = {
+    name: jax.ShapeDtypeStruct((pieces, *one.shape), one.dtype)
+    for name, one in setup.record_shapes.items()
+  }
+  nothing = Sums(
+    jnp.zeros((pieces, h.shape[0], a.shape[-2]), h.dtype),
+    {r.name: none[r.examples] for r in of_pattern},
+    recorders.none_of(setup.measured, shapes),
   )
-  return h, logits, {n: v.astype(h.dtype) for n, v in counts.items()}
+  h, sums = jax.lax.fori_loop(0, h.shape[1] // size, tile, (h, nothing))
+  counts = {name: v.astype(h.dtype) for name, v in sums.counts.items()}
+  return h, sums._replace(counts=counts)
 
 
 def _pass_one(
+  setup: Setup,
   h: jax.Array,
   a: jax.Array,
-  pattern: jax.Array,
-  gram: jax.Array,
+  initial: Initial,
   updates: jax.Array,
+  gram: jax.Array,
   recorded: jax.Array,
-) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
+  index: jax.Array | int,
+) -> tuple[jax.Array, Sums]:
   """`pass_over_units` of a single tile; zeros for what is not recorded."""
-  num_train = h.shape[0] - pattern.shape[0]
 
-  def measure(h):
+  def measure(h, a):
     p = h >= 0
-    counts = {
-      name: jnp.sum(jnp.where(holds, 1.0, 0.0).astype(h.dtype))
-      for name, holds in measuring.of_pattern(p[num_train:], pattern).items()
-    }
-    return network.gated_logits(a, h, p), counts
+    counts = {}
+    for examples, p0 in initial.patterns.items():
+      rows = setup.rows(examples)
+      for name, holds in recorders.of_pattern(
+        setup.measured, examples, p[rows], p0
+      ).items():
+        counts[name] = jnp.sum(jnp.where(holds, 1.0, 0.0).astype(h.dtype))
+    units = _of_real_units(setup, h, a, initial.h, index)
+    return Sums(network.outputs(a, h, setup.model), counts, units)
 
-  def nothing(h):
-    shapes = jax.eval_shape(measure, h)
+  def nothing(h, a):
+    shapes = jax.eval_shape(measure, h, a)
     return jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)
 
   def piece(h, inputs):
-    gram, updates, recorded = inputs
+    gram, updates, recorded, moved = inputs
     h = _moved(h, gram, updates)
-    return h, jax.lax.cond(recorded, measure, nothing, h)
+    outputs = a if moved is None else moved
+    return h, jax.lax.cond(recorded, measure, nothing, h, outputs)
 
-  return jax.lax.scan(piece, h, (gram, updates, recorded))
+  moved = a if a.ndim == 3 else None
+  return jax.lax.scan(piece, h, (gram, updates, recorded, moved))
+
+
+def _of_real_units(
+  setup: Setup,
+  h: jax.Array,
+  a: jax.Array,
+  h0: jax.Array | None,
+  index: jax.Array | int,
+) -> Record:
+  """What is recorded of a tile's units, without those that fill up tiles."""
+
+  if not recorders.of_kind(setup.measured, 'of_units'):
+    return {}
+
+  def of_first(units):
+    today = {e: h[setup.rows(e), :units] for e in EXAMPLES}
+    begun = dict(today)
+    if h0 is not None:
+      begun |= {e: h0[setup.rows(e), :units] for e in setup.initial_of}
+    return recorders.of_units(setup.measured, today, begun, a[:, :units])
+
+  size = h.shape[1]
+  # Real ones come first: whole tiles, then one in part, then none.
+  whole, rest = divmod(setup.width, size)
+
+  def none():
+    return recorders.none_of(setup.measured, setup.record_shapes)
+
+  return jax.lax.switch(
+    jnp.clip(index - whole + 1, 0, 2),
+    [
+      lambda: of_first(size),
+      lambda: of_first(rest) if rest else none(),
+      none,
+    ],
+  )
 
 
 def _moved(h: jax.Array, gram: jax.Array, updates: jax.Array) -> jax.Array:

@@ -9,14 +9,19 @@ o = softmax(f(x, w)) and residual = o - 1[i = y], the bracket of eq. (1) is
 
 which makes a batch two matmuls around the residual. Section 5 and the
 appendices write v_i = -residual_i: their sums have the opposite sign.
+
+Another loss has another residual, its slope in f; another activation phi has
+phi'(<w_r, x>) for the indicator. A `Model` says which.
 """
 
 import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from ossgd.paper import network
+from ossgd.paper.choices import gated
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Array, Params, matmul
 
 
@@ -25,7 +30,7 @@ def residual(
 ) -> Float[jax.Array, 'n k']:
   """o_i - 1[i = y] = -v_i, the slope of the loss in f: (n, k) -> (n, k)."""
   chex.assert_rank([f, y], [2, 1])
-  return jax.nn.softmax(f) - jax.nn.one_hot(y, f.shape[-1], dtype=f.dtype)
+  return PAPER.residual(f, y)
 
 
 def example_gradient(
@@ -60,7 +65,7 @@ def example_gradient(
 
 def pattern_gradient(
   a: Float[Array, 'k m'],
-  p: Bool[Array, 'n m'],
+  p: Shaped[Array, 'n m'],
   x: Float[Array, 'n d'],
   slopes: Float[Array, 'n k'],
   weights: Float[Array, ' n'] | None = None,
@@ -68,15 +73,22 @@ def pattern_gradient(
   """sum_s p_s (sum_i a_{i,r} slope_{s,i}) 1[p_{s,r}] x_s, batched eq. (1).
 
   Args:
+    p: the pattern, (n, m) bool, or another activation's slopes.
     slopes: residuals, (n, k).
     weights: p_s, (n,), summing to one; 1/n each if not given.
   """
   chex.assert_rank([a, p, x, slopes], 2)
-  slopes = (
-    slopes / slopes.shape[0] if weights is None else slopes * weights[:, None]
-  )
-  backward = matmul(slopes, a)
-  return matmul(jnp.where(p, backward, jnp.zeros((), backward.dtype)).T, x)
+  backward = matmul(_weighed(slopes, weights), a)
+  return matmul(gated(backward, p).T, x)
+
+
+def _weighed(
+  slopes: Float[Array, 'n k'], weights: Float[Array, ' n'] | None
+) -> Float[jax.Array, 'n k']:
+  """Residuals as they enter a mean over examples."""
+  if weights is None:
+    return jnp.divide(slopes, slopes.shape[0])
+  return jnp.multiply(slopes, weights[:, None])
 
 
 def gradient(
@@ -84,25 +96,43 @@ def gradient(
   x: Float[Array, 'n d'],
   y: Int[Array, ' n'],
   weights: Float[Array, ' n'] | None = None,
+  model: Model = PAPER,
 ) -> Float[jax.Array, 'm d']:
   """Eq. (1) averaged over a batch, with today's pattern.
 
   Args:
     weights: p_s, (n,), summing to one; 1/n each if not given. With p_{a,b}
       this is the gradient of the simplified case (S), Appendix A.
+    model: another one's activation and loss.
   """
   h = network.preactivations(params.w, x)
-  p = h >= 0
-  slopes = residual(network.gated_logits(params.a, h, p), y)
-  return pattern_gradient(params.a, p, x, slopes, weights)
+  slopes = model.residual(network.outputs(params.a, h, model), y)
+  return pattern_gradient(params.a, model.slope(h), x, slopes, weights)
+
+
+def output_gradient(
+  params: Params,
+  x: Float[Array, 'n d'],
+  y: Int[Array, ' n'],
+  weights: Float[Array, ' n'] | None = None,
+  model: Model = PAPER,
+) -> Float[jax.Array, 'k m']:
+  """sum_s p_s residual_{s,i} phi(<w_r, x_s>): the loss's derivative in a.
+
+  The paper never trains a. Arguments as those of `gradient`.
+  """
+  h = network.preactivations(params.w, x)
+  slopes = model.residual(network.outputs(params.a, h, model), y)
+  return matmul(_weighed(slopes, weights).T, model.phi(h))
 
 
 def pseudo_gradient(
   params: Params,
-  p0: Bool[Array, 'n m'],
+  p0: Shaped[Array, 'n m'],
   x: Float[Array, 'n d'],
   y: Int[Array, ' n'],
   weights: Float[Array, ' n'] | None = None,
+  model: Model = PAPER,
 ) -> Float[jax.Array, 'm d']:
   """Eq. (1) with the pattern frozen at p0; o is still the network's own.
 
@@ -110,10 +140,12 @@ def pseudo_gradient(
   not of the pseudo-network g.
 
   Args:
-    p0: the pattern of these inputs at the initialisation, (n, m) bool.
+    p0: the pattern of these inputs at the initialisation, (n, m) bool, or
+      another activation's slopes there.
     weights: p_s, (n,), summing to one; 1/n each if not given.
+    model: another one's activation and loss.
   """
-  slopes = residual(network.logits(params, x), y)
+  slopes = model.residual(network.logits(params, x, model), y)
   return pattern_gradient(params.a, p0, x, slopes, weights)
 
 

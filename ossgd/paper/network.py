@@ -1,14 +1,16 @@
-"""The two-layer ReLU network f of Section 3 and the pseudo-network g.
+"""The two-layer network f of Section 3 and the pseudo-network g.
 
-Neither has biases; only the hidden weights are trained.
+Neither has biases. What is not the paper's, ReLU's above all, is said by a
+`Model`.
 """
 
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Bool, Float, Int, Key
 
+from ossgd.paper.choices import gated
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Array, Params, matmul
 
 
@@ -19,23 +21,38 @@ def init_params(
   dim: int,
   num_classes: int,
   scale: float = 1.0,
+  model: Model = PAPER,
 ) -> Params:
   """Random initialisation (A3): w_r ~ N(0, scale^2 / m I), a_{i,r} ~ N(0, 1).
 
   The standard deviation of each entry of w is scale / sqrt(m): Section 7's
   "N(0, 1/sqrt m)" is read as (A3) states it, with sigma = 1 / sqrt(m).
 
+  The antisymmetric start draws m / 2 units and puts beside each one with the
+  same w and the opposite a. Its f is zero but for the rounding of a sum in
+  float32: on a CPU at most 4e-7 of sqrt(sum_r (a_{i,r} phi(h_r))^2).
+
   Args:
     key: PRNG key, consumed.
+    width: m; even for the antisymmetric start.
     dim: d, input coordinates.
     scale: multiplies 1 / sqrt(m).
+    model: its output law and its start.
 
   Returns:
     Params of w (m, d) and a (k, m), float32.
   """
+  if not isinstance(model.start, str):
+    sizes = {'width': width, 'dim': dim, 'num_classes': num_classes}
+    return Params(*model.start(key, **sizes, scale=scale))
+  paired = model.start == 'antisymmetric'
+  drawn = width // 2 if paired else width
   key_w, key_a = jax.random.split(key)
-  w = jax.random.normal(key_w, (width, dim), jnp.float32)
-  a = jax.random.normal(key_a, (num_classes, width), jnp.float32)
+  w = jax.random.normal(key_w, (drawn, dim), jnp.float32)
+  a = model.draw_outputs(key_a, (num_classes, drawn))
+  if paired:
+    w = jnp.repeat(w, 2, axis=0)
+    a = jnp.stack([a, -a], axis=-1).reshape(num_classes, width)
   return Params(w * jnp.float32(scale / width**0.5), a)
 
 
@@ -62,13 +79,41 @@ def gated_logits(
 ) -> Float[jax.Array, 'n k']:
   """sum_r a_{i,r} h_r 1[p_r]: f if p is h's own pattern, g if it is not."""
   chex.assert_equal_shape([h, p])
-  return matmul(jnp.where(p, h, jnp.zeros((), h.dtype)), a.T)
+  return matmul(gated(h, p), a.T)
 
 
-def logits(params: Params, x: Float[Array, 'n d']) -> Float[jax.Array, 'n k']:
-  """f_i(x) = sum_r a_{i,r} ReLU(<w_r, x>), Section 3: x (n, d) -> (n, k)."""
-  h = preactivations(params.w, x)
-  return gated_logits(params.a, h, h >= 0)
+def outputs(
+  a: Float[Array, 'k m'], h: Float[Array, 'n m'], model: Model = PAPER
+) -> Float[jax.Array, 'n k']:
+  """f = sum_r a_{i,r} phi(h_r), from pre-activations (n, m) -> (n, k)."""
+  return matmul(model.phi(h), a.T)
+
+
+def linearised_outputs(
+  a: Float[Array, 'k m'],
+  h: Float[Array, 'n m'],
+  h0: Float[Array, 'n m'],
+  model: Model = PAPER,
+) -> Float[jax.Array, 'n k']:
+  """sum_r a_{i,r} (phi(h0_r) + phi'(h0_r) (h_r - h0_r)): f linearised at w(0).
+
+  Where phi is piecewise linear this is g of Section 5.1, phi'(h0_r) h_r.
+
+  Args:
+    h: pre-activations of today, (n, m).
+    h0: those of w(0), (n, m).
+  """
+  chex.assert_equal_shape([h, h0])
+  if model.piecewise_linear:
+    return matmul(gated(h, model.slope(h0)), a.T)
+  return matmul(model.phi(h0) + gated(h - h0, model.slope(h0)), a.T)
+
+
+def logits(
+  params: Params, x: Float[Array, 'n d'], model: Model = PAPER
+) -> Float[jax.Array, 'n k']:
+  """f_i(x) = sum_r a_{i,r} phi(<w_r, x>), Section 3: x (n, d) -> (n, k)."""
+  return outputs(params.a, preactivations(params.w, x), model)
 
 
 def pseudo_logits(
@@ -89,16 +134,18 @@ def loss(
   f: Float[Array, 'n k'],
   y: Int[Array, ' n'],
   weights: Float[Array, ' n'] | None = None,
+  model: Model = PAPER,
 ) -> Float[jax.Array, '']:
   """Cross entropy over the softmax: sum_s p_s (-log o_{y_s}(x_s)), Section 3.
 
   Args:
     weights: p_s, (n,), summing to one; 1/n each if not given. Appendix A's
       simplified case (S) weighs its points by p_{a,b}.
+    model: another one's loss in its place.
 
   Returns:
-    A scalar in nats.
+    A scalar, of cross entropy in nats.
   """
   chex.assert_rank([f, y], [2, 1])
-  losses = optax.softmax_cross_entropy_with_integer_labels(f, y)
+  losses = model.losses(f, y)
   return jnp.mean(losses) if weights is None else jnp.sum(weights * losses)

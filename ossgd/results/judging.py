@@ -48,6 +48,7 @@ class Claim(NamedTuple):
   ]
   setup: Mapping[str, Any] = MappingProxyType({})  # what it speaks of
   beside: str = ''  # what the paper has, where there is no range
+  needs: str = ''  # a variable that not all results have
 
 
 class Finding(NamedTuple):
@@ -89,6 +90,9 @@ def judge(claim: Claim, results: xr.Dataset) -> Finding:
     results: what `claim.measure` reads, with a dim 'seed'. What its attributes
       do not say of `claim.setup` is taken to be the paper's.
   """
+  if claim.needs and claim.needs not in results:
+    reason = f'these results have no {claim.needs}'
+    return Finding(claim, verdict='measured', reason=reason)
   found = _judged(claim, claim.measure(results))
   told = settings(results)
   away = [

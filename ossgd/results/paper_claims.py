@@ -25,6 +25,11 @@ SECTION_3 = {
   'order': 'epochs',
   'optimizer': 'sgd',
   'gradient_fn': 'true_gradient',
+  'activation': 'relu',
+  'loss': 'cross_entropy',
+  'output_law': 'gaussian',
+  'start': 'iid',
+  'layers': 'hidden',
 }
 SYNTHETIC = {
   'dataset': 'synthetic',
@@ -139,6 +144,7 @@ def _curve_claims(where: str, accuracy: float) -> list[Claim]:
       -INF,
       0.1,
       lambda ds: ds.pattern_difference.max(['width', 'step'], skipna=False),
+      needs='pattern_difference',
     ),
     Claim(
       where,
@@ -147,6 +153,7 @@ def _curve_claims(where: str, accuracy: float) -> list[Claim]:
       -INF,
       0.0,
       lambda ds: log_slope(ds.pattern_difference.isel(step=-1)),
+      needs='pattern_difference',
     ),
     Claim(
       where,

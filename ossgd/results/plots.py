@@ -57,7 +57,8 @@ def training_figure(ds: xr.Dataset, by: str = 'width') -> Figure:
 
   Args:
     ds: `test_accuracy`, `pattern_difference` and `relative_distance`
-      (`by`, seed, step); `singular_values_update` and
+      (`by`, seed, step), the second only where there are patterns;
+      `singular_values_update` and
       `singular_values_weights` (`by`, seed, rank), NaN past the last.
     by: the dimension that tells the curves apart: 'width' in Figures 1 and 2,
       'noise_scale' in 6, 'num_components' in 7.
@@ -66,11 +67,15 @@ def training_figure(ds: xr.Dataset, by: str = 'width') -> Figure:
     A figure of five panels and one legend.
 
   Raises:
-    ValueError: a variable is missing or has other dimensions.
+    ValueError: another variable is missing, or has other dimensions.
   """
   fig = drawing.new_figure(10, 6)
   *axes, legend_axes = fig.subplots(2, 3).flat
   for ax, (name, label) in zip(axes[:3], _STEP_PANELS.items(), strict=True):
+    if name == 'pattern_difference' and name not in ds:
+      ax.axis('off')
+      ax.text(0.5, 0.5, 'no activation pattern', ha='center', va='center')
+      continue
     values = _variable(ds, name, (by, 'seed', 'step'))
     _draw_curves(ax, values)
     steps = values['step'].values

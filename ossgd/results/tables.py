@@ -38,9 +38,9 @@ def sweep_table(
   last = results.isel(step=-1)
   width = results.width if by == 'width' else results.attrs['width']
   percent = f'{100 * results.target:g} %'
-  columns = {
+  columns: dict[str, xr.DataArray | None] = {
     'test accuracy': last.test_accuracy,
-    'pattern difference': last.pattern_difference,
+    'pattern difference': last.get('pattern_difference'),
     'relative distance': last.relative_distance,
     f'steps to {percent}': results.steps_to_accuracy,
     f'sqrt(m) x distance at {percent}': (
@@ -52,7 +52,14 @@ def sweep_table(
   # Results of an earlier version lack it.
   if 'diverged_at' in results and results.diverged_at.notnull().any():
     columns['diverged at step'] = results.diverged_at
-  return means_table(columns, **{by: symbol})
+  return means_table(known(columns), **{by: symbol})
+
+
+def known(
+  columns: Mapping[str, xr.DataArray | None],
+) -> dict[str, xr.DataArray]:
+  """The columns that these results have."""
+  return {name: v for name, v in columns.items() if v is not None}
 
 
 def means_table(columns: Mapping[str, xr.DataArray], **symbols: str) -> str:

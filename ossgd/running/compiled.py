@@ -51,8 +51,9 @@ class Programs(NamedTuple):
   # (state, begin, split, passed, told) -> state, passed
   stages: dict[str, Callable]
   kept: Callable  # state -> what of it the weights follow from
-  weights: Callable  # (kept, Params at w(0), split) -> w(T)
-  finish: Callable  # (w(T), Params at w(0), split) -> arrays by name
+  weights: Callable  # (kept, Params at w(0), split) -> Params at the end
+  # (Params at the end, Params at w(0), split) -> arrays by name
+  finish: Callable
   layout: Callable  # state -> the PartitionSpecs of its arrays on a mesh
 
 
@@ -76,6 +77,7 @@ def programs(
       dim=split.train.x.shape[1],
       num_classes=setup.num_classes,
       scale=setup.init_scale,
+      model=setup.model,
     )
 
   def start(params, seed, split):

@@ -17,6 +17,7 @@ import threadpoolctl
 
 from ossgd.engines import divergence, measuring, meshes
 from ossgd.engines.setup import Setup
+from ossgd.recording.recorders import Record
 from ossgd.running import compiled, hosts, jobs, states, timing, watching
 from ossgd.running.compiled import Grouping, Programs
 from ossgd.running.datasets import Source
@@ -64,7 +65,7 @@ def with_engine(setup: Setup, work: Work, watch: watching.Watch) -> Setup:
 
 def run_width(
   asked: Setup, setup: Setup, watch: watching.Watch, work: Work
-) -> tuple[measuring.Record, Arrays]:
+) -> tuple[Record, Arrays]:
   """All jobs of a width, each done once, with the setup from `with_engine`.
 
   By what was asked for the store knows with which engine a width was begun.
@@ -139,7 +140,7 @@ def run_block(
   block: list[jobs.Job],
   watch: watching.Watch,
   tell: Callable[[float, str], None],
-) -> tuple[measuring.Record, Arrays]:
+) -> tuple[Record, Arrays]:
   """A block of seeds: arrays (seed, step), and (seed, ...) of the last step.
 
   Their states are saved now and then, and go on from there: the numbers are
@@ -161,13 +162,14 @@ def run_block(
     del params
   state, records, done = saved.resume(state)
   passed: tuple[Any, ...] = ()
+  shapes = {name: found.shape for name, found in setup.record_shapes.items()}
   for i, chunk in enumerate(programs.chunks[done:], start=done):
     passed = ()
     stages = zip(programs.stages.items(), chunk.arguments, strict=True)
     for (stage_name, stage), told in stages:
       with timing.part(stage_name) as wait:
         state, passed = wait(stage(state, begin, split, passed, told))
-    records.append(_at_recorded(passed[0], len(block), chunk.recorded))
+    records.append(_at_recorded(passed[0], shapes, len(block), chunk.recorded))
     if divergence.everywhere(records[-1]):
       break  # not one seed is left
     saved.save(state, records, i + 1)
@@ -181,15 +183,15 @@ def run_block(
     threadpoolctl.threadpool_limits(1, user_api='blas'),
   ):
     begun = programs.draw(seeds, split)
-    w = programs.weights(kept, begun, split)
+    trained = programs.weights(kept, begun, split)
     del kept
-    last = hosts.fetch(programs.finish(w, begun, split))
+    last = hosts.fetch(programs.finish(trained, begun, split))
   if one:
     last = jax.tree.map(lambda v: v[None], last)
   return _padded(states.joined(records), len(setup.record_steps)), last
 
 
-def _padded(record: measuring.Record, number: int) -> measuring.Record:
+def _padded(record: Record, number: int) -> Record:
   """Measurements of a block that stopped early, NaN where there are none.
 
   Counts have no NaN: they are zero there, beside a loss that is NaN.
@@ -198,17 +200,21 @@ def _padded(record: measuring.Record, number: int) -> measuring.Record:
   def one(values):
     missing = number - values.shape[1]
     none = np.nan if np.issubdtype(values.dtype, np.floating) else 0
-    return np.pad(values, ((0, 0), (0, missing)), constant_values=none)
+    ends = [(0, 0), (0, missing)] + [(0, 0)] * (values.ndim - 2)
+    return np.pad(values, ends, constant_values=none)
 
   return jax.tree.map(one, record)
 
 
 def _at_recorded(
-  record: measuring.Record, num_seeds: int, recorded: np.ndarray
-) -> measuring.Record:
-  """Arrays (seed, step) of a block's measurements, fetched."""
-
-  def one(values):
-    return np.reshape(values, (num_seeds, -1))[:, recorded]
-
-  return jax.tree.map(one, hosts.fetch(record))
+  record: Record,
+  shapes: dict[str, tuple[int, ...]],
+  num_seeds: int,
+  recorded: np.ndarray,
+) -> Record:
+  """Arrays (seed, step, ...) of a block's measurements, fetched."""
+  pieces = (num_seeds, len(recorded))
+  return {
+    name: np.reshape(v, (*pieces, *shapes.get(name, ())))[:, recorded]
+    for name, v in hosts.fetch(record).items()
+  }

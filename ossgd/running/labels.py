@@ -9,9 +9,10 @@ import jax
 import numpy as np
 
 from ossgd.data import components
-from ossgd.engines import divergence, measuring, sgd
+from ossgd.engines import divergence, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper import metrics
+from ossgd.recording.recorders import DISTANCE, Record
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -19,8 +20,14 @@ if TYPE_CHECKING:
 
 def settings(setup: Setup, data: Any) -> dict[str, Any]:
   """What the numbers are of, as attributes; see `paper_claims.FIGURE_1`."""
-  aside = ('width', 'eval_every', 'eval_growth', 'engine', 'used_columns')
+  aside = ['width', 'eval_every', 'eval_growth', 'engine', 'used_columns']
+  aside += ['model', 'output_lr_times_width']
+  aside += ['recorders']
   told = {n: v for n, v in vars(setup).items() if n not in aside}
+  told |= setup.model.names()
+  if setup.model.layers == 'both':
+    of_outputs = setup.output_lr_times_width or setup.lr_times_width
+    told['output_lr_times_width'] = of_outputs
   told['num_train_eval'] = setup.num_evaluated
   for name in ('optimizer', 'gradient_fn'):
     function = told[name]
@@ -39,7 +46,7 @@ def settings(setup: Setup, data: Any) -> dict[str, Any]:
 
 
 def label(
-  rows: list[tuple[measuring.Record, dict[str, np.ndarray]]],
+  rows: list[tuple[Record, dict[str, np.ndarray]]],
   widths: Sequence[int],
   seeds: np.ndarray,
   setup: Setup,
@@ -55,17 +62,21 @@ def label(
   )
   sizes = {'test': setup.num_test, 'train': setup.num_evaluated}
   measured = {
-    metric.name: record[metric.name] / sizes[metric.examples]
-    if metric.counted
-    else record[metric.name]
-    for metric in measuring.METRICS
+    recorder.name: record[recorder.name] / sizes[recorder.examples]
+    if recorder.counted
+    else record[recorder.name]
+    for recorder in setup.measured
   }
   accuracy = measured['test_accuracy']
   reached = metrics.steps_to_accuracy(accuracy, steps, target)
-  distance = metrics.at_accuracy(measured[measuring.DISTANCE], accuracy, target)
+  distance = metrics.at_accuracy(measured[DISTANCE], accuracy, target)
   of_seed, of_step = ('width', 'seed'), ('width', 'seed', 'step')
+
+  def dims(name, values):
+    return *of_step, *(f'{name}_{i}' for i in range(values.ndim - 3))
+
   variables = {
-    **{name: (of_step, values) for name, values in measured.items()},
+    **{name: (dims(name, v), v) for name, v in measured.items()},
     **{
       name: _stacked(name, [row[1][name] for row in rows], diverged)
       for name in rows[0][1]

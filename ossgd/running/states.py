@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ossgd.engines import measuring, meshes
+from ossgd.engines import meshes
+from ossgd.recording.recorders import Record
 from ossgd.running import hosts, jobs, watching
 
 
@@ -72,7 +73,7 @@ class SavedStates:
           f'{store.path(name, job)}, or give another folder with --out'
         )
 
-  def resume(self, state: Any) -> tuple[Any, list[measuring.Record], int]:
+  def resume(self, state: Any) -> tuple[Any, list[Record], int]:
     """State, records and number of chunks done; the start if none is saved."""
     saved, self._saved = self._saved, []
     if not saved:
@@ -80,17 +81,18 @@ class SavedStates:
     leaves, tree = jax.tree.flatten(state)
     again = []
     for i, leaf in enumerate(leaves):
-      shape = leaf.shape[self._of_seeds :]
+      shape = _numbers(leaf).shape[self._of_seeds :]
       parts = [_filled(one[f'state_{i}'], shape) for one in saved]
       value = np.stack(parts) if self._of_seeds else parts[0]
+      if _is_key(leaf):
+        kind = jax.random.key_impl(leaf)
+        value = jax.random.wrap_key_data(jnp.asarray(value), impl=kind)
       again.append(jax.device_put(value, leaf.sharding))
     records = [records_of(one) for one in saved]
     together = jax.tree.map(lambda *v: np.concatenate(v), *records)
     return jax.tree.unflatten(tree, again), [together], int(saved[0]['done'])
 
-  def save(
-    self, state: Any, records: list[measuring.Record], done: int
-  ) -> None:
+  def save(self, state: Any, records: list[Record], done: int) -> None:
     """Saves the states after so many chunks, if it is time to.
 
     Raises:
@@ -99,7 +101,7 @@ class SavedStates:
     store = self._watch.store
     if store is None or not store.due():
       return
-    leaves = hosts.fetch(jax.tree.leaves(state))
+    leaves = hosts.fetch([_numbers(v) for v in jax.tree.leaves(state)])
     record = joined(records)
     specs = jax.tree.leaves(jax.tree.broadcast(self._layout(state), state))
     for job in dict.fromkeys(self._block):
@@ -128,23 +130,37 @@ def forget(watch: watching.Watch, block: Sequence[jobs.Job]) -> None:
       watch.store.remove(watch.prefix + _name(job), job)
 
 
-def joined(records: list[measuring.Record]) -> measuring.Record:
+def joined(records: list[Record]) -> Record:
   """Measurements of consecutive chunks as one, (seed, step)."""
   return jax.tree.map(lambda *v: np.concatenate(v, axis=1), *records)
 
 
-def arrays_of(record: measuring.Record) -> dict[str, np.ndarray]:
+def arrays_of(record: Record) -> dict[str, np.ndarray]:
   """Measurements as arrays by name."""
   return {f'record_{name}': values for name, values in record.items()}
 
 
-def records_of(arrays: dict[str, np.ndarray]) -> measuring.Record:
+def records_of(arrays: dict[str, np.ndarray]) -> Record:
   """The measurements among arrays by name."""
-  return {m.name: arrays[f'record_{m.name}'] for m in measuring.METRICS}
+  return {
+    name.removeprefix('record_'): values
+    for name, values in arrays.items()
+    if name.startswith('record_')
+  }
 
 
 def _name(job: jobs.Job) -> str:
   return f'seed={job.seed} begun'
+
+
+def _is_key(leaf: jax.Array) -> bool:
+  """Whether an array is of JAX's random keys, as noise in an optimizer has."""
+  return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _numbers(leaf: jax.Array) -> jax.Array:
+  """A random key as the numbers it is made of; all else as it is."""
+  return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
 def _filled(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

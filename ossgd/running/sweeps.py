@@ -1,14 +1,15 @@
 """Widths by a loop, seeds side by side: from data to a labelled Dataset.
 
 Its dims are width, seed, step and rank, with their real values as coordinates;
-its variables are those of `measuring.METRICS` and what follows from them:
+its variables are those of `recorders.STANDARD` and what follows from them:
 
 test_accuracy, train_accuracy (width, seed, step)
   Fraction with f_y > f_j for all j != y.
 test_loss, train_loss (width, seed, step)
-  Mean cross entropy, nats.
+  Mean cross entropy, nats; with another model its loss.
 pattern_difference (width, seed, step)
-  Fraction of (unit, test example) pairs whose pattern is not the initial one.
+  Fraction of (unit, test example) pairs whose pattern is not the initial one;
+  not there with an activation that is not piecewise linear.
 relative_distance (width, seed, step)
   ||w(t) - w(0)||_F / ||w(0)||_F.
 singular_values_update, singular_values_weights (width, seed, rank)
@@ -27,6 +28,7 @@ which devices.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -36,9 +38,12 @@ import optax
 from jax.sharding import Mesh
 
 from ossgd.data import components
-from ossgd.engines import cost, measuring, meshes, sgd
+from ossgd.engines import cost, measuring, meshes, optimizers, sgd
 from ossgd.engines.setup import Setup
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Split
+from ossgd.recording import shapes
+from ossgd.recording.recorders import Recorder
 from ossgd.running import (
   compiled,
   datasets,
@@ -70,7 +75,7 @@ def sweep(
   eval_every: int = 1,
   eval_growth: float = 0.05,
   order: sgd.Order = 'epochs',
-  optimizer: Callable[[float], optax.GradientTransformation] = optax.sgd,
+  optimizer: optimizers.Optimizer = optax.sgd,
   gradient_fn: sgd.GradientFn = sgd.true_gradient,
   target: float = 0.98,
   num_train: int = 1000,
@@ -82,6 +87,9 @@ def sweep(
   engine: str = 'auto',
   mesh: str | Mesh = 'auto',
   progress: Progress = lambda fraction, label: None,
+  model: Model = PAPER,
+  output_lr_times_width: float | None = None,
+  recorders: tuple[Recorder, ...] = (),
 ) -> xr.Dataset:
   """Trains every width with every seed, measuring as it goes (Section 7).
 
@@ -107,7 +115,10 @@ def sweep(
     order: 'epochs' reshuffled (Section 7), 'one_pass' (Section 3) or
       'full_batch' (the simplified case).
     optimizer: from step size to transformation, such as `optax.sgd` or
-      `functools.partial(optax.sgd, momentum=0.9)`.
+      `functools.partial(optax.sgd, momentum=0.9)`. One that asks for `value`,
+      `grad` and `value_fn`, such as `optax.lbfgs`, is given the batch's loss,
+      of what is trained. Random keys in its state become each seed's own, and
+      `optax.contrib.schedule_free` is measured where it is to be judged.
     gradient_fn: `sgd.true_gradient`, `sgd.pseudo_gradient` or the like. With
       `sgd.pseudo_network_gradient` loss and accuracy are those of g, which it
       trains; the attribute `network` says 'f' or 'g'.
@@ -131,10 +142,20 @@ def sweep(
       float32 rounding.
     progress: called with the fraction of the work that is done; a
       `watching.Watch` with a store keeps what is done on disk as well.
+    model: activation, loss, output law, start and layers, by name or as
+      functions; the paper's if not given. `kernels`, `theory` and the verdicts
+      are about the paper's. A log line says where a network begins too large,
+      or moves too little, to learn with the paper's step size.
+    output_lr_times_width: step size of a, times m, where the model trains both
+      layers; lr_times_width if not given. To move f as much as w does, a needs
+      about m times the step size of w.
+    recorders: measures of your own at every recorded step, a variable each;
+      see `ossgd.Recorder`.
 
   Returns:
     Dataset with dims width, seed, step and rank, as listed above; the
-    arrays of `extra` have dims width, seed and NAME_0, NAME_1, ...
+    arrays of `extra` have dims width, seed and NAME_0, NAME_1, ..., those of
+    `recorders` width, seed, step and NAME_0, NAME_1, ...
 
   Raises:
     ValueError: a setting or the data does not fit, said before any training.
@@ -155,8 +176,13 @@ def sweep(
     gradient_fn=gradient_fn,
     num_train_eval=num_train_eval,
     engine=engine,
+    model=model,
+    output_lr_times_width=output_lr_times_width,
+    recorders=recorders,
   )
   _check(setup, widths, seed, num_seeds, seeds_at_once)
+  for remark in dataclasses.replace(setup, width=max(widths)).remarks():
+    logging.getLogger(__name__).warning(remark)
   if not 0 < target <= 1:
     raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
   grouping = _grouping(mesh, widths, num_seeds, seeds_at_once, source)
@@ -217,6 +243,10 @@ def _basis(
   aside = {'width', 'engine', 'used_columns'}
   if setup.order == 'full_batch':
     aside.add('batch_size')
+  if setup.model == PAPER:  # as jobs were known before there were others
+    aside |= {'model', 'output_lr_times_width'}
+  if not setup.recorders:
+    aside.add('recorders')
   settings = {n: v for n, v in vars(setup).items() if n not in aside}
   content = jobs.data_digest(data) if isinstance(data, Split) else data
   more = {'data': content, 'transform': transform, 'extra': extra}
@@ -241,13 +271,12 @@ def _check(
     raise ValueError(
       f'widths are {tuple(widths)}; expected at least one, all different'
     )
-  for width in widths:
-    dataclasses.replace(setup, width=width).check()
+  of_widths = [dataclasses.replace(setup, width=width) for width in widths]
+  for of_width in of_widths:
+    of_width.check()
   measuring.check_seeds(seed, num_seeds)
-  num_records = len(setup.record_steps)
-  needed = num_seeds * sum(
-    cost.results(width, setup.dim, num_records) for width in widths
-  )
+  shapes.check(setup.recorders, *(one.recorder_sizes for one in of_widths))
+  needed = num_seeds * sum(map(cost.results, of_widths))
   free = hosts.least(free_memory.of_host())
   if needed > free:
     raise ValueError(

@@ -49,7 +49,7 @@ class WorkTest(parameterized.TestCase):
       advance = functools.partial(blocked.advance, step_size=0.1)
     params = Params(jnp.ones((m, d)), jnp.ones((k, m)))
     data = Dataset(jnp.ones((n, d)), jnp.zeros(n, jnp.int32))
-    state = sgd.initial_state(params.w, n, method)
+    state = sgd.initial_state(jax.random.key(0), params.w, n, method)
     compiled = (
       jax.jit(
         lambda key: advance(key, state, params, data, 0, steps, method=method)
@@ -115,7 +115,8 @@ class MemoryTest(parameterized.TestCase):
 
     data = Dataset(floats(n, d), jax.ShapeDtypeStruct((n,), jnp.int32))
     params = Params(floats(m, d), floats(k, m))
-    begun = measuring.Reference(params, jax.ShapeDtypeStruct((n, m), bool))
+    patterns = {'test': jax.ShapeDtypeStruct((n, m), bool)}
+    begun = measuring.Reference(params, patterns)
     measure = functools.partial(measuring.measure, num_train_eval=n)
     setup = Setup(m, d, k, n, n)
     with mock.patch.object(measuring, 'EVALUATED_AT_ONCE', 110 * m):

@@ -9,7 +9,7 @@ import optax
 from absl.testing import parameterized
 
 from ossgd.data import arrays, mixtures
-from ossgd.engines import blocked, kinds, schedule, sgd, tiles
+from ossgd.engines import blocked, gram, kinds, sgd, tiles
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.running import datasets, sweeps
@@ -71,7 +71,7 @@ def run(engine, *, step_size=STEP_SIZE, **settings):
     order=setup.order,
     batch_size=setup.batch_size,
   )
-  moved = found.weights(found.kept(state), params, split) - params.w
+  moved = found.weights(found.kept(state), params, split).w - params.w
   if engine == 'gram':  # C begins at zero, and keeps its digits
     moved = np.asarray(state.c, np.float64)[:, :M].T @ split.train.x
   together = {n: np.concatenate([r[n] for r in records]) for n in records[0]}
@@ -85,7 +85,7 @@ class RecursionTest(parameterized.TestCase):
     rows = np.array([[0, 3, 5], [3, 7, 9], [5, 0, 1], [2, 3, 4]])
     active = np.array([True, True, False, True])
     x = split.train.x[rows]
-    u, h = blocked.updates(
+    u, h, _ = blocked.updates(
       params.a,
       jnp.einsum('sbd,md->sbm', x, params.w),
       jnp.einsum('sbd,tcd->sbtc', x, x),
@@ -166,9 +166,7 @@ class ChunksTest(parameterized.TestCase):
   def test_every_step_once_and_recorded_in_time(self, record_steps, most):
     """Active slots are all steps in order; a recorded one ends its piece."""
     taken, recorded = [], []
-    for ((slots,), _), ends, last in schedule.plan(
-      np.array(record_steps), most
-    ):
+    for ((slots,), _), ends, last in gram.plan(np.array(record_steps), most):
       self.assertLen(slots.step, most)
       pieces = zip(
         slots.step.reshape(len(ends), -1),

@@ -7,8 +7,9 @@ import numpy as np
 import xarray as xr
 from absl.testing import parameterized
 
+import ossgd
 from experiments import mnist, synthetic
-from experiments.common import training
+from experiments.common import models, training
 from ossgd.data import images, mixtures
 from ossgd.results import claims, tables
 from ossgd.running import sweeps
@@ -58,11 +59,17 @@ class SweepTest(parameterized.TestCase):
     progress = mock.Mock()
     module.run(module.Config(**settings), progress)
     passed = self.sweep.call_args.kwargs
-    for name in settings.keys() - {'normalize', 'engine'}:
+    of_model = {field.name for field in dataclasses.fields(models.Config)}
+    for name in settings.keys() - {'normalize', 'engine'} - of_model:
       self.assertEqual(passed[name], settings[name], name)
     self.assertIs(passed['progress'], progress)
+    own = {n: settings[n] for n in of_model - {'output_lr_times_width'}}
+    self.assertEqual(passed['model'], ossgd.Model(**own))
+    self.assertEqual(passed['output_lr_times_width'], 3.0)
     module.run(module.Config())  # where 0 says what None says to the library
     self.assertIsNone(self.sweep.call_args.kwargs['seeds_at_once'])
+    self.assertIsNone(self.sweep.call_args.kwargs['output_lr_times_width'])
+    self.assertEqual(self.sweep.call_args.kwargs['model'], ossgd.Model())
 
   def test_mixture_arrives(self):
     """The mixture has the numbers of the flags, and k l patterns."""

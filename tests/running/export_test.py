@@ -207,8 +207,8 @@ class ProgramsTest(_Case):
       state, passed = jax.eval_shape(stage, *args)
     kept = programs.kept(state)
     self.check(programs.weights, kept, begun, split)
-    w = jax.eval_shape(programs.weights, kept, begun, split)
-    self.check(programs.finish, w, begun, split, decompositions=True)
+    trained = jax.eval_shape(programs.weights, kept, begun, split)
+    self.check(programs.finish, trained, begun, split, decompositions=True)
 
   def check_stage(self, stage, *args):
     """The memory of the whole state is used again, and of nothing else."""

@@ -107,7 +107,7 @@ def read(folder: Path) -> Run:
 def _differences(summary: Summary, config: type) -> list[str]:
   """Versions and names of settings that are not today's."""
   now, versions = records.environment(), summary.versions
-  aside = {*scripts.GROUPING}
+  aside = {*scripts.GROUPING, *scripts.LATER}
   known = {field.name for field in dataclasses.fields(config)} - aside
   found = summary.settings.keys() - aside
   return [
