@@ -211,21 +211,30 @@ def evaluate(
     recorders: what to measure.
   """
 
+  apart, whole = (
+    [recorder for recorder in recorders if recorder.mean is mean]
+    for mean in (True, False)
+  )
+  of_whole = recording.of_kind(whole, 'of_logits', examples)
+
   def one(example):
-    x, p0 = example
+    x, y, p0 = example
     h = network.preactivations(params.w, x[None])
     p = h >= 0
     gate = p if w0 is None else network.pattern(w0, x[None])
     f = network.gated_logits(params.a, h, gate)
-    if p0 is None:
-      return f[0], {}
-    holds = recording.of_pattern(recorders, examples, p[0], p0)
-    return f[0], jax.tree.map(metrics.share, holds)
+    found = recording.of_logits(apart, examples, f, y[None])
+    if p0 is not None:
+      holds = recording.of_pattern(recorders, examples, p[0], p0)
+      found |= jax.tree.map(metrics.share, holds)
+    return found, f[0] if of_whole else None
 
   share = params.w.shape[0] // shards
-  f, shares = _over_examples(one, (data.x, pattern), share)
-  record = recording.of_logits(recorders, examples, f, data.y)
-  return record | jax.tree.map(jnp.mean, shares)
+  each, f = _over_examples(one, (*data, pattern), share)
+  return recording.of_logits(of_whole, examples, f, data.y) | {
+    name: jnp.sum(v, dtype=jnp.int32) if v.dtype == jnp.int32 else jnp.mean(v)
+    for name, v in each.items()
+  }
 
 
 def finish(
