@@ -6,7 +6,7 @@ seeds.
 
 import numbers
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,28 +69,14 @@ def seed_keys(seed: ArrayLike) -> SeedKeys:
   return SeedKeys(*jax.random.split(jax.random.key(seed), 4))
 
 
-def draw_params(
-  key: jax.Array,
-  *,
-  width: int,
-  dim: int,
-  num_classes: int,
-  scale: float,
-  model: Model = PAPER,
-) -> Params:
-  """A seed's initialisation at one width, from its init key.
+def draw_params(key: jax.Array, *, width: int, **others: Any) -> Params:
+  """A seed's initialisation at one width: `network.init_params`, by its key.
 
   The width is folded in: else the rows of a narrow network would be rows of
   every wider one, and widths would not be independent samples.
   """
-  return network.init_params(
-    jax.random.fold_in(key, width),
-    width=width,
-    dim=dim,
-    num_classes=num_classes,
-    scale=scale,
-    model=model,
-  )
+  own = jax.random.fold_in(key, width)
+  return network.init_params(own, width=width, **others)
 
 
 def evaluated(
