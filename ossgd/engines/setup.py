@@ -133,7 +133,10 @@ class Setup:
   @property
   def recorder_sizes(self) -> shapes.Sizes:
     """Of the arrays that recorders are given."""
-    examples = {'train': self.num_evaluated, 'test': self.num_test}
+    examples: dict[Examples, int] = {
+      'train': self.num_evaluated,
+      'test': self.num_test,
+    }
     return shapes.Sizes(examples, self.num_classes, self.width, self.dim)
 
   @property
