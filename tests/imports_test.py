@@ -19,8 +19,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = {
   'paper': 'types network gradients metrics decomposition theory descent '
   'adversary convexity kernels',
-  'data': 'geometry components mixtures arrays paths idx tfds_store sources '
-  'images',
+  'data.files': 'opening names columns libsvm',
+  'data': 'geometry components mixtures arrays paths idx file_sets tfds_store '
+  'sources images',
   'engines': 'meshes measuring sgd blocked interface schedule setup tiles gram '
   'kinds divergence cost',
   'running': 'timing identities jobs watching hosts free_memory compiled '
@@ -32,7 +33,8 @@ LIBRARY = {
 # What a package may import of the others; nothing imports the scripts.
 ARROWS = {
   'paper': '',
-  'data': 'paper',
+  'data.files': '',
+  'data': 'paper data.files',
   'engines': 'paper data',
   'running': 'paper data engines',
   'storing': 'paper data engines running',
@@ -282,6 +284,7 @@ class MannersTest(parameterized.TestCase):
       canonical(re.match(r'[\w.-]+', requirement)[0])
       for requirement in project['dependencies']
       + project['optional-dependencies']['benchmark']
+      + project['optional-dependencies']['parquet']
     }
     homes = importlib.metadata.packages_distributions()
     tops = {n.split('.')[0] for s in SOURCES.values() for n in imported(s)}
