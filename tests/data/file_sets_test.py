@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import struct
+import tracemalloc
 from unittest import mock
 
 import numpy as np
@@ -33,6 +34,9 @@ class Case(idx_files.Case):
       file_sets.read(self.folder / place, kind)
     self.assertNotIn('\n', str(caught.exception))
 
+  def content(self, name):
+    return (self.folder / name).read_bytes()
+
   def write(self, name, content):
     path = self.folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +61,8 @@ class IdxTest(Case):
     And an archive in the same folder, which is no part of it.
     """
     self.write_idx('root/MNIST/raw')
-    self.write_idx('root/MNIST/raw', suffix='.gz')
+    packed = idx_files.small_set(seed=1)  # not read: these may be left over
+    self.write_idx('root/MNIST/raw', files=packed, suffix='.gz')
     self.write('root/MNIST/raw/other.npz', b'')
     if kind:
       self.assert_read(place, kind=kind)
@@ -269,9 +274,6 @@ class TableTest(Case):
     self.save(('iris.train.csv', 'iris.test.csv'))
     self.assert_refused('', f'name one of them: {self.folder}/iris, ')
     self.assert_read('iris', self.expected)
-
-  def content(self, name):
-    return (self.folder / name).read_bytes()
 
   def test_csv_numbered_columns(self):
     """pandas names columns by numbers, which are no numbers of a row."""
@@ -492,12 +494,15 @@ class BoundedTest(Case):
     )
 
   def test_text(self):
-    """A million commas, packed in a kilobyte."""
+    """32 MB of commas, packed into 32 kB: most of it is not unpacked."""
     self.limit(5 * 2**20)
+    content = gzip.compress(b'a,label\n' + b'1,0\n' * 2**23)
     for name in ('train.csv', 'test.csv'):
-      content = b'a,label\n' + b'1,0\n' * 2**20
-      self.write(name, gzip.compress(content))
+      self.write(name, content)
+    tracemalloc.start()
+    self.addCleanup(tracemalloc.stop)
     self.assert_refused('', 'train.csv cannot.*more than 0.000524 GB of text')
+    self.assertLess(tracemalloc.get_traced_memory()[1], 4 * 2**20)
 
   def test_libsvm(self):
     """One number, far to the right."""
@@ -520,8 +525,17 @@ class BoundedTest(Case):
     table = pa.table({'label': np.zeros(2**18, int)})
     for part in ('train', 'test'):
       pq.write_table(table, self.folder / f'{part}.parquet')
-    self.assertLess(len((self.folder / 'train.parquet').read_bytes()), 2**12)
+    self.assertLess(len(self.content('train.parquet')), 2**12)
     self.assert_refused('', 'train.parquet cannot.*would take 0.0021 GB')
+
+  def test_parquet_texts(self):
+    """One long text is stored once, and read a thousand times."""
+    self.limit(2**20)
+    table = pa.table({'image': [b'x' * 10_000] * 1000, 'label': [0] * 1000})
+    for part in ('train', 'test'):
+      pq.write_table(table, self.folder / f'{part}.parquet')
+    self.assertLess(len(self.content('train.parquet')), 2**15)
+    self.assert_refused('', 'train.parquet cannot.*would take 0.02')
 
 
 class OtherFilesTest(Case):

@@ -119,8 +119,7 @@ def _parquet_values(name: str, column: Any) -> np.ndarray:
     raise ValueError(f'its column {name!r} lacks {column.null_count} values.')
   if pa.types.is_struct(column.type):  # an image as Hugging Face stores it
     column = pc.struct_field(column, 'bytes')
-  # A chunk at a time: each may have a dictionary of its own.
-  return np.concatenate([chunk.to_numpy(False) for chunk in column.chunks])
+  return column.to_numpy()
 
 
 def _labelled(
