@@ -166,8 +166,8 @@ def _label_column(columns: Columns) -> Any:
       'the one of labels "label".'
     )
   raise ValueError(
-    'which of its columns holds the labels? Name that one "label", and none of '
-    f'the others {", ".join(LABELS)}. There are '
+    'which of its columns holds the labels? Name that one "label", and no '
+    f'other {", ".join(LABELS[:-1])} or {LABELS[-1]}. There are '
     f'{", ".join(map(str, columns)):.200}'
   )
 
