@@ -19,6 +19,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = {
   'paper': 'types network gradients metrics decomposition theory descent '
   'adversary convexity kernels',
+  'machine': 'memory',
+  'data.own': 'containers values labels',
   'data': 'geometry components mixtures arrays paths idx tfds_store sources '
   'images',
   'engines': 'meshes measuring sgd blocked interface schedule setup tiles gram '
@@ -32,9 +34,11 @@ LIBRARY = {
 # What a package may import of the others; nothing imports the scripts.
 ARROWS = {
   'paper': '',
-  'data': 'paper',
+  'machine': '',
+  'data.own': 'machine',
+  'data': 'paper data.own',
   'engines': 'paper data',
-  'running': 'paper data engines',
+  'running': 'machine paper data data.own engines',
   'storing': 'paper data engines running',
   'results': 'paper',
 }
