@@ -7,7 +7,7 @@ import logging
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int64
+from jaxtyping import Int64, Integer
 
 from ossgd.data.own import values
 
@@ -87,8 +87,8 @@ def read(
 
 
 def check(
-  y_train: Int[Array, ' n'],
-  y_test: Int[Array, ' n_test'],
+  y_train: Integer[Array, ' n'],
+  y_test: Integer[Array, ' n_test'],
   num_classes: int | None = None,
 ) -> None:
   """That labels are 0..k-1 as they stand, with k the training set's.
@@ -174,7 +174,7 @@ def _kind(name: str, row: int, label: Any) -> str:
   )
 
 
-def _whole(name: str, y: np.ndarray) -> Int[Array, ' n']:
+def _whole(name: str, y: np.ndarray) -> Integer[Array, ' n']:
   """Numbers as integers, if that is what they are."""
   if y.dtype.kind != 'f':
     return y.astype(np.int64) if y.dtype.kind == 'b' else y

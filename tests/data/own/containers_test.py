@@ -38,9 +38,9 @@ class FourTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
     ('bunch', utils.Bunch(data=X, target=Y), r'a Bunch; .*\(data.data, data.t'),
-    ('one_set', (X, Y), r'one set, \(x, y\); .* train_test_split\(x, y\)'),
+    ('one_set', (X, Y), r'one set, \(x, y\); .*train_test_split\(x, y\)'),
     ('lists', (X.tolist(), Y.tolist()), r'train_test_split\(x, y\)'),
-    ('frames', (pd.DataFrame(X), pd.DataFrame(X)), "two tables.*train.drop"),
+    ('frames', (pd.DataFrame(X), pd.DataFrame(X)), 'two tables.*train.drop'),
     ('array', X, 'a ndarray; expected a mixture spec'),
     ('frame', pd.DataFrame(X), 'a DataFrame; expected a mixture spec'),
     ('mapping', {'x': X}, 'a dict; expected'),

@@ -1,7 +1,9 @@
 """Arrays of other libraries: the numbers that NumPy would have, or refused."""
 
 import collections
+import importlib.util
 import types
+import unittest
 from unittest import mock
 
 import jax
@@ -20,7 +22,49 @@ X = np.array([[0.5, 1, 2], [1.5, -1, 4], [0, 2, -2], [3, 1, 1]])
 
 
 class Tensor:
-  """PyTorch's, as far as it is asked; a real one is in `torch_test`."""
+  """PyTorch's interface, as far as it is used: no dependency of the tests."""
+
+  layout = 'torch.strided'
+
+  def __init__(self, x, wants_gradient=False):
+    self._x = np.asarray(x)
+    self._wants_gradient = wants_gradient
+
+  @property
+  def shape(self):
+    return self._x.shape
+
+  def detach(self):
+    return Tensor(self._x)
+
+  def element_size(self):
+    return self._x.dtype.itemsize
+
+  def is_floating_point(self):
+    return jax.dtypes.issubdtype(self._x.dtype, np.floating)
+
+  def float(self):
+    return Tensor(self._x.astype(np.float32), self._wants_gradient)
+
+  def numpy(self, *, force=False):
+    if self._wants_gradient and not force:
+      raise RuntimeError('it requires grad')
+    if self._x.dtype.isbuiltin == 2:
+      raise TypeError('Got unsupported ScalarType')
+    return self._x
+
+  def __array__(self, dtype=None, copy=None):
+    return self.numpy()
+
+
+class SparseTensor(Tensor):
+  layout = 'torch.sparse_coo'
+
+  def to_dense(self):
+    return Tensor(self._x)
+
+  def numpy(self, *, force=False):
+    raise TypeError("can't convert Sparse layout tensor to numpy")
 
 
 class InputsTest(parameterized.TestCase):
@@ -70,7 +114,7 @@ class InputsTest(parameterized.TestCase):
     'coo_array', 'csr_array', 'csc_matrix', 'dok_array', 'lil_matrix'
   )
   def test_sparse(self, kind):
-    """What scikit-learn's vectorizers return; the log says what became of it."""
+    """As vectorizers return them; the log says what became of them."""
     for dtype in (np.float64, np.int64, np.uint8, bool):
       x = (X > 0.7).astype(dtype) * np.asarray(3, dtype)
       with self.assertLogs(level='INFO') as logs:
@@ -122,7 +166,11 @@ class InputsTest(parameterized.TestCase):
     ('text', pd.DataFrame({'a': [1], 'town': ['x']}), "'town' of type"),
     ('category', pd.DataFrame({'t': pd.Categorical(['x'])}), "'t' of type cat"),
     ('date', pd.DataFrame({'t': pd.to_datetime(['2020'])}), "'t' of type date"),
-    ('objects', pd.DataFrame({'t': [1, None]}, dtype=object), "'t' of type obj"),
+    (
+      'objects',
+      pd.DataFrame({'t': [1, None]}, dtype=object),
+      "'t' of type obj",
+    ),
     ('ragged', [[1, 2], [3]], 'cannot be read as an array: setting an'),
     ('objects_of_numpy', X.astype(object), r'type object.*x.astype\(float\)'),
     ('texts', [['1', '2']], r'type <U1.*x.astype\(float\)'),
@@ -135,6 +183,48 @@ class InputsTest(parameterized.TestCase):
   def test_refused(self, given, message):
     with self.assertRaisesRegex(ValueError, f'^train x .*{message}'):
       values.inputs('train x', given)
+
+  @parameterized.parameters(
+    *('bfloat16', 'float8_e5m2', 'float16', 'float32', 'float64')
+  )
+  def test_tensors(self, name):
+    """Of any float type, and while gradients are asked of them."""
+    tensor = Tensor(X.astype(getattr(ml_dtypes, name, name)), True)
+    np.testing.assert_array_equal(values.inputs('x', tensor), X)
+
+  def test_sparse_tensors(self):
+    np.testing.assert_array_equal(values.inputs('x', SparseTensor(X)), X)
+    with (
+      mock.patch.object(memory, 'free', return_value=10),
+      self.assertRaisesRegex(ValueError, 'x is sparse'),
+    ):
+      values.inputs('x', SparseTensor(X))
+
+  @unittest.skipUnless(
+    importlib.util.find_spec('torch'), 'PyTorch is no dependency of the tests'
+  )
+  def test_tensors_of_pytorch(self):
+    """What stands in for them above is what they are."""
+    import torch
+
+    for dtype in (torch.bfloat16, torch.float8_e5m2, torch.half, torch.double):
+      x = torch.tensor(X).to(dtype)
+      np.testing.assert_array_equal(values.inputs('x', x), X)
+    wants = torch.tensor(X, requires_grad=True)
+    np.testing.assert_array_equal(values.inputs('x', wants), X)
+    np.testing.assert_array_equal(values.inputs('x', wants.T), X.T)
+    for sparse in (
+      torch.tensor(X).to_sparse(),
+      torch.tensor(X).to_sparse_csr(),
+    ):
+      np.testing.assert_array_equal(values.inputs('x', sparse), X)
+    for given, message in (
+      (torch.empty(4, 3, device='meta'), 'meta tensor'),
+      ([*wants], 'requires grad'),
+      (torch.tensor(X * 1j), 'type complex128'),
+    ):
+      with self.assertRaisesRegex(ValueError, f'^x .*{message}'):
+        values.inputs('x', given)
 
   def test_masked(self):
     """As NaN is: a fill value is no measurement."""
