@@ -89,12 +89,12 @@ def sweep(
   their initialisations are independent.
 
   Args:
-    data: a mixture spec, or a function key -> Split that JAX can trace: fresh
-      data for every seed; a Split, whose inputs are used as they are; or the
-      same as arrays, scaled to unit norm: (x_train, y_train, x_test, y_test),
-      ((x_train, y_train), (x_test, y_test)) or a Bunch of each set. Arrays
-      are those of any library, and labels are read as classes 0..k-1, as
-      `arrays.to_split` has it.
+    data: a mixture spec, or a function key -> Split that JAX can trace, both
+      fresh for every seed, where the function's data of seed 0 say how many
+      classes there are; or a Split, whose inputs are used as they are; or
+      arrays of any library, scaled to unit norm: (x_train, y_train, x_test,
+      y_test), ((x_train, y_train), (x_test, y_test)) or two Bunches. Labels of
+      a Split and of arrays are read as `arrays.to_split` reads them.
     widths: the values of m, all different.
     num_seeds: runs per width.
     seed: the first seed.

@@ -27,7 +27,7 @@ class HasShape(Protocol):
 
 Anything = ArrayLike | HasShape
 
-# Of the inputs, float32, while they are scaled to unit norm.
+# Of the inputs, float32, while they are scaled to unit norm: 4.2 at 360 MB.
 _COPIES = 4
 
 
