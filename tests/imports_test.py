@@ -19,7 +19,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = {
   'paper': 'types network gradients metrics decomposition theory descent '
   'adversary convexity kernels',
+  'machine': 'memory',
   'data.files': 'opening names columns libsvm',
+  'data.own': 'containers values labels',
   'data': 'geometry components mixtures arrays paths idx file_sets tfds_store '
   'sources images',
   'engines': 'meshes measuring sgd blocked interface schedule setup tiles gram '
@@ -33,10 +35,12 @@ LIBRARY = {
 # What a package may import of the others; nothing imports the scripts.
 ARROWS = {
   'paper': '',
-  'data.files': '',
-  'data': 'paper data.files',
+  'machine': '',
+  'data.files': 'machine',
+  'data.own': 'machine',
+  'data': 'paper data.files data.own',
   'engines': 'paper data',
-  'running': 'paper data engines',
+  'running': 'machine paper data data.own engines',
   'storing': 'paper data engines running',
   'results': 'paper',
 }

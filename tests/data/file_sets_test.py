@@ -486,12 +486,8 @@ class BoundedTest(Case):
   """Little on disk, much in memory: refused before it is."""
 
   def limit(self, size):
-    memory = mock.Mock(available=size)
-    self.enter_context(
-      mock.patch.object(
-        opening.psutil, 'virtual_memory', mock.Mock(return_value=memory)
-      )
-    )
+    free = mock.patch.object(opening.memory, 'free', lambda: size)
+    self.enter_context(free)
 
   def test_text(self):
     """32 MB of commas, packed into 32 kB: most of it is not unpacked."""

@@ -1,4 +1,4 @@
 """A user's files: what their names and first bytes say, and tables in them.
 
-Imports nothing of ours.
+May import `machine`.
 """

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import psutil
+
+from ossgd.machine import memory
 
 _PACKED: dict[bytes, Any] = {
   b'\x1f\x8b': gzip.open,
@@ -40,7 +41,7 @@ def text(path: Path) -> bytes:
   Raises:
     ValueError: there is not; not much more is unpacked than there is room for.
   """
-  limit = psutil.virtual_memory().available // _GROWTH
+  limit = memory.free() // _GROWTH
   with unpacked(path) as stream:
     content = stream.read(limit + 1)
   if len(content) > limit:
@@ -53,7 +54,7 @@ def text(path: Path) -> bytes:
 
 def check_memory(size: int) -> None:
   """Raises ValueError if arrays of so many bytes cannot be held."""
-  free = psutil.virtual_memory().available
+  free = memory.free()
   if size > free:
     raise ValueError(
       f'it would take {size / 1e9:.3g} GB of memory, {free / 1e9:.3g} are free.'
