@@ -19,8 +19,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = {
   'paper': 'types choices model network gradients metrics decomposition theory '
   'descent adversary convexity kernels',
-  'data': 'geometry components mixtures arrays paths idx tfds_store sources '
-  'images',
+  'machine': 'memory',
+  'data.files': 'opening names columns libsvm',
+  'data.own': 'containers values labels',
+  'data': 'geometry components mixtures arrays paths idx file_sets tfds_store '
+  'sources images',
   'recording': 'recorders shapes',
   'engines': 'meshes measuring optimizers sgd blocked interface setup tiles '
   'gram kinds divergence cost',
@@ -33,10 +36,13 @@ LIBRARY = {
 # What a package may import of the others; nothing imports the scripts.
 ARROWS = {
   'paper': '',
-  'data': 'paper',
+  'machine': '',
+  'data.files': 'machine',
+  'data.own': 'machine',
+  'data': 'paper data.files data.own',
   'recording': 'paper',
   'engines': 'paper data recording',
-  'running': 'paper data recording engines',
+  'running': 'machine paper data data.own recording engines',
   'storing': 'paper data recording engines running',
   'results': 'paper',
 }
@@ -284,6 +290,7 @@ class MannersTest(parameterized.TestCase):
       canonical(re.match(r'[\w.-]+', requirement)[0])
       for requirement in project['dependencies']
       + project['optional-dependencies']['benchmark']
+      + project['optional-dependencies']['parquet']
     }
     homes = importlib.metadata.packages_distributions()
     tops = {n.split('.')[0] for s in SOURCES.values() for n in imported(s)}

@@ -30,8 +30,9 @@ def settings(setup: Setup, data: Any) -> dict[str, Any]:
     told['output_lr_times_width'] = of_outputs
   told['num_train_eval'] = setup.num_evaluated
   for name in ('optimizer', 'gradient_fn'):
-    function = told[name]
-    told[name] = getattr(function, '__name__', type(function).__name__)
+    told[name] = _name(told[name])
+  if callable(data):
+    return told | {'dataset': f'function {_name(data)}'}
   if not isinstance(data, components.Spec):
     return told | {'dataset': 'arrays'}
   told['num_components'] = data.num_components
@@ -43,6 +44,10 @@ def settings(setup: Setup, data: Any) -> dict[str, Any]:
     'noise_scale': data.noise_scale,
     'normalize': int(data.normalize),  # netCDF has no booleans
   }
+
+
+def _name(function: Any) -> str:
+  return getattr(function, '__name__', type(function).__name__)
 
 
 def label(

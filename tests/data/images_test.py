@@ -65,8 +65,64 @@ class OwnFilesTest(idx_files.Case):
 
   @parameterized.parameters('', 'cifar10', 'idx:', 'npz:', 'tfds:mnist', 'idx')
   def test_unknown_name(self, name):
-    with self.assertRaisesRegex(ValueError, f"{name!r}.*'idx:DIR'"):
+    with self.assertRaisesRegex(ValueError, f"{name!r}.*'idx:DIR' or 'npz:FI"):
       images.load(name)
+
+  def test_path_without_a_kind(self):
+    """The line that mends it."""
+    idx_files.write(self.folder, self.files)
+    with self.assertRaisesRegex(
+      ValueError, f"; for what is there, 'file:{self.folder}'"
+    ):
+      images.load(str(self.folder))
+
+  @parameterized.parameters(False, True)
+  def test_described(self, alike):
+    """One line: n, d, k, range, counts, and what is particular."""
+    labels = np.sort(self.files.y_train) if alike else np.arange(30) % 4 // 2
+    files = self.files._replace(
+      y_train=labels, y_test=labels[:20] if alike else labels[1:21]
+    )
+    names = [n.replace('t10k', 'test') for n in idx_files.NAMES]
+    for name, array in zip(names, files, strict=True):
+      content = idx_files.idx_bytes(array.astype(np.uint8))
+      (self.folder / f'emnist-letters-{name}').write_bytes(content)
+    with self.assertLogs(level='INFO') as logs:
+      images.load(f'idx:{self.folder}/emnist-letters')
+    said = [record.getMessage() for record in logs.records]
+    (line,) = (line for line in said if line.startswith('idx:'))
+    counts = '10 classes, 0 to 9, of 3'
+    if not alike:
+      counts = '2 classes, 0 to 1, of 16, 14'
+    self.assertStartsWith(
+      line,
+      f'idx:{self.folder}/emnist-letters: 30 training and 20 test examples, '
+      f'd = 784 (28 x 28), values 0 to 255, k = {counts} training examples '
+      'each; '
+      "images lie transposed, as EMNIST's",
+    )
+
+  def test_transposed(self):
+    """Rows become columns of all images, grey or coloured."""
+    colours = self.files._replace(
+      x_train=np.stack([self.files.x_train] * 3, axis=-1),
+      x_test=np.stack([self.files.x_test] * 3, axis=-1),
+    )
+    for files in (self.files, colours):
+      path = self.folder / 'a.npz'
+      np.savez(path, **files._asdict())
+      plain = images.load(f'npz:{path}', preprocess='raw')
+      turned = images.load(f'transposed:npz:{path}', preprocess='raw')
+      shape = files.x_test.shape[1:]
+      for one, other in zip(plain[:2], turned[:2], strict=True):
+        one, other = (np.asarray(d.x).reshape(-1, *shape) for d in (one, other))
+        np.testing.assert_array_equal(other[:, 3, 5], one[:, 5, 3])
+        np.testing.assert_array_equal(other[:, 5, 3], one[:, 3, 5])
+    np.savez(path, **files._replace(x_test=np.ones((20, 784)))._asdict())
+    with self.assertRaisesRegex(
+      ValueError, "no images.*leave 'transposed:' out"
+    ):
+      images.load(f'transposed:npz:{path}')
 
   @parameterized.parameters(
     (dict(name='npz:gs://bucket/mine.npz'), 'is an address.*mount'),
