@@ -64,7 +64,8 @@ def find(wanted: Reference, data_dir: Path) -> Path | None:
   Raises:
     ValueError: the set has several configurations, and none is asked for.
   """
-  if (data_dir / prepared.INFO).is_file():
+  asked = {wanted.config, wanted.version} - {None}
+  if (data_dir / prepared.INFO).is_file() and asked <= {*data_dir.parts}:
     return data_dir
   home = data_dir / wanted.name
   if not home.is_dir() and data_dir.name == wanted.name:

@@ -114,6 +114,8 @@ class FindTest(Case):
     """TFDS's, the set's own, or that of the version."""
     self.add('small/1.0.0')
     self.assertEqual(self.find('small', inside), self.folder / 'small/1.0.0')
+    self.assertIsNone(self.find('small:2.0.0', inside))
+    self.assertIsNone(self.find('small/one', inside))
 
   def test_configurations(self):
     """TFDS's default, or the only one; else it has to be said which."""
