@@ -308,6 +308,21 @@ def _moved_by_one(files):
   return files._replace(y_train=(files.y_train + 1) % 10)
 
 
+def _check_files(name, split):
+  """Compares a set's arrays with the digests of the four files."""
+  read = []
+  for x, y in (split.train, split.test):
+    pixels = np.rint(np.asarray(x) * 255).astype(np.uint8)
+    read += [pixels.reshape(-1, 28, 28), np.asarray(y).astype(np.uint8)]
+  # The number in its file of each example of TFDS's order.
+  numbers = tfds_store.in_order(idx.Arrays(*(np.arange(len(a)) for a in read)))
+  files = [np.empty_like(array) for array in read]
+  for file, array, number in zip(files, read, numbers, strict=True):
+    file[number] = array
+  expected = sources.FILE_DIGESTS[name]
+  assert tuple(map(idx.sha256, files)) == expected, name
+
+
 # Of MNIST's test images, from the file that its authors published.
 _SORTED_TEST_IMAGES = (
   '426afedf4383f0cdb3da8ea95bbbc5ee9a584969f2ac07e9cc4218d0c8d50e80'
@@ -343,6 +358,10 @@ class MnistTest(parameterized.TestCase):
     """The first test labels that `tfds.load('mnist', split='test')` gives."""
     first = [2, 0, 4, 8, 7, 6, 0, 6, 3, 1]
     np.testing.assert_array_equal(self.raw.test.y[:10], first)
+
+  def test_published_files_are_known_by_their_digests(self):
+    """With TFDS's order undone: what was read is those files, to the bit."""
+    _check_files('mnist', self.raw)
 
   def test_usual_standardisation(self):
     """(x - 0.1307) / 0.3081, as everybody writes it, then unit norm.
@@ -388,6 +407,10 @@ class FashionTest(parameterized.TestCase):
     """Train and test labels that `tfds.load` of TensorFlow gives first."""
     first = [2, 1, 8, 4, 1, 9, 2, 2]
     np.testing.assert_array_equal(self.raw.train.y[:8], first)
+
+  def test_published_files_are_known_by_their_digests(self):
+    """With TFDS's order undone: what was read is those files, to the bit."""
+    _check_files('fashion_mnist', self.raw)
 
   def test_what_is_nearly_it(self):
     """Labels moved by one, and one pixel: neither file passes for it."""

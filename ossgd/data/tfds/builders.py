@@ -103,11 +103,15 @@ def prepare(wanted: Reference, data_dir: Path) -> None:
     found = find(wanted, data_dir)
     if found and (found / prepared.INFO).is_file():
       return  # another process was first
-    half = sorted((data_dir / wanted.name).rglob('*incomplete*'))
-    left = f' ({half[0]} was left half prepared)' if half else ''
+    beside = ''
+    for path in sorted((data_dir / wanted.name).rglob('*')):
+      if 'incomplete' in path.name:
+        beside = f' ({path} was left half prepared)'
+      elif path.name == prepared.INFO:
+        beside = f' ({path.parent} is)'
     cause = ' '.join((str(error) or type(error).__name__).split())
     raise FileNotFoundError(
-      f'tfds:{wanted} is not prepared in {data_dir}{left}, and cannot be '
+      f'tfds:{wanted} is not prepared in {data_dir}{beside}, and cannot be '
       f'prepared here: {cause:.300}. Where TensorFlow is installed, run '
       f'`tfds build {wanted} --data_dir=DIR`, and give that DIR as data_dir.'
     ) from error

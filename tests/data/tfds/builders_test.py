@@ -213,6 +213,13 @@ class PrepareTest(Case):
       self.prepare(text)
     self.assertEqual([*self.folder.rglob('*')], [left.parent, left])
 
+  def test_what_is_prepared_beside_it(self):
+    """Another version, say."""
+    self.add('kmnist/1.0.0')
+    there = self.folder / 'kmnist' / '1.0.0'
+    with self.assertRaisesRegex(FileNotFoundError, rf'\({there} is\), and'):
+      self.prepare('kmnist:2.0.0')
+
   def test_builder_that_fails(self):
     """It may need another package, or the network: whatever it says is told."""
     with (
