@@ -19,6 +19,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = {
   'paper': 'types network gradients metrics decomposition theory descent '
   'adversary convexity kernels',
+  'machine': 'memory',
+  'data.own': 'containers values labels',
   'data.tfds': 'tfrecords prepared builders',
   'data': 'geometry components mixtures arrays paths idx tfds_store sources '
   'images',
@@ -33,10 +35,12 @@ LIBRARY = {
 # What a package may import of the others; nothing imports the scripts.
 ARROWS = {
   'paper': '',
+  'machine': '',
+  'data.own': 'machine',
   'data.tfds': '',
-  'data': 'paper data.tfds',
+  'data': 'paper data.own data.tfds',
   'engines': 'paper data',
-  'running': 'paper data engines',
+  'running': 'machine paper data data.own engines',
   'storing': 'paper data engines running',
   'results': 'paper',
 }
