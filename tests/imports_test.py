@@ -22,6 +22,7 @@ LIBRARY = {
   'machine': 'memory',
   'data.files': 'opening names columns libsvm',
   'data.own': 'containers values labels',
+  'data.tfds': 'tfrecords prepared builders',
   'data': 'geometry components mixtures arrays paths idx file_sets tfds_store '
   'sources images',
   'recording': 'recorders shapes',
@@ -39,7 +40,8 @@ ARROWS = {
   'machine': '',
   'data.files': 'machine',
   'data.own': 'machine',
-  'data': 'paper data.files data.own',
+  'data.tfds': '',
+  'data': 'paper data.files data.own data.tfds',
   'recording': 'paper',
   'engines': 'paper data recording',
   'running': 'machine paper data data.own recording engines',

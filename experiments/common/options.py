@@ -22,7 +22,8 @@ from . import printing
 
 # What --dataset takes.
 DATASETS = (
-  'mnist, fashion_mnist, or file:PATH: IDX, npz, CSV, Parquet or LIBSVM files '
+  'mnist, fashion_mnist, tfds:NAME (any images with labels of TFDS, such as '
+  'tfds:cifar10 or tfds:emnist/letters) or file:PATH: IDX, npz, CSV, Parquet or LIBSVM files '
   'to train and to test with, recognised from what is in them (`pydoc '
   'ossgd.data.images` lists them); transposed:file:PATH turns images over, as '
   'EMNIST has them'

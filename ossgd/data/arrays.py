@@ -28,6 +28,7 @@ def to_split(
   *,
   normalize: bool = True,
   preprocess: Preprocess | None = None,
+  num_classes: int | None = None,
 ) -> Split:
   """Four arrays as a checked Split, of unit norm (A2) by default.
 
@@ -60,6 +61,8 @@ def to_split(
     y_test: their labels, of the same kind and of the training set's classes.
     normalize: False asks for 'raw'.
     preprocess: how inputs are prepared; if None, as `normalize` says.
+    num_classes: k where it is known: labels are then whole numbers of 0..k-1
+      that may leave some out; if None, the training set says it.
 
   Returns:
     Split of x (n, d) float32 and y (n,) int32.
@@ -76,7 +79,9 @@ def to_split(
   train = values.inputs('train x', x_train)
   test = values.inputs('test x', x_test)
   _check_inputs(train, test)
-  y_train, y_test = labels.read(y_train, y_test, len(train), len(test))
+  y_train, y_test = labels.read(
+    y_train, y_test, len(train), len(test), num_classes
+  )
   if how in ('standardised_unit_norm', 'centred_unit_norm'):
     axis = 0 if how == 'centred_unit_norm' else None
     # Halves, whose difference cannot overflow: the direction is the same.
@@ -88,6 +93,7 @@ def to_split(
   return Split(
     Dataset(_placed(x_train, train, how), jnp.asarray(y_train, jnp.int32)),
     Dataset(_placed(x_test, test, how), jnp.asarray(y_test, jnp.int32)),
+    num_classes=num_classes,
   )
 
 

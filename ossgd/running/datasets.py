@@ -34,7 +34,9 @@ def checked(data: Given) -> Known:
   if isinstance(data, components.Spec):
     return data
   if isinstance(data, Split):
-    split = arrays.to_split(*data.train, *data.test, normalize=False)
+    split = arrays.to_split(
+      *data.train, *data.test, normalize=False, num_classes=data.num_classes
+    )
     _tell_norms(split.train.x)
     return data._replace(train=split.train, test=split.test)
   if isinstance(data, type):
@@ -72,7 +74,9 @@ def source(
   Raises:
     ValueError: what a function returns cannot be trained on.
   """
-  fixed = data if isinstance(data, Split) else None
+  fixed = said = None
+  if isinstance(data, Split):
+    fixed, said = data._replace(num_classes=None), data.num_classes
   draw = functools.partial(
     _draw,
     fixed=fixed,
@@ -91,7 +95,7 @@ def source(
       example = generated(_seed(0))
       _validate(example, 0, None)
     train, test = example.train, example.test
-    num_train, num_classes = len(train.y), int(train.y.max()) + 1
+    num_train, num_classes = len(train.y), said or int(train.y.max()) + 1
     num_test, dim = len(test.y), train.x.shape[1]
   shared = fixed if transform is None else None
   sizes = {
@@ -134,6 +138,11 @@ def _check_shapes(function: Generator) -> None:
     raise ValueError(
       f'data(key) returns a {type(split).__name__}; expected '
       'ossgd.base.Split(train, test), each an ossgd.base.Dataset(x, y)'
+    )
+  if isinstance(split, Split) and split.num_classes is not None:
+    raise ValueError(
+      'data(key) says num_classes, which only fixed data can; leave it out: it '
+      'is that of the labels of seed 0'
     )
   try:
     arrays.check_shapes(split)

@@ -266,3 +266,29 @@ class ValidateTest(parameterized.TestCase):
     ):
       with self.assertRaisesRegex(ValueError, message):
         arrays.check_shapes(bad)
+
+  @parameterized.named_parameters(
+    ('train', 5, 'train y has label 5 at row 1, expected the classes 0..4'),
+    ('test', 7, 'test y has label 7 at row 0, expected the classes 0..6'),
+    ('none', None, 'is 1 where 0'),
+  )
+  def test_more_classes_than_labels(self, fewer, message):
+    """Where their number is known, labels may leave some out, not pass it."""
+    good = _good() | {
+      'y_train': np.array([1, 5, 1, 5, 1, 5]),
+      'y_test': np.array([7, 0, 1, 0]),
+    }
+    split = arrays.to_split(**good, num_classes=8)
+    self.assertEqual(split.num_classes, 8)
+    np.testing.assert_array_equal(split.train.y, good['y_train'])
+    with self.assertRaisesRegex(ValueError, message):
+      arrays.to_split(**good, num_classes=fewer)
+
+  def test_known_classes_keep_their_numbers(self):
+    """Letters 1 to 3 of classes 0 to 36 are not taken for 0 to 2."""
+    good = _good()
+    good |= {'y_train': good['y_train'] + 1, 'y_test': good['y_test'] + 1}
+    split = arrays.to_split(**good, num_classes=37)
+    np.testing.assert_array_equal(split.train.y, good['y_train'])
+    split = arrays.to_split(**good)
+    np.testing.assert_array_equal(split.train.y, good['y_train'] - 1)

@@ -157,6 +157,11 @@ class FunctionTest(parameterized.TestCase):
     ('tuple', lambda key: (1, 2), r'data\(key\) returns a tuple; expected oss'),
     ('pairs', lambda key: Split((X, Y), (X, Y)), 'each an ossgd.base.Dataset'),
     (
+      'classes',
+      lambda key: blobs(key)._replace(num_classes=9),
+      r'data\(key\) says num_classes, which only fixed data can',
+    ),
+    (
       'flat',
       functools.partial(changed, lambda x, y: (x.ravel(), y)),
       r'data\(key\): train x has shape \(84,\)',

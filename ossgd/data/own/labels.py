@@ -33,7 +33,11 @@ class _Labels(NamedTuple):
 
 
 def read(
-  y_train: Any, y_test: Any, num_train: int, num_test: int
+  y_train: Any,
+  y_test: Any,
+  num_train: int,
+  num_test: int,
+  num_classes: int | None = None,
 ) -> tuple[Int64[Array, ' n'], Int64[Array, ' n_test']]:
   """Labels of both sets as 0..k-1; a log line says so if they were others.
 
@@ -51,6 +55,8 @@ def read(
     y_test: labels of the test set, of the same kind.
     num_train: n.
     num_test: n_test.
+    num_classes: k where it is known: labels are then numbers of 0..k-1, some
+      of which may be left out.
 
   Raises:
     ValueError: labels are none of these, one is missing, there is one class
@@ -65,14 +71,16 @@ def read(
       f'train y holds {train.kind}, but test y {test.kind}; pass both sets '
       'alike.'
     )
-  classes = _classes(train)
+  known = num_classes is not None
+  classes = _classes(train) if num_classes is None else [*range(num_classes)]
   places = {label: i for i, label in enumerate(classes)}
-  for row, label in enumerate(test.values):
-    if label not in places:
-      raise ValueError(
-        f'test y has label {label!r:.50} at row {row}, expected the training '
-        f'classes {_listed(classes)}.'
-      )
+  for name, given in (('train', train), ('test', test)):
+    for row, label in enumerate(given.values):
+      if label not in places:
+        raise ValueError(
+          f'{name} y has label {label!r:.50} at row {row}, expected the '
+          f'{"" if known else "training "}classes {_listed(classes)}.'
+        )
   if train.described or test.described or classes[0] != 0:
     logging.info(
       'labels%s read as classes 0..%d%s',
