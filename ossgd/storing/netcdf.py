@@ -13,7 +13,6 @@ import io
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 if TYPE_CHECKING:
@@ -73,6 +72,8 @@ def _characters(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _fixed(value: Any) -> Any:
+  import h5py
+
   if not isinstance(value, str):
     return value
   if not value:

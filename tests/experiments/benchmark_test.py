@@ -1,8 +1,11 @@
 """The benchmark in its smallest form: same work, same results, honest sums."""
 
+import pathlib
+import resource
 from unittest import mock
 
 import numpy as np
+import psutil
 from absl.testing import parameterized
 
 from experiments import benchmark
@@ -75,3 +78,16 @@ class BenchmarkTest(parameterized.TestCase):
     seconds, peak = growth.measure(settings, 4)
     self.assertGreater(seconds, 0)
     self.assertBetween(peak, 1e8, 1e10)
+
+  def test_peak(self):
+    """By each system's own count: Linux, Windows, macOS."""
+    linux = growth.peak()
+    self.assertBetween(linux, psutil.Process().memory_info().rss, 1e11)
+    maximum = mock.Mock(ru_maxrss=5e9)
+    with mock.patch.object(pathlib.Path, 'exists', return_value=False):
+      with mock.patch.object(resource, 'getrusage', return_value=maximum):
+        self.assertEqual(growth.peak(), 5e9)
+      memory = mock.Mock(peak_wset=2_000_000)
+      process = mock.Mock(memory_info=mock.Mock(return_value=memory))
+      with mock.patch.object(psutil, 'Process', return_value=process):
+        self.assertEqual(growth.peak(), 2e6)

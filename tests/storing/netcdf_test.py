@@ -60,7 +60,9 @@ class NetcdfTest(parameterized.TestCase):
 
   def test_there_and_back(self):
     """Twice: what was read is written as well as what was computed."""
-    first = self.there_and_back(make_results())
+    results = make_results()
+    first = self.there_and_back(results)
+    xr.testing.assert_identical(results, make_results())
     xr.testing.assert_identical(first, make_results())
     xr.testing.assert_identical(self.there_and_back(first), make_results())
     for name in ('config', 'unit', 'note', 'author'):
