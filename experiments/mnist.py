@@ -38,8 +38,9 @@ class Config(training.Config):
   )
   dataset: str = option(
     'mnist',
-    'mnist, fashion_mnist, idx:FOLDER (four IDX files) or npz:FILE (x_train, '
-    'y_train, x_test, y_test).',
+    'mnist, fashion_mnist, tfds:NAME (any images with labels of TFDS), '
+    'idx:FOLDER (four IDX files) or npz:FILE (x_train, y_train, x_test, '
+    'y_test).',
   )
   data_dir: str = option('', 'The TFDS directory; empty: the default one.')
   preprocess: str | None = option(

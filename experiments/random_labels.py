@@ -89,9 +89,10 @@ def run(
   if not all(0 <= p <= 1 for p in config.corruption):
     raise ValueError(f'corruption is {config.corruption}; expected 0 to 1')
   data = training.data(config)
-  k = (
-    int(data.train.y.max()) + 1 if isinstance(data, Split) else data.num_classes
-  )
+  if isinstance(data, Split):
+    k = data.num_classes or int(data.train.y.max()) + 1
+  else:
+    k = data.num_classes
   results = training.over(
     config,
     'corruption',

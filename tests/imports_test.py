@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = {
   'paper': 'types network gradients metrics decomposition theory descent '
   'adversary convexity kernels',
+  'data.tfds': 'tfrecords prepared builders',
   'data': 'geometry components mixtures arrays paths idx tfds_store sources '
   'images',
   'engines': 'meshes measuring sgd blocked interface schedule setup tiles gram '
@@ -32,7 +33,8 @@ LIBRARY = {
 # What a package may import of the others; nothing imports the scripts.
 ARROWS = {
   'paper': '',
-  'data': 'paper',
+  'data.tfds': '',
+  'data': 'paper data.tfds',
   'engines': 'paper data',
   'running': 'paper data engines',
   'storing': 'paper data engines running',

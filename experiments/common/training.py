@@ -118,8 +118,9 @@ class DataConfig(MixtureConfig):
   dataset: str = option(
     'synthetic',
     'synthetic: the mixture that the flags describe, fresh for every seed. '
-    'Else mnist, fashion_mnist, idx:FOLDER (four IDX files) or npz:FILE '
-    '(x_train, y_train, x_test, y_test), the same for every seed.',
+    'Else mnist, fashion_mnist, tfds:NAME (any images with labels of TFDS: '
+    'tfds:cifar10, tfds:emnist/letters), idx:FOLDER (four IDX files) or '
+    'npz:FILE (x_train, y_train, x_test, y_test), the same for every seed.',
   )
   data_dir: str = option('', 'The TFDS directory; empty: the default one.')
   preprocess: str | None = option(None, PREPROCESS, get_args(arrays.Preprocess))

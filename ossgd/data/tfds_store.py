@@ -1,22 +1,23 @@
-"""TensorFlow Datasets' folder of prepared sets, without TensorFlow.
+"""MNIST and its kin in TensorFlow Datasets' folder, without TensorFlow.
 
-TFDS's builders read their files and encode their images with TensorFlow. The
-one here takes arrays and has Pillow encode them, under the same name, version
-and features, so that `tfds.data_source` reads what it writes. The keys are
-the same too, and with them the order that TFDS shuffles examples into:
-whoever prepared a set, its arrays are the same. TFDS, slow to import, is
-imported when it is needed.
+TFDS's builders of them read files and encode images with TensorFlow. The one
+here takes arrays and has Pillow encode them, under the same name, version and
+features, so that `tfds.data_source` reads what it writes. The keys are the
+same too, and with them the order that TFDS shuffles examples into: whoever
+prepared a set, its arrays are the same. TFDS, slow to import, is imported when
+it is needed.
 """
 
 import contextlib
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from ossgd.data import idx
+from ossgd.data.tfds import prepared
 
 VERSION = '3.0.1'  # of both known sets
 
@@ -72,23 +73,25 @@ def root_of(name: str, folder: Path) -> Path:
 
 
 def read(name: str, data_dir: Path) -> idx.Arrays:
-  """A prepared set: images (n, 28, 28) and labels (n,), in TFDS's order."""
-  import tensorflow_datasets as tfds
+  """A prepared set: images (n, 28, 28) and labels (n,), in TFDS's order.
 
-  train, test = tfds.data_source(
-    f'{name}:{VERSION}',
-    split=['train', 'test'],
-    data_dir=data_dir,
-    download=False,
-    decoders={'image': tfds.decode.SkipDecoding()},
-  )
-  return idx.Arrays(*_decode(train), *_decode(test))
+  Raises:
+    ValueError: as `prepared.read`.
+  """
+  return idx.Arrays(*prepared.read(prepared_folder(name, data_dir), name)[:4])
 
 
-def _decode(source: Any) -> tuple[np.ndarray, np.ndarray]:
-  """Reads all at once and decodes by hand: 2.5 times as fast as iterating."""
-  examples = source.__getitems__(range(len(source)))
-  streams = (io.BytesIO(example['image']) for example in examples)
-  images = [np.asarray(Image.open(s, formats=['PNG'])) for s in streams]
-  labels = [example['label'] for example in examples]
-  return np.stack(images), np.array(labels, np.uint8)
+def in_order(files: idx.Arrays) -> idx.Arrays:
+  """The same of the four files' content, with nothing written anywhere.
+
+  TFDS sorts a split's examples by the MD5 of its name and their keys.
+  """
+
+  def order(split, x, y):
+    keys = [f'{split}{i}'.encode() for i in range(len(y))]
+    hashed = [hashlib.md5(k, usedforsecurity=False).digest() for k in keys]
+    shuffled = sorted(range(len(y)), key=hashed.__getitem__)
+    return x[shuffled], y[shuffled]
+
+  train = order('train', files.x_train, files.y_train)
+  return idx.Arrays(*train, *order('test', files.x_test, files.y_test))

@@ -37,6 +37,7 @@ class Split(NamedTuple):
   test: Dataset
   train_component: Int[jax.Array, ' n'] | None = None  # j of z = (i, j): (n,)
   test_component: Int[jax.Array, ' n_test'] | None = None
+  num_classes: int | None = None  # k, where it may be more than max(y) + 1
 
 
 def matmul(

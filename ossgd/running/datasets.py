@@ -46,8 +46,9 @@ def source(
     spec, fixed = data, None
     num_classes, dim = data.num_classes, data.dim
   else:
-    spec, fixed = None, data
-    num_train, num_classes = len(data.train.y), int(data.train.y.max()) + 1
+    spec, fixed = None, data._replace(num_classes=None)  # arrays only
+    num_train = len(data.train.y)
+    num_classes = data.num_classes or int(data.train.y.max()) + 1
     num_test, dim = len(data.test.y), data.train.x.shape[1]
   draw = functools.partial(
     _draw,

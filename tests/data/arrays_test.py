@@ -179,3 +179,24 @@ class ValidateTest(parameterized.TestCase):
     spoilt = Dataset(*spoil(*getattr(split, which)))
     with self.assertRaisesRegex(ValueError, message):
       arrays.validate(split._replace(**{which: spoilt}))
+
+  @parameterized.named_parameters(
+    ('train', 4, 'train y has label 5 at row 1, expected 0..4'),
+    ('test', 6, 'test y has label 7 at row 0, expected 0..6'),
+    ('none', None, 'is 1 where 0'),
+  )
+  def test_more_classes_than_labels(self, highest, message):
+    """Where their number is known, labels may leave some out, not pass it."""
+    good = _good() | {
+      'y_train': np.array([1, 5, 1, 5, 1, 5]),
+      'y_test': np.array([7, 0, 1, 0]),
+    }
+    split = arrays.to_split(**good, num_classes=8)
+    self.assertEqual(split.num_classes, 8)
+    arrays.validate(split)
+    np.testing.assert_array_equal(split.train.y, good['y_train'])
+    count = None if highest is None else highest + 1
+    with self.assertRaisesRegex(ValueError, message):
+      arrays.to_split(**good, num_classes=count)
+    with self.assertRaisesRegex(ValueError, message):
+      arrays.validate(split._replace(num_classes=count))

