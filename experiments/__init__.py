@@ -6,6 +6,13 @@ Folders. `--out` (runs/NAME by default) holds results.nc, config.json, report.md
 and the figures. The same command shows finished results again; other settings
 there are refused unless --overwrite is given. `report` gathers folders into one
 page, `publish` makes summaries, RESULTS.md and README's tables of them.
+results.nc is netCDF4, for xarray, ncdump, R, Octave and MATLAB: whole numbers
+are 64-bit (`double(ncread(...))` in the last two), texts are characters
+(`cellstr(ncread(...)')` there).
+
+Systems. Linux, Macs with Apple silicon, and Windows, where TFDS's ArrayRecord
+files cannot be read (its TFRecord files can) and JAX has GPUs in WSL only. For
+Intel Macs there is no JAX.
 
 Seeds. Seed s gives the same numbers whether run alone or with others, so
 --seed=3 --num_seeds=1 is the fourth run of the default five.

@@ -10,7 +10,7 @@ import sys
 import tomllib
 
 from absl.testing import parameterized
-from packaging import requirements
+from packaging import requirements, version
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -32,7 +32,7 @@ LIBRARY = {
   'states datasets execution labels sweeps',
   'results': 'statistics judging claims paper_claims tables drawing plots '
   'panels',
-  'storing': 'files checkpoints records folders saving',
+  'storing': 'files checkpoints netcdf records folders saving',
 }
 # What a package may import of the others; nothing imports the scripts.
 ARROWS = {
@@ -153,6 +153,27 @@ def used(source: str) -> set[str]:
 def canonical(name: str) -> str:
   """A distribution's name as the package index compares it."""
   return re.sub('[-_.]+', '-', name).lower()
+
+
+def required(*extras: str) -> list[requirements.Requirement]:
+  """What an installation asks for, with extras or without."""
+  project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+  optional = project['optional-dependencies']
+  more = itertools.chain.from_iterable(optional[extra] for extra in extras)
+  return [
+    requirements.Requirement(t) for t in (*project['dependencies'], *more)
+  ]
+
+
+def pinned(file: str, python: str) -> dict[str, str]:
+  """Versions by name, of a file of constraints for a version of Python."""
+  lines = (ROOT / file).read_text().splitlines()
+  pins = [requirements.Requirement(t) for t in lines if not t.startswith('#')]
+  return {
+    pin.name: str(pin.specifier).removeprefix('==')
+    for pin in pins
+    if pin.marker is None or pin.marker.evaluate({'python_version': python})
+  }
 
 
 class CheckerTest(parameterized.TestCase):
@@ -287,25 +308,50 @@ class MannersTest(parameterized.TestCase):
 
   def test_dependencies_are_declared(self):
     """A fresh install has all that is imported, but for the rivals' torch."""
-    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
-    declared = {
-      canonical(re.match(r'[\w.-]+', requirement)[0])
-      for requirement in project['dependencies']
-      + project['optional-dependencies']['benchmark']
-      + project['optional-dependencies']['parquet']
-    }
+    some = required('benchmark', 'parquet')
+    declared = {canonical(needed.name) for needed in some}
     homes = importlib.metadata.packages_distributions()
     tops = {n.split('.')[0] for s in SOURCES.values() for n in imported(s)}
     outside = tops - sys.stdlib_module_names - {'ossgd', ''}
     needed = {canonical(homes.get(top, [top])[0]) for top in outside}
     self.assertContainsSubset(needed, declared)
 
-  def test_constraints(self):
-    """The versions of the committed numbers are among those allowed."""
-    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
-    lines = (ROOT / 'constraints.txt').read_text().splitlines()
-    pins = dict(line.split('==') for line in lines if not line.startswith('#'))
-    extras = project['optional-dependencies'].values()
-    for text in itertools.chain(project['dependencies'], *extras):
-      allowed = requirements.Requirement(text)
-      self.assertIn(pins[canonical(allowed.name)], allowed.specifier, text)
+  @parameterized.parameters('3.11', '3.12', '3.13', '3.14')
+  def test_constraints(self, python):
+    """What the committed numbers were made with is among what is allowed."""
+    pins = pinned('constraints.txt', python)
+    for allowed in required('test', 'benchmark', 'cuda', 'tpu'):
+      pin = pins[canonical(allowed.name)]
+      self.assertIn(pin, allowed.specifier, str(allowed))
+
+  def test_oldest_constraints(self):
+    """Each is the lower end of its range: the tests have passed with that."""
+    pins = pinned('constraints-oldest.txt', '3.11')
+    for allowed in required('test'):
+      pin = version.Version(pins.pop(canonical(allowed.name)))
+      (low,) = [s.version for s in allowed.specifier if s.operator == '>=']
+      end = version.Version(low).release
+      self.assertEqual(pin.release[: len(end)], end, str(allowed))
+    self.assertEmpty(pins)
+
+  def test_accelerators(self):
+    """Their extras are JAX's own, and never ask for another JAX than we do."""
+    (jax,) = [needed for needed in required() if needed.name == 'jax']
+    for extra in ('cuda', 'tpu'):
+      (own,) = [n for n in required(extra) if n.extras]
+      self.assertEqual((own.name, own.extras), ('jax', {extra}))
+      self.assertEqual(own.specifier, jax.specifier)
+
+  def test_platforms(self):
+    """Windows has all but array-record, which has no wheel for it."""
+    windows = {'sys_platform': 'win32', 'platform_machine': 'AMD64'}
+    missing = [
+      needed.name
+      for needed in required()
+      if needed.marker and not needed.marker.evaluate(windows)
+    ]
+    self.assertEqual(missing, ['array-record'])
+    for name in SOURCES:
+      at_import = imported(top_level(SOURCES[name]))
+      tops = {full.split('.')[0] for full in at_import}
+      self.assertNotIn('array_record', tops, name)

@@ -160,7 +160,8 @@ def _pixels(x: np.ndarray) -> np.ndarray:
 def _load_tfds(text: str, folder: Path) -> tuple[idx.Arrays, int | None]:
   """A set by its name in TFDS, and its number of classes."""
   wanted = builders.parse(text)
-  if wanted.name in KNOWN and wanted.version in (None, tfds_store.VERSION):
+  ours = not wanted.config and wanted.version in (None, tfds_store.VERSION)
+  if wanted.name in KNOWN and ours:
     return _load_known(wanted.name, folder), None
   found = builders.find(wanted, folder)
   if found is None:
@@ -193,6 +194,8 @@ def _load_known(name: str, folder: Path) -> idx.Arrays:
     except (OSError, ImportError):
       ordered = tfds_store.in_order(files)
       sources.verify(name, ordered, sources.TFDS_DIGESTS, 'what was fetched')
+      with contextlib.suppress(OSError):
+        _write_cache(cache, ordered)
       return ordered
   try:
     decoded = tfds_store.read(name, data_dir)

@@ -10,6 +10,7 @@ it is needed.
 
 import contextlib
 import hashlib
+import importlib
 import io
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,13 @@ VERSION = '3.0.1'  # of both known sets
 
 
 def prepare(name: str, data_dir: Path, files: idx.Arrays) -> None:
-  """Writes the four files' content as TFDS's own data set, in ArrayRecord."""
+  """Writes the four files' content as TFDS's own data set, in ArrayRecord.
+
+  Raises:
+    ImportError: there is no ArrayRecord for this platform, as for Windows.
+    OSError: the folder cannot be written.
+  """
+  importlib.import_module('array_record')  # before all images are encoded
   import tensorflow_datasets as tfds
 
   known = tfds.image_classification

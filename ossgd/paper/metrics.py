@@ -27,9 +27,9 @@ def share(
   return number.astype(jnp.float32) / divisor
 
 
-def counting_type(most: int) -> type:
+def counting_type(most: int) -> type[np.number]:
   """int32, which is exact, if it counts so far; else float32."""
-  return jnp.int32 if most < 2**31 else jnp.float32
+  return np.int32 if most < 2**31 else np.float32
 
 
 def num_correct(

@@ -4,8 +4,15 @@ import contextlib
 import hashlib
 import logging
 import os
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+_WINDOWS = sys.platform == 'win32'
+# Seconds between tries to rename: there a file that a virus scanner, an indexer
+# or another program has open is not replaced, and most have it for a moment.
+_WAITS = (0.05, 0.2, 0.75)
 
 
 class SaveError(Exception):
@@ -28,16 +35,20 @@ def replacing(path: Path) -> Iterator[Path]:
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
   try:
     yield temporary
-    with temporary.open('rb') as file:
+    with temporary.open('r+b') as file:  # Windows syncs what may be written
       os.fsync(file.fileno())
-    temporary.replace(path)
+    _rename(temporary, path)
     _sync_folder(path.parent)
   except OSError as error:
     if error.errno is None:  # not of the operating system
       raise
-    raise SaveError(f'cannot write {path}: {error.strerror}') from error
+    reason = str(error.strerror)
+    if _WINDOWS and isinstance(error, PermissionError):
+      reason += '; close the programs that have it open'
+    raise SaveError(f'cannot write {path}: {reason}') from error
   finally:
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # what went wrong before is told
+      temporary.unlink(missing_ok=True)
 
 
 def set_aside(path: Path, reason: str) -> None:
@@ -46,8 +57,19 @@ def set_aside(path: Path, reason: str) -> None:
   while aside.exists():
     count += 1
     aside = path.with_suffix(f'.damaged{count}')
-  path.replace(aside)
+  _rename(path, aside)
   logging.warning('cannot use %s: %s. Set aside as %s.', path, reason, aside)
+
+
+def _rename(path: Path, target: Path) -> None:
+  """In place of what is there, at once as every other process sees it."""
+  for seconds in _WAITS if _WINDOWS else ():
+    try:
+      path.replace(target)
+      return
+    except PermissionError:
+      time.sleep(seconds)
+  path.replace(target)
 
 
 def _sync_folder(folder: Path) -> None:

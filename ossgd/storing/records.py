@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ossgd.running import jobs
-from ossgd.storing import checkpoints
+from ossgd.storing import checkpoints, netcdf
 from ossgd.storing.files import replacing, sha256
 
 if TYPE_CHECKING:
@@ -52,18 +52,11 @@ def write_results(folder: Path, results: xr.Dataset) -> None:
   Raises:
     RecordError: there is a results.nc that this program did not write.
   """
-  import h5netcdf
-  from xarray import backends
-
   if not is_known(folder, RESULTS):
     raise RecordError(
       f'{folder / RESULTS} was not written by this program; move it away'
     )
-  # In memory: HDF5 that meets a full disk may end the process.
-  content = io.BytesIO()
-  with h5netcdf.File(content, 'w') as writer:
-    results.dump_to_store(backends.H5NetCDFStore(writer))
-  _put(folder, RESULTS, content.getvalue())
+  _put(folder, RESULTS, netcdf.content(results))
   (folder / CONFIG).unlink(missing_ok=True)
 
 

@@ -165,6 +165,12 @@ class KnownSetTest(idx_files.Case):
     np.testing.assert_array_equal(split.test.y, self.ordered.y_test)
     return split
 
+  def test_no_other_set_is_taken_for_it(self):
+    """MNIST has no configurations: a version written as one is refused."""
+    with self.assertRaisesRegex(ValueError, "no configuration '3.0.1'"):
+      images.load('tfds:mnist/3.0.1', data_dir=self.folder)
+    self.fetch.assert_not_called()
+
   @parameterized.parameters('mnist', 'fashion_mnist')
   def test_fetched_once_and_decoded_once(self, name):
     """First from a source, then from the cache, with the same arrays."""

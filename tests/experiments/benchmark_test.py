@@ -2,10 +2,12 @@
 
 import json
 import pathlib
+import resource
 import tempfile
 from unittest import mock
 
 import numpy as np
+import psutil
 from absl.testing import parameterized
 
 from experiments import benchmark
@@ -119,6 +121,19 @@ class BenchmarkTest(parameterized.TestCase):
           results = benchmark.run(SMALL, watch)
     self.assertEqual(done.count(32), 1)
     self.assertEqual(results.sizes['growth'], len(done) - 1)
+
+  def test_peak(self):
+    """By each system's own count: Linux, Windows, macOS."""
+    linux = growth.peak()
+    self.assertBetween(linux, psutil.Process().memory_info().rss, 1e11)
+    maximum = mock.Mock(ru_maxrss=5e9)
+    with mock.patch.object(pathlib.Path, 'exists', return_value=False):
+      with mock.patch.object(resource, 'getrusage', return_value=maximum):
+        self.assertEqual(growth.peak(), 5e9)
+      memory = mock.Mock(peak_wset=2_000_000)
+      process = mock.Mock(memory_info=mock.Mock(return_value=memory))
+      with mock.patch.object(psutil, 'Process', return_value=process):
+        self.assertEqual(growth.peak(), 2e6)
 
 
 class DeviceTest(parameterized.TestCase):

@@ -57,7 +57,7 @@ class Interrupted:
     file.write(b'half')
     raise self.error
 
-  def dump_to_store(self, store):
+  def dump_to_store(self, store, encoder):
     raise self.error
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+import psutil
 
 from ossgd.data import mixtures
 from ossgd.results import drawing
@@ -81,10 +82,23 @@ def _measure(
     mesh='auto',
   )
   parts = stopwatch.seconds
-  # Not getrusage: its maximum is that of the parent, if that was larger.
-  status = pathlib.Path('/proc/self/status').read_text().splitlines()
-  (peak,) = (line.split()[1] for line in status if line.startswith('VmHWM'))
-  return (parts['train'] + parts['measure']) / num_steps, 1024.0 * int(peak)
+  return (parts['train'] + parts['measure']) / num_steps, peak()
+
+
+def peak() -> float:
+  """Bytes of memory that this process has had at most."""
+  status = pathlib.Path('/proc/self/status')
+  if status.exists():
+    # Not getrusage: its maximum is that of the parent, if that was larger.
+    lines = status.read_text().splitlines()
+    (most,) = (line.split()[1] for line in lines if line.startswith('VmHWM'))
+    return 1024.0 * int(most)
+  memory = psutil.Process().memory_info()
+  if hasattr(memory, 'peak_wset'):  # Windows
+    return float(memory.peak_wset)
+  import resource  # which Windows lacks
+
+  return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS
 
 
 def figures(results: xr.Dataset) -> dict[str, Figure]:
