@@ -27,7 +27,7 @@ LIBRARY = {
   'states datasets execution labels sweeps',
   'results': 'statistics judging claims paper_claims tables drawing plots '
   'panels',
-  'storing': 'files checkpoints records folders saving',
+  'storing': 'files checkpoints records folders pooling saving growing',
 }
 # What a package may import of the others; nothing imports the scripts.
 ARROWS = {

@@ -60,11 +60,24 @@ class Setup:
     """0, then gaps of eval_every that double in proportion to the step."""
     steps = [0]
     while steps[-1] < self.num_steps:
-      gap = self.eval_every
-      while 2 * gap <= self.eval_growth * steps[-1]:
-        gap *= 2
-      steps.append(min(steps[-1] + gap, self.num_steps))
+      steps.append(min(steps[-1] + self._gap(steps[-1]), self.num_steps))
     return np.array(steps)
+
+  @property
+  def shared_step(self) -> int:
+    """The last recorded step that every longer run records as well.
+
+    The last step of all is always recorded, so it need not be one of theirs.
+    """
+    before, last = self.record_steps[-2:].tolist()
+    return last if last - before == self._gap(before) else before
+
+  def _gap(self, step: int) -> int:
+    """From a recorded step to the next one, of a run that goes on."""
+    gap = self.eval_every
+    while 2 * gap <= self.eval_growth * step:
+      gap *= 2
+    return gap
 
   @property
   def num_inputs(self) -> int:

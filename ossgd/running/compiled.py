@@ -5,7 +5,7 @@ the next with them; all blocks of a width share one compilation.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -24,6 +24,25 @@ class Grouping(NamedTuple):
   seeds_at_once: int  # one means no vmap
   mesh: Mesh | None  # of several devices
   shared: bool  # whether all seeds have the same data
+
+
+def group(
+  mesh: str | Mesh,
+  widths: Sequence[int],
+  num_seeds: int,
+  seeds_at_once: int | None,
+  *,
+  shared: bool,
+) -> Grouping:
+  """Devices, and as many seeds at once as suit them; see `sweeps.sweep`."""
+  devices = meshes.make(
+    mesh, widths=widths, num_seeds=num_seeds, seeds_at_once=seeds_at_once
+  )
+  # Batched matmuls are slower than a loop over seeds on a CPU.
+  one_by_one = jax.default_backend() == 'cpu'
+  fewest = meshes.shards(devices)[0]
+  at_once = seeds_at_once or (fewest if one_by_one else num_seeds)
+  return Grouping(at_once, devices, shared)
 
 
 def choose_engine(setup: Setup, grouping: Grouping) -> str:
@@ -46,6 +65,7 @@ class Programs(NamedTuple):
   setup: Setup
   grouping: Grouping
   chunks: list[Chunk]
+  common: int  # chunks that every longer run begins with
   draw: Callable  # (seeds, split) -> Params at w(0)
   start: Callable  # (Params at w(0), seeds, split) -> state, begin
   # (state, begin, split, passed, told) -> state, passed
@@ -61,6 +81,7 @@ def programs(
 ) -> Programs:
   """What a block of seeds needs at one width; compiled when first called."""
   engine = kinds.make(setup, grouping.mesh)
+  chunks = list(engine.chunks)
   constrain = functools.partial(
     meshes.constrain,
     mesh=grouping.mesh,
@@ -93,7 +114,8 @@ def programs(
   return Programs(
     setup,
     grouping,
-    list(engine.chunks),
+    chunks,
+    common(chunks, setup.shared_step),
     jax.jit(drawn),
     jax.jit(started),
     _stages(engine, constrain, over_seeds, split_axis),
@@ -102,6 +124,16 @@ def programs(
     jax.jit(over_seeds(finish, (0, 0, split_axis))),
     engine.layout,
   )
+
+
+def common(chunks: list[Chunk], shared_step: int) -> int:
+  """How many chunks all runs begin with that record this step and go on.
+
+  An open chunk before it was followed by another shape, there as here.
+  """
+  within = [chunk for chunk in chunks if chunk.end <= shared_step]
+  grows = within and within[-1].end == shared_step and within[-1].open
+  return len(within) - bool(grows)
 
 
 def _over_seeds(grouping: Grouping) -> Callable:

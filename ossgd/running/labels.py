@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,9 +13,58 @@ from ossgd.data import components
 from ossgd.engines import divergence, measuring, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper import metrics
+from ossgd.running import execution, jobs, watching
 
 if TYPE_CHECKING:
   import xarray as xr
+
+
+# (job, step, what was measured up to it, by the results' names) -> stop it?
+Callback = Callable[[jobs.Job, int, measuring.Record], object]
+# Of the last step's arrays, those that each width has variables of its own of:
+# their dims after the seed.
+WEIGHTS = {
+  'initial_weights': ('unit_{}', 'input'),
+  'final_weights': ('unit_{}', 'input'),
+  'output_weights': ('class', 'unit_{}'),
+}
+
+
+def with_weights(extra: measuring.Extra | None) -> measuring.Extra:
+  """An `Extra` that has w(0), w(T) and a as well."""
+
+  def both(params, begun, split):
+    arrays = (begun.w, params.w, params.a)
+    weights = dict(zip(WEIGHTS, arrays, strict=True))
+    return weights | (extra(params, begun, split) if extra else {})
+
+  return both
+
+
+def of_jobs(
+  callback: Callback | None, setup: Setup
+) -> watching.Callback | None:
+  """A user's callback as jobs at work call it."""
+  if callback is None:
+    return None
+  steps = setup.record_steps  # of all widths
+
+  def of_job(job, record):
+    told = as_told(record, setup)
+    return callback(job, int(steps[len(told[measuring.DISTANCE]) - 1]), told)
+
+  return of_job
+
+
+def as_told(record: measuring.Record, setup: Setup) -> measuring.Record:
+  """Measurements in the order and the units of the results."""
+  sizes = {'test': setup.num_test, 'train': setup.num_evaluated}
+  return {
+    metric.name: record[metric.name] / sizes[metric.examples]
+    if metric.counted
+    else record[metric.name]
+    for metric in measuring.METRICS
+  }
 
 
 def settings(setup: Setup, data: Any) -> dict[str, Any]:
@@ -50,16 +100,13 @@ def label(
 
   steps = setup.record_steps
   diverged = np.stack([divergence.steps(row[0], steps) for row in rows])
+  if execution.STOPPED in rows[0][1]:  # what was stopped has no numbers either
+    stopped = np.stack([row[1][execution.STOPPED] for row in rows])
+    diverged = np.where(diverged > stopped, np.nan, diverged)
   record = jax.tree.map(
     lambda *v: np.stack(v), *(divergence.marked(row[0]) for row in rows)
   )
-  sizes = {'test': setup.num_test, 'train': setup.num_evaluated}
-  measured = {
-    metric.name: record[metric.name] / sizes[metric.examples]
-    if metric.counted
-    else record[metric.name]
-    for metric in measuring.METRICS
-  }
+  measured = as_told(record, setup)
   accuracy = measured['test_accuracy']
   reached = metrics.steps_to_accuracy(accuracy, steps, target)
   distance = metrics.at_accuracy(measured[measuring.DISTANCE], accuracy, target)
@@ -69,6 +116,16 @@ def label(
     **{
       name: _stacked(name, [row[1][name] for row in rows], diverged)
       for name in rows[0][1]
+      if name not in WEIGHTS
+    },
+    **{
+      f'{name}_{width}': (
+        tuple(dim.format(width) for dim in ('seed', *dims)),
+        row[1][name],
+      )
+      for width, row in zip(widths, rows, strict=True)
+      for name, dims in WEIGHTS.items()
+      if name in row[1]
     },
     'steps_to_accuracy': (of_seed, np.asarray(reached)),
     'distance_at_accuracy': (of_seed, np.asarray(distance)),
@@ -105,3 +162,38 @@ def _stacked(
   if np.issubdtype(together.dtype, np.floating):
     together = np.where(gone, np.nan, together)
   return ('width', 'seed', *dims), together
+
+
+def to_arrays(results: xr.Dataset) -> dict[str, np.ndarray]:
+  """A Dataset as arrays of numbers, which a store can keep among others."""
+  numbers, texts = {}, {}
+  for name, variable in results.variables.items():
+    if variable.dtype.kind in 'OU':
+      texts[str(name)] = variable.values.tolist()
+    else:
+      numbers[execution.TOLD + str(name)] = variable.values
+  about = {
+    'dims': {str(n): list(v.dims) for n, v in results.variables.items()},
+    'coords': [str(name) for name in results.coords],
+    'texts': texts,
+    'attrs': {str(n): np.asarray(v).tolist() for n, v in results.attrs.items()},
+  }
+  text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+  return {f'{execution.TOLD} about': text, **numbers}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
+  """The Dataset of `to_arrays`, among other arrays."""
+  import xarray as xr
+
+  about = json.loads(bytes(arrays[f'{execution.TOLD} about']))
+  texts = about['texts']
+  values = {
+    name: np.array(texts[name])
+    if name in texts
+    else arrays[execution.TOLD + name]
+    for name in about['dims']
+  }
+  found = {name: (dims, values[name]) for name, dims in about['dims'].items()}
+  results = xr.Dataset(found, attrs=about['attrs'])
+  return results.set_coords(about['coords'])

@@ -20,6 +20,13 @@ diverged_at (width, seed)
   First recorded step where a loss or a weight is not finite, from which on all
   is NaN; NaN if never.
 
+Where they are asked for, with dims of their own:
+
+stopped_at: the step where a `callback` stopped a run, which has no numbers from
+there on; NaN where it did not (width, seed).
+initial_weights_M, final_weights_M, output_weights_M: w(0), w(T) and a of width
+M, with `keep='weights'` (seed, unit_M, input) and (seed, class, unit_M).
+
 The coordinate `engine` says how each width was trained, the attribute `mesh` on
 which devices.
 """
@@ -28,7 +35,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import numpy as np
@@ -82,6 +89,8 @@ def sweep(
   engine: str = 'auto',
   mesh: str | Mesh = 'auto',
   progress: Progress = lambda fraction, label: None,
+  callback: labels.Callback | None = None,
+  keep: Literal['weights'] | None = None,
 ) -> xr.Dataset:
   """Trains every width with every seed, measuring as it goes (Section 7).
 
@@ -131,6 +140,14 @@ def sweep(
       float32 rounding.
     progress: called with the fraction of the work that is done; a
       `watching.Watch` with a store keeps what is done on disk as well.
+    callback: called between chunks of steps with (job, step, record): the job
+      has `width` and `seed`; the record is a dict of arrays (recorded steps,)
+      up to this step, by the names above. What it returns stops this run if it
+      is true: `stopped_at` says where, later measurements are NaN, and spectra
+      and weights are those of that step. No number depends on it. What it
+      raises ends the sweep.
+    keep: 'weights' for w(0), w(T) and a of every run as well, 8 m d + 4 k m
+      bytes each.
 
   Returns:
     Dataset with dims width, seed, step and rank, as listed above; the
@@ -156,21 +173,42 @@ def sweep(
     num_train_eval=num_train_eval,
     engine=engine,
   )
-  _check(setup, widths, seed, num_seeds, seeds_at_once)
+  _check(setup, widths, seed, num_seeds, seeds_at_once, keep)
   if not 0 < target <= 1:
     raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
-  grouping = _grouping(mesh, widths, num_seeds, seeds_at_once, source)
+  if keep not in (None, 'weights'):
+    raise ValueError(f"keep is {keep!r}; expected None or 'weights'")
+  grouping = compiled.group(
+    mesh, widths, num_seeds, seeds_at_once, shared=source.shared is not None
+  )
   source = source._replace(
     shared=meshes.put(source.shared, grouping.mesh, of_seeds=False)
   )
   watch = watching.watch(progress)
   basis = ''
   if watch.store is not None:
-    basis = _basis(setup, data, transform, extra)
+    basis = _basis(setup, data, transform, extra, keep)
     if isinstance(data, Split):
       watch.store.data.add(jobs.data_digest(data))
   seeds = np.arange(seed, seed + num_seeds)
-  work = execution.Work(source, grouping, basis, extra, seeds.tolist())
+
+  def labelled(rows, of_widths, seeds):
+    widths = [one.width for one in of_widths]
+    results = labels.label(rows, widths, seeds, setup, target)
+    engines = ('width', [one.engine for one in of_widths])
+    return results.assign_coords(engine=engines).assign_attrs(
+      mesh=meshes.text(grouping.mesh), **labels.settings(setup, data)
+    )
+
+  work = execution.Work(
+    source,
+    grouping,
+    basis,
+    labels.with_weights(extra) if keep else extra,
+    seeds.tolist(),
+    labels.of_jobs(callback, setup),
+    lambda one, job, row: labels.to_arrays(labelled([row], [one], [job.seed])),
+  )
   parts = watch.parts((f'm={width}', width) for width in widths)
   asked = [dataclasses.replace(setup, width=int(m)) for m in widths]
   # Before any training: a width that does not fit is refused at once.
@@ -182,29 +220,7 @@ def sweep(
     execution.run_width(*of_width, work)
     for of_width in zip(asked, chosen, parts, strict=True)
   ]
-  results = labels.label(rows, widths, seeds, setup, target)
-  engines = [one.engine for one in chosen]
-  return results.assign_coords(engine=('width', engines)).assign_attrs(
-    mesh=meshes.text(grouping.mesh), **labels.settings(setup, data)
-  )
-
-
-def _grouping(
-  mesh: str | Mesh,
-  widths: Sequence[int],
-  num_seeds: int,
-  seeds_at_once: int | None,
-  source: datasets.Source,
-) -> compiled.Grouping:
-  """Devices, and as many seeds at once as suit them."""
-  devices = meshes.make(
-    mesh, widths=widths, num_seeds=num_seeds, seeds_at_once=seeds_at_once
-  )
-  # Batched matmuls are slower than a loop over seeds on a CPU.
-  one_by_one = jax.default_backend() == 'cpu'
-  fewest = meshes.shards(devices)[0]
-  at_once = seeds_at_once or (fewest if one_by_one else num_seeds)
-  return compiled.Grouping(at_once, devices, source.shared is not None)
+  return labelled(rows, chosen, seeds)
 
 
 def _basis(
@@ -212,6 +228,7 @@ def _basis(
   data: components.Spec | Split,
   transform: Callable[[jax.Array, Split], Split] | None,
   extra: measuring.Extra | None,
+  keep: str | None,
 ) -> str:
   """All that the numbers of a sweep's jobs depend on, but their own."""
   aside = {'width', 'engine', 'used_columns'}
@@ -220,6 +237,7 @@ def _basis(
   settings = {n: v for n, v in vars(setup).items() if n not in aside}
   content = jobs.data_digest(data) if isinstance(data, Split) else data
   more = {'data': content, 'transform': transform, 'extra': extra}
+  more |= {'keep': keep} if keep else {}
   return jobs.basis(settings | more, __name__)
 
 
@@ -229,6 +247,7 @@ def _check(
   seed: int,
   num_seeds: int,
   seeds_at_once: int | None,
+  keep: str | None,
 ) -> None:
   """Raises ValueError for settings that no sweep can have."""
   for name, value in (
@@ -248,6 +267,9 @@ def _check(
   needed = num_seeds * sum(
     cost.results(width, setup.dim, num_records) for width in widths
   )
+  if keep:  # twice: as they come, and all seeds of a width together
+    of_unit = 8 * (2 * setup.dim + setup.num_classes)
+    needed += num_seeds * of_unit * sum(widths)
   free = hosts.least(free_memory.of_host())
   if needed > free:
     raise ValueError(
