@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from ossgd.data import components
-from ossgd.engines import divergence, measuring, sgd
+from ossgd.engines import divergence, measuring, meshes, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper import metrics
 from ossgd.running import execution, jobs, watching
@@ -86,6 +87,35 @@ def settings(setup: Setup, data: Any) -> dict[str, Any]:
     'noise_scale': data.noise_scale,
     'normalize': int(data.normalize),  # netCDF has no booleans
   }
+
+
+def results(
+  rows: list[execution.Row],
+  chosen: Sequence[Setup],
+  seeds: Sequence[int],
+  *,
+  setup: Setup,
+  data: Any,
+  target: float,
+  mesh: Mesh | None,
+) -> xr.Dataset:
+  """Some widths and seeds, with all that is known of them.
+
+  Args:
+    rows: what each width left.
+    chosen: the setup that each width was trained with.
+    seeds: of every width.
+    setup: that was asked for.
+    data: that they were trained on.
+    target: the test accuracy of Figures 4 and 5.
+    mesh: of devices, if there were several.
+  """
+  widths = [one.width for one in chosen]
+  found = label(rows, widths, np.array(seeds), setup, target)
+  engines = ('width', [one.engine for one in chosen])
+  return found.assign_coords(engine=engines).assign_attrs(
+    mesh=meshes.text(mesh), **settings(setup, data)
+  )
 
 
 def label(

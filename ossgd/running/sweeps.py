@@ -34,11 +34,11 @@ which devices.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import jax
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -173,11 +173,7 @@ def sweep(
     num_train_eval=num_train_eval,
     engine=engine,
   )
-  _check(setup, widths, seed, num_seeds, seeds_at_once, keep)
-  if not 0 < target <= 1:
-    raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
-  if keep not in (None, 'weights'):
-    raise ValueError(f"keep is {keep!r}; expected None or 'weights'")
+  _check(setup, widths, seed, num_seeds, seeds_at_once, target, keep)
   grouping = compiled.group(
     mesh, widths, num_seeds, seeds_at_once, shared=source.shared is not None
   )
@@ -185,30 +181,29 @@ def sweep(
     shared=meshes.put(source.shared, grouping.mesh, of_seeds=False)
   )
   watch = watching.watch(progress)
-  basis = ''
-  if watch.store is not None:
-    basis = _basis(setup, data, transform, extra, keep)
-    if isinstance(data, Split):
-      watch.store.data.add(jobs.data_digest(data))
-  seeds = np.arange(seed, seed + num_seeds)
-
-  def labelled(rows, of_widths, seeds):
-    widths = [one.width for one in of_widths]
-    results = labels.label(rows, widths, seeds, setup, target)
-    engines = ('width', [one.engine for one in of_widths])
-    return results.assign_coords(engine=engines).assign_attrs(
-      mesh=meshes.text(grouping.mesh), **labels.settings(setup, data)
-    )
-
+  labelled = functools.partial(
+    labels.results, setup=setup, data=data, target=target, mesh=grouping.mesh
+  )
   work = execution.Work(
     source,
     grouping,
-    basis,
+    _basis(setup, data, transform, extra, keep, watch.store),
     labels.with_weights(extra) if keep else extra,
-    seeds.tolist(),
+    list(range(seed, seed + num_seeds)),
     labels.of_jobs(callback, setup),
     lambda one, job, row: labels.to_arrays(labelled([row], [one], [job.seed])),
   )
+  rows, chosen = _run(setup, widths, work, watch)
+  return labelled(rows, chosen, work.seeds)
+
+
+def _run(
+  setup: Setup,
+  widths: Sequence[int],
+  work: execution.Work,
+  watch: watching.Watch,
+) -> tuple[list[execution.Row], list[Setup]]:
+  """What each width leaves, and the setup that it was trained with."""
   parts = watch.parts((f'm={width}', width) for width in widths)
   asked = [dataclasses.replace(setup, width=int(m)) for m in widths]
   # Before any training: a width that does not fit is refused at once.
@@ -220,7 +215,7 @@ def sweep(
     execution.run_width(*of_width, work)
     for of_width in zip(asked, chosen, parts, strict=True)
   ]
-  return labelled(rows, chosen, seeds)
+  return rows, chosen
 
 
 def _basis(
@@ -229,8 +224,16 @@ def _basis(
   transform: Callable[[jax.Array, Split], Split] | None,
   extra: measuring.Extra | None,
   keep: str | None,
+  store: watching.Store | None,
 ) -> str:
-  """All that the numbers of a sweep's jobs depend on, but their own."""
+  """All that the numbers of a sweep's jobs depend on, but their own.
+
+  Without a store, which knows jobs by it, nothing.
+  """
+  if store is None:
+    return ''
+  if isinstance(data, Split):
+    store.data.add(jobs.data_digest(data))
   aside = {'width', 'engine', 'used_columns'}
   if setup.order == 'full_batch':
     aside.add('batch_size')
@@ -247,6 +250,7 @@ def _check(
   seed: int,
   num_seeds: int,
   seeds_at_once: int | None,
+  target: float,
   keep: str | None,
 ) -> None:
   """Raises ValueError for settings that no sweep can have."""
@@ -260,6 +264,10 @@ def _check(
     raise ValueError(
       f'widths are {tuple(widths)}; expected at least one, all different'
     )
+  if not 0 < target <= 1:
+    raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
+  if keep not in (None, 'weights'):
+    raise ValueError(f"keep is {keep!r}; expected None or 'weights'")
   for width in widths:
     dataclasses.replace(setup, width=width).check()
   measuring.check_seeds(seed, num_seeds)

@@ -71,10 +71,11 @@ def sweep(
     if not grows and not folders.difference(there, config):
       (place / CHECKPOINTS).mkdir(exist_ok=True)
       return _run(place, given.arguments, keep_states)
-    if folders.prepare(place, config):
-      results = records.read_measured(place)[0]
-    else:
+    if there.get(SIZE) != config[SIZE]:
       _check_versions(place, there, config)
+    if folders.prepare(place, config):
+      results, config = records.read_measured(place)
+    else:
       results = _run(place, given.arguments, keep_states)
       if 'stopped_at' in results and results.stopped_at.notnull().any():
         # Not what was asked for: the same call goes on.
@@ -172,9 +173,10 @@ def _check_versions(
 
   Its runs cannot be gone on with, and would be replaced.
   """
+  if not there or folders.difference(there, config):
+    return  # to be refused for more than that
   then, now = (
-    {**one['environment'], 'code': one['code']}
-    for one in (there or config, config)
+    {**one['environment'], 'code': one['code']} for one in (there, config)
   )
   difference = jobs.difference(then, now)
   if difference:
