@@ -1,8 +1,10 @@
 """One page of what holds: gathers run folders into report.html and report.md.
 
 The claims come first, judged again from the results; then every run's table
-and figures with its command, settings, versions and time. Runs made with other
-versions are marked, folders that are partial or damaged are listed.
+and figures with its command, settings, versions and time. Folders of one script
+that differ in their seeds only, such as those of a job array, are judged as
+one. Runs made with other versions are marked, folders that are partial or
+damaged are listed.
 
   python -m experiments.report --runs=runs
 """
@@ -25,7 +27,9 @@ from .common.publishing import pages, run_folders
 class Config:
   """Where to look, and where to write."""
 
-  runs: str = option('runs', 'Folder whose subfolders are run folders.')
+  runs: str = option(
+    'runs', 'Folder whose subfolders are run folders, or job arrays of them.'
+  )
   out: str = option(
     '', 'Folder for report.html and report.md; empty: the one --runs names.'
   )

@@ -6,6 +6,7 @@ functions. What is public, each imported when it is first asked for:
 
   sweep           trains widths x seeds, measured as they go: a Dataset
   save, load      a run folder: results with their settings and versions
+  merge           run folders as one: the seeds of a job array, say
   Model           another activation, loss, output law, start, or both layers
   Recorder        a measure of one's own, at every recorded step of a sweep
 
@@ -76,9 +77,10 @@ if TYPE_CHECKING:
   from ossgd.results import plots as plots
   from ossgd.results import statistics as statistics
   from ossgd.running import sweeps as sweeps
-  from ossgd.running.sweeps import sweep as sweep
   from ossgd.storing import records as records
+  from ossgd.storing.growing import sweep as sweep
   from ossgd.storing.saving import load as load
+  from ossgd.storing.saving import merge as merge
   from ossgd.storing.saving import save as save
 
   base = _types
@@ -101,6 +103,7 @@ _HOMES = {
   'images': 'data.images',
   'kernels': 'paper.kernels',
   'load': 'storing.saving:load',
+  'merge': 'storing.saving:merge',
   'metrics': 'paper.metrics',
   'mixtures': 'data.mixtures',
   'network': 'paper.network',
@@ -109,7 +112,7 @@ _HOMES = {
   'save': 'storing.saving:save',
   'sgd': 'engines.sgd',
   'statistics': 'results.statistics',
-  'sweep': 'running.sweeps:sweep',
+  'sweep': 'storing.growing:sweep',
   'sweeps': 'running.sweeps',
   'theory': 'paper.theory',
 }

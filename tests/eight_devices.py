@@ -28,10 +28,11 @@ from experiments.common.lemmas import (
 from ossgd.data import mixtures
 from ossgd.engines import cost, measuring, meshes, sgd, tiles
 from ossgd.engines.setup import Setup
+from ossgd.machine import memory
 from ossgd.paper import network
 from ossgd.paper.types import Dataset, Split
 from ossgd.recording.recorders import Recorder
-from ossgd.running import compiled, datasets, free_memory, sweeps, watching
+from ossgd.running import compiled, datasets, sweeps, watching
 from ossgd.storing import checkpoints
 from tests import agreement
 
@@ -436,7 +437,7 @@ class MakeTest(parameterized.TestCase):
   def test_memory_is_of_a_device(self):
     """What does not fit one device may fit eight."""
     with (
-      mock.patch.object(free_memory, 'of_device', return_value=1e5),
+      mock.patch.object(memory, 'of_device', return_value=1e5),
       mock.patch.object(cost, 'RUNTIME', 0),
     ):
       wide = setup_of('plain', 10 * M)

@@ -33,7 +33,6 @@ class FrontDoorTest(parameterized.TestCase):
       found = getattr(ossgd, name)
       self.assertIsNotNone(found.__doc__)
       self.assertIn(name, dir(ossgd))
-    self.assertIs(ossgd.sweep, ossgd.sweeps.sweep)
     with self.assertRaisesRegex(AttributeError, "'ossgd' has no .*'sweeep'"):
       _ = ossgd.sweeep
 

@@ -28,11 +28,11 @@ LIBRARY = {
   'recording': 'recorders shapes',
   'engines': 'meshes measuring optimizers sgd blocked interface setup tiles '
   'gram kinds divergence cost',
-  'running': 'timing identities jobs watching hosts free_memory compiled '
-  'states datasets execution labels sweeps',
+  'running': 'timing identities jobs watching hosts compiled '
+  'states datasets execution labels asking sweeps',
   'results': 'statistics judging claims paper_claims tables drawing plots '
   'panels',
-  'storing': 'files checkpoints netcdf records folders saving',
+  'storing': 'files checkpoints netcdf records folders pooling saving growing',
 }
 # What a package may import of the others; nothing imports the scripts.
 ARROWS = {

@@ -11,9 +11,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ossgd.engines import measuring, meshes
+from ossgd.machine import memory
 from ossgd.paper.types import Params
 from ossgd.results import paper_claims
-from ossgd.running import free_memory, hosts, identities, jobs, watching
+from ossgd.running import hosts, identities, jobs, watching
 
 from .options import option
 
@@ -58,7 +59,7 @@ def devices(config: Config, widths: Sequence[int]) -> Mesh | None:
   measuring.check_seeds(config.seed, config.num_seeds)
   # What one seed has measured is an array in a dict.
   least = 300 * config.num_seeds * len(config.widths)
-  free = hosts.least(free_memory.of_host())
+  free = hosts.least(memory.free())
   if least > free:
     raise ValueError(
       f'num_seeds {config.num_seeds}: their results need at least '

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 
 from ossgd.data import arrays, components, images, mixtures
 from ossgd.engines import measuring
+from ossgd.machine import memory
 from ossgd.paper import kernels
 from ossgd.paper.model import PAPER
 from ossgd.paper.types import Split
 from ossgd.results import paper_claims, plots, statistics
 from ossgd.results.claims import INF, Claim
-from ossgd.running import free_memory, sweeps, watching
+from ossgd.running import sweeps, watching
 
 from . import models
 from .options import DATASETS, as_flags, option
@@ -198,7 +199,7 @@ def _warn_if_unstable(
     x = data.train.x[:_SAMPLE]
   else:
     rows = _SAMPLE + data.num_classes * data.num_components
-    if 4 * 4 * rows * data.dim > free_memory.of_host():
+    if 4 * 4 * rows * data.dim > memory.free():
       return  # too large to look at; the sweep will say whether it fits
     draw = functools.partial(mixtures.sample, num_train=_SAMPLE, num_test=1)
     key = measuring.seed_keys(jnp.asarray(seed)).data

@@ -246,7 +246,8 @@ def plan(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:
 
   Chunks are told their Steps and which of their P pieces end at a recorded
   step, (P,) bool. The gaps between recorded steps decide how many slots a
-  piece has: a power of two, so that few shapes are compiled.
+  piece has: a power of two, so that few shapes are compiled. A chunk is open if
+  another piece would have fitted in.
   """
   waiting: list[tuple[np.ndarray, bool]] = []
   size = 1
@@ -281,4 +282,5 @@ def _chunk(
     steps[i] = last
     steps[i, : len(part)] = part
   slots = Steps(steps.ravel(), active.ravel())
-  return Chunk(((slots,), (recorded,)), recorded, end)
+  is_open = len(pieces) * size < most
+  return Chunk(((slots,), (recorded,)), recorded, end, is_open)

@@ -19,6 +19,7 @@ class Chunk(NamedTuple):
   arguments: tuple[tuple, ...]  # of each stage, what it is told of the chunk
   recorded: np.ndarray  # which of its measurements are at recorded steps
   end: int  # the step it ends at
+  open: bool = False  # whether a longer run has more steps in it
 
 
 # (state, begin, split, *passed, *told) -> state, passed: what the stage before

@@ -23,8 +23,6 @@ from ossgd.recording.recorders import (
   standard,
 )
 
-_LARGE = 5  # times the paper's, before it is remarked upon
-
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
@@ -102,11 +100,24 @@ class Setup:
     """0, then gaps of eval_every that double in proportion to the step."""
     steps = [0]
     while steps[-1] < self.num_steps:
-      gap = self.eval_every
-      while 2 * gap <= self.eval_growth * steps[-1]:
-        gap *= 2
-      steps.append(min(steps[-1] + gap, self.num_steps))
+      steps.append(min(steps[-1] + self._gap(steps[-1]), self.num_steps))
     return np.array(steps)
+
+  @property
+  def shared_step(self) -> int:
+    """The last recorded step that every longer run records as well.
+
+    The last step of all is always recorded, so it need not be one of theirs.
+    """
+    before, last = self.record_steps[-2:].tolist()
+    return last if last - before == self._gap(before) else before
+
+  def _gap(self, step: int) -> int:
+    """From a recorded step to the next one, of a run that goes on."""
+    gap = self.eval_every
+    while 2 * gap <= self.eval_growth * step:
+      gap *= 2
+    return gap
 
   @property
   def num_inputs(self) -> int:
@@ -223,32 +234,6 @@ class Setup:
       self._moving,
       loss=sgd.has_loss(self.gradient_fn),
     )
-
-  def remarks(self) -> list[str]:
-    """What of the model is likely not to learn, and by how much: sentences."""
-    if self.model == PAPER:
-      return []
-    ours, paper = (
-      models.at_start(model, width=self.width, scale=self.init_scale)
-      for model in (self.model, PAPER)
-    )
-    where = f'activation {self.model.names()["activation"]}, m = {self.width}: '
-    found = []
-    if ours.outputs > _LARGE * paper.outputs:
-      found.append(
-        f'{where}outputs are about {ours.outputs:.3g} at the start (relu: '
-        f'{paper.outputs:.2g}) and grow as sqrt(m) if phi(0) is not 0, which '
-        'the steps may not undo; start=antisymmetric begins at 0'
-      )
-    if ours.slopes < paper.slopes / _LARGE:
-      ratio = (ours.slopes / paper.slopes) ** 2
-      found.append(
-        f'{where}slopes are about {ours.slopes:.3g} at the start (relu: '
-        f'{paper.slopes:.2g}): eta m = {self.lr_times_width:g} moves f as '
-        f'{self.lr_times_width * ratio:.2g} would with relu; as much takes '
-        f'about {self.lr_times_width / max(ratio, 1e-30):.2g}'
-      )
-    return found
 
   def _check_model(self) -> None:
     models.check(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import psutil
 
 
@@ -40,6 +41,15 @@ _VERSIONS = (
 def free() -> int:
   """Bytes that this process can have, of the machine and of its groups."""
   return min([psutil.virtual_memory().available, *in_groups()])
+
+
+def of_device() -> int:
+  """Bytes that a new run can have on each device of JAX's."""
+  stats = jax.local_devices()[0].memory_stats()
+  if stats and 'bytes_limit' in stats:
+    return stats['bytes_limit'] - stats['bytes_in_use']
+  # Devices of a CPU share one memory.
+  return free() // jax.local_device_count()
 
 
 def in_groups(process: Path = Path('/proc/self')) -> list[int]:

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int, Shaped
 from ossgd.paper.choices import ACTIVATIONS, LOSSES, Activation, Loss
 from ossgd.paper.types import Array
 
+_LARGE = 5  # times the paper's, before it is remarked upon
 _DRAWS = 4096  # pre-activations that show how large a network begins
 
 
@@ -263,3 +264,31 @@ def at_start(
   if model.start == 'antisymmetric':
     outputs = 0.0
   return AtStart(outputs, root_mean_square(model.slope(h)))
+
+
+def remarks(
+  model: Model, *, width: int, scale: float, lr_times_width: float
+) -> list[str]:
+  """What of a model is likely not to learn, and by how much: sentences."""
+  if model == PAPER:
+    return []
+  ours, paper = (
+    at_start(one, width=width, scale=scale) for one in (model, PAPER)
+  )
+  where = f'activation {model.names()["activation"]}, m = {width}: '
+  found = []
+  if ours.outputs > _LARGE * paper.outputs:
+    found.append(
+      f'{where}outputs are about {ours.outputs:.3g} at the start (relu: '
+      f'{paper.outputs:.2g}) and grow as sqrt(m) if phi(0) is not 0, which the '
+      'steps may not undo; start=antisymmetric begins at 0'
+    )
+  if ours.slopes < paper.slopes / _LARGE:
+    ratio = (ours.slopes / paper.slopes) ** 2
+    found.append(
+      f'{where}slopes are about {ours.slopes:.3g} at the start (relu: '
+      f'{paper.slopes:.2g}): eta m = {lr_times_width:g} moves f as '
+      f'{lr_times_width * ratio:.2g} would with relu; as much takes about '
+      f'{lr_times_width / max(ratio, 1e-30):.2g}'
+    )
+  return found

@@ -5,7 +5,7 @@ the next with them; all blocks of a width share one compilation.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,8 +14,9 @@ from jax.sharding import Mesh
 from ossgd.engines import cost, kinds, measuring, meshes
 from ossgd.engines.interface import Chunk, Engine
 from ossgd.engines.setup import Setup
+from ossgd.machine import memory
 from ossgd.paper.types import Params
-from ossgd.running import free_memory, hosts
+from ossgd.running import hosts
 
 
 class Grouping(NamedTuple):
@@ -26,6 +27,25 @@ class Grouping(NamedTuple):
   shared: bool  # whether all seeds have the same data
 
 
+def group(
+  mesh: str | Mesh,
+  widths: Sequence[int],
+  num_seeds: int,
+  seeds_at_once: int | None,
+  *,
+  shared: bool,
+) -> Grouping:
+  """Devices, and as many seeds at once as suit them; see `sweeps.sweep`."""
+  devices = meshes.make(
+    mesh, widths=widths, num_seeds=num_seeds, seeds_at_once=seeds_at_once
+  )
+  # Batched matmuls are slower than a loop over seeds on a CPU.
+  one_by_one = jax.default_backend() == 'cpu'
+  fewest = meshes.shards(devices)[0]
+  at_once = seeds_at_once or (fewest if one_by_one else num_seeds)
+  return Grouping(at_once, devices, shared)
+
+
 def choose_engine(setup: Setup, grouping: Grouping) -> str:
   """The engine of one width: the fastest that is exact, allowed, and fits.
 
@@ -34,7 +54,7 @@ def choose_engine(setup: Setup, grouping: Grouping) -> str:
   """
   return cost.choose(
     setup,
-    hosts.least(free_memory.of_device()),
+    hosts.least(memory.of_device()),
     grouping.seeds_at_once,
     meshes.shards(grouping.mesh),
   )
@@ -46,6 +66,7 @@ class Programs(NamedTuple):
   setup: Setup
   grouping: Grouping
   chunks: list[Chunk]
+  common: int  # chunks that every longer run begins with
   draw: Callable  # (seeds, split) -> Params at w(0)
   start: Callable  # (Params at w(0), seeds, split) -> state, begin
   # (state, begin, split, passed, told) -> state, passed
@@ -62,6 +83,7 @@ def programs(
 ) -> Programs:
   """What a block of seeds needs at one width; compiled when first called."""
   engine = kinds.make(setup, grouping.mesh)
+  chunks = list(engine.chunks)
   constrain = functools.partial(
     meshes.constrain,
     mesh=grouping.mesh,
@@ -95,7 +117,8 @@ def programs(
   return Programs(
     setup,
     grouping,
-    list(engine.chunks),
+    chunks,
+    common(chunks, setup.shared_step),
     jax.jit(drawn),
     jax.jit(started),
     _stages(engine, constrain, over_seeds, split_axis),
@@ -104,6 +127,16 @@ def programs(
     jax.jit(over_seeds(finish, (0, 0, split_axis))),
     engine.layout,
   )
+
+
+def common(chunks: list[Chunk], shared_step: int) -> int:
+  """How many chunks all runs begin with that record this step and go on.
+
+  An open chunk before it was followed by another shape, there as here.
+  """
+  within = [chunk for chunk in chunks if chunk.end <= shared_step]
+  grows = within and within[-1].end == shared_step and within[-1].open
+  return len(within) - bool(grows)
 
 
 def _over_seeds(grouping: Grouping) -> Callable:

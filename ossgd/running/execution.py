@@ -1,8 +1,10 @@
 """A width at work: its jobs in blocks of seeds, each run chunk by chunk.
 
-Between chunks progress can be told, the states be saved, and the work stopped;
-what a store has of a job already is not done again.
+Between chunks progress can be told, the states be saved, and the work stopped,
+all of it or single jobs; what a store has of a job already is not done again.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import functools
@@ -23,6 +25,9 @@ from ossgd.running.compiled import Grouping, Programs
 from ossgd.running.datasets import Source
 
 Arrays = dict[str, np.ndarray]
+Row = tuple[Record, Arrays]  # what one or more seeds of a width leave
+TOLD = 'told_'
+STOPPED = 'stopped_at'  # among the last step's arrays, where jobs may stop
 
 
 class Work(NamedTuple):
@@ -33,6 +38,10 @@ class Work(NamedTuple):
   basis: str  # of the jobs
   extra: measuring.Extra | None
   seeds: list[int]
+  callback: watching.Callback | None
+  # What else a store keeps of a finished job, under names that begin with TOLD:
+  # for who reads it without knowing how the job came to be.
+  told: Callable[[Setup, jobs.Job, Row], Arrays]
 
   def job(self, setup: Setup, seed: int | None = None) -> jobs.Job:
     """Of a width and a seed, or of what the seeds of a width share."""
@@ -65,10 +74,11 @@ def with_engine(setup: Setup, work: Work, watch: watching.Watch) -> Setup:
 
 def run_width(
   asked: Setup, setup: Setup, watch: watching.Watch, work: Work
-) -> tuple[Record, Arrays]:
+) -> Row:
   """All jobs of a width, each done once, with the setup from `with_engine`.
 
-  By what was asked for the store knows with which engine a width was begun.
+  By what was asked for the store knows with which engine a width was begun. A
+  job that a callback stops is not finished: its state stays in the store.
 
   Returns:
     Measurements (seed, step), and arrays (seed, ...) of the last step.
@@ -77,37 +87,56 @@ def run_width(
   watch.once('engine', work.job(asked), lambda: begun)
   programs = compiled.programs(setup, work.grouping, work.extra)
   of_width = [work.job(setup, seed) for seed in work.seeds]
-  finished: dict[jobs.Job, Arrays] = {}
+  done: dict[jobs.Job, Arrays] = {}
   for job in of_width:
     arrays = watch.load(_finished(job), job)
     if arrays is not None:
-      finished[job] = arrays
-  pending = [job for job in of_width if job not in finished]
-  for block in _blocks(pending, work.grouping, watch):
+      ours = (name for name in arrays if not name.startswith(TOLD))
+      done[job] = {name: arrays[name] for name in ours}
+  pending = [job for job in of_width if job not in done]
+  stops: dict[jobs.Job, int] = {}
+  for block in _blocks(pending, programs, watch):
     watch.check()
     ends = dict.fromkeys([block[0].seed, block[-1].seed])
     part = watch.part(
-      len(finished) / len(of_width),
-      (len(finished) + len(block)) / len(of_width),
+      len(done) / len(of_width),
+      (len(done) + len(block)) / len(of_width),
       'seed=' + '-'.join(map(str, ends)),
     )
-    record, last = run_block(programs, work.source, block, watch, part.tell)
-    arrays = states.arrays_of(record)
-    arrays |= {f'last_{name}': value for name, value in last.items()}
+    block_row, stopped = run_block(programs, work, block, watch, part.tell)
+    stops |= stopped
+    arrays = _as_arrays(block_row)
     for i, job in enumerate(block):
-      finished[job] = {name: v[i : i + 1] for name, v in arrays.items()}
-      watch.save(_finished(job), job, finished[job])
-    states.forget(watch, block)
-  together = {
-    name: np.concatenate([finished[job][name] for job in of_width])
-    for name in finished[of_width[0]]
-  }
+      done[job] = {name: v[i : i + 1] for name, v in arrays.items()}
+      if watch.store is not None and job not in stopped:
+        told = work.told(setup, job, _as_row(done[job]))
+        watch.save(_finished(job), job, done[job] | told)
+    states.forget(watch, [job for job in block if job not in stopped])
+  record, last = _as_row(
+    {
+      name: np.concatenate([done[job][name] for job in of_width])
+      for name in done[of_width[0]]
+    }
+  )
+  if work.callback is not None:
+    steps = {job: setup.record_steps[n - 1] for job, n in stops.items()}
+    last[STOPPED] = np.array([steps.get(job, np.nan) for job in of_width])
+  return record, last
+
+
+def _as_arrays(row: Row) -> Arrays:
+  record, last = row
+  of_last = {f'last_{name}': value for name, value in last.items()}
+  return states.arrays_of(record) | of_last
+
+
+def _as_row(arrays: Arrays) -> Row:
   last = {
     name.removeprefix('last_'): value
-    for name, value in together.items()
+    for name, value in arrays.items()
     if name.startswith('last_')
   }
-  return states.records_of(together), last
+  return states.records_of(arrays), last
 
 
 def _finished(job: jobs.Job) -> str:
@@ -115,42 +144,53 @@ def _finished(job: jobs.Job) -> str:
 
 
 def _blocks(
-  pending: Sequence[jobs.Job], grouping: Grouping, watch: watching.Watch
+  pending: Sequence[jobs.Job], programs: Programs, watch: watching.Watch
 ) -> Iterator[list[jobs.Job]]:
   """Jobs that go on from the same chunk, at most so many at once.
 
   Those that were begun come first, however they were grouped before.
   """
+  at_once = programs.grouping.seeds_at_once
 
   def begun(job):
-    saved = states.load(watch, job)
+    saved = states.load(watch, job, programs.common)
     return 0 if saved is None else int(saved['done'])
 
   at = {job: begun(job) for job in pending}
   order = sorted(pending, key=at.__getitem__, reverse=True)
   for _, group in itertools.groupby(order, at.__getitem__):
     together = list(group)
-    for first in range(0, len(together), grouping.seeds_at_once):
-      yield together[first : first + grouping.seeds_at_once]
+    for first in range(0, len(together), at_once):
+      yield together[first : first + at_once]
 
 
 def run_block(
   programs: Programs,
-  source: Source,
+  work: Work,
   block: list[jobs.Job],
   watch: watching.Watch,
   tell: Callable[[float, str], None],
-) -> tuple[Record, Arrays]:
+) -> tuple[Row, dict[jobs.Job, int]]:
   """A block of seeds: arrays (seed, step), and (seed, ...) of the last step.
 
   Their states are saved now and then, and go on from there: the numbers are
   those of seeds that were never stopped. Where devices want more seeds than
   there are, the last one is there several times.
+
+  Returns:
+    Measurements and the last step's arrays; and of jobs that a callback has
+    stopped, how many measurements they have.
   """
-  setup, grouping = programs.setup, programs.grouping
+  setup, grouping, source = programs.setup, programs.grouping, work.source
   one = grouping.seeds_at_once == 1
   block = block + block[-1:] * (-len(block) % meshes.shards(grouping.mesh)[0])
-  saved = states.SavedStates(watch, block, programs.layout, of_seeds=not one)
+  saved = states.SavedStates(
+    watch,
+    block,
+    programs.layout,
+    of_seeds=not one,
+    common=programs.common,
+  )
   put = functools.partial(meshes.put, mesh=grouping.mesh, of_seeds=not one)
   seeds = np.array([job.seed for job in block])
   seeds = put(jnp.asarray(seeds[0] if one else seeds))
@@ -161,21 +201,11 @@ def run_block(
     state, begin = wait(programs.start(params, seeds, split))
     del params
   state, records, done = saved.resume(state)
-  passed: tuple[Any, ...] = ()
-  shapes = {name: found.shape for name, found in setup.record_shapes.items()}
-  for i, chunk in enumerate(programs.chunks[done:], start=done):
-    passed = ()
-    stages = zip(programs.stages.items(), chunk.arguments, strict=True)
-    for (stage_name, stage), told in stages:
-      with timing.part(stage_name) as wait:
-        state, passed = wait(stage(state, begin, split, passed, told))
-    records.append(_at_recorded(passed[0], shapes, len(block), chunk.recorded))
-    if divergence.everywhere(records[-1]):
-      break  # not one seed is left
-    saved.save(state, records, i + 1)
-    tell(chunk.end / setup.num_steps, '')
-  kept = programs.kept(state)
-  del state, begin, passed  # a wide network needs their memory at the end
+  stops = watching.Stops(work.callback, block)
+  kept = _train(
+    programs, state, begin, split, records, done, saved, stops, tell
+  )
+  del state, begin  # a wide network needs their memory at the end
   # LAPACK's own threads and XLA's wait for each other on a busy machine: one
   # decomposition was seen to take 10 s instead of 0.1 s.
   with (
@@ -188,7 +218,51 @@ def run_block(
     last = hosts.fetch(programs.finish(trained, begun, split))
   if one:
     last = jax.tree.map(lambda v: v[None], last)
-  return _padded(states.joined(records), len(setup.record_steps)), last
+  record = _padded(states.joined(records), len(setup.record_steps))
+  return (stops.marked(record), last), stops.at
+
+
+def _train(
+  programs: Programs,
+  state: Any,
+  begin: Any,
+  split: Any,
+  records: list[Record],
+  done: int,
+  saved: states.SavedStates,
+  stops: watching.Stops,
+  tell: Callable[[float, str], None],
+) -> Any:
+  """Goes from so many chunks on to the end, or to where all jobs stop.
+
+  What is measured is added to the records.
+
+  Returns:
+    What the weights follow from.
+  """
+  found = programs.setup.record_shapes
+  shapes = {name: one.shape for name, one in found.items()}
+  for i, chunk in enumerate(programs.chunks[done:], start=done):
+    newly = stops.ask(records)
+    saved.write(state, records, i, newly)
+    if stops.all:
+      break
+    stops.remember(newly, programs.kept(state))
+    passed: tuple[Any, ...] = ()
+    stages = zip(programs.stages.items(), chunk.arguments, strict=True)
+    for (stage_name, stage), told in stages:
+      with timing.part(stage_name) as wait:
+        state, passed = wait(stage(state, begin, split, passed, told))
+    records.append(
+      _at_recorded(passed[0], shapes, len(saved.block), chunk.recorded)
+    )
+    if divergence.everywhere(records[-1]):
+      break  # not one seed is left
+    saved.save(state, records, i + 1)
+    tell(chunk.end / programs.setup.num_steps, '')
+  else:
+    stops.ask(records, at_the_end=True)
+  return stops.restored(programs.kept(state))
 
 
 def _padded(record: Record, number: int) -> Record:

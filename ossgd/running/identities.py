@@ -31,7 +31,6 @@ NO_NUMBERS = (
   'ossgd.machine',
   *(f'ossgd.running.{n}' for n in ('identities', 'jobs', 'hosts', 'timing')),
   'ossgd.running.watching',
-  'ossgd.running.free_memory',
   'ossgd.engines.cost',
   *(
     f'experiments.common.{name}'

@@ -6,6 +6,8 @@ versions below them. How jobs are grouped, and on which devices, is no part of
 it; neither is what only draws, judges or stores.
 """
 
+from __future__ import annotations
+
 import hashlib
 import importlib.metadata
 import json
@@ -20,6 +22,9 @@ import ossgd
 from ossgd.paper.types import Split
 from ossgd.running import identities
 
+# Settings that no number of an earlier step depends on.
+_AT_THE_END = ('num_steps', 'extra', 'keep')
+
 
 class Job(NamedTuple):
   """One width and one seed of some work."""
@@ -33,6 +38,13 @@ class Job(NamedTuple):
     """As JSON values."""
     own = {'width': self.width, 'seed': self.seed, 'engine': self.engine}
     return own | json.loads(self.basis)
+
+  def of_any_length(self) -> Job:
+    """Without what only the end of a run depends on."""
+    basis = json.loads(self.basis)
+    for name in _AT_THE_END:
+      basis['settings'].pop(name, None)
+    return self._replace(basis=json.dumps(basis, sort_keys=True))
 
   def digest(self) -> str:
     """What it is known by: 16 hexadecimal digits."""

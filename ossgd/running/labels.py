@@ -2,20 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from ossgd.data import components
-from ossgd.engines import divergence, sgd
+from ossgd.engines import divergence, measuring, meshes, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper import metrics
 from ossgd.recording.recorders import DISTANCE, Record
+from ossgd.running import execution, jobs, watching
 
 if TYPE_CHECKING:
   import xarray as xr
+
+
+# (job, step, what was measured up to it, by the results' names) -> stop it?
+Callback = Callable[[jobs.Job, int, Record], object]
+# Of the last step's arrays, those that each width has variables of its own of:
+# their dims after the seed.
+WEIGHTS = {
+  'initial_weights': ('unit_{}', 'input'),
+  'final_weights': ('unit_{}', 'input'),
+  'output_weights': ('class', 'unit_{}'),
+}
+
+
+def with_weights(extra: measuring.Extra | None) -> measuring.Extra:
+  """An `Extra` that has w(0), w(T) and a as well."""
+
+  def both(params, begun, split):
+    arrays = (begun.w, params.w, params.a)
+    weights = dict(zip(WEIGHTS, arrays, strict=True))
+    return weights | (extra(params, begun, split) if extra else {})
+
+  return both
+
+
+def of_jobs(
+  callback: Callback | None, setup: Setup
+) -> watching.Callback | None:
+  """A user's callback as jobs at work call it."""
+  if callback is None:
+    return None
+  steps = setup.record_steps  # of all widths
+
+  def of_job(job, record):
+    told = as_told(record, setup, record)
+    return callback(job, int(steps[len(told[DISTANCE]) - 1]), told)
+
+  return of_job
+
+
+def as_told(record: Record, setup: Setup, raw: Record) -> Record:
+  """Measurements in the order and the units of the results.
+
+  Args:
+    record: what is to be told.
+    setup: of the runs.
+    raw: the same as engines have it, where a mean's integers are counts.
+  """
+  sizes = {'test': setup.num_test, 'train': setup.num_evaluated}
+  return {
+    recorder.name: record[recorder.name] / sizes[recorder.examples]
+    if recorder.mean and raw[recorder.name].dtype == np.int32
+    else record[recorder.name]
+    for recorder in setup.measured
+  }
 
 
 def settings(setup: Setup, data: Any) -> dict[str, Any]:
@@ -50,6 +107,35 @@ def _name(function: Any) -> str:
   return getattr(function, '__name__', type(function).__name__)
 
 
+def results(
+  rows: list[execution.Row],
+  chosen: Sequence[Setup],
+  seeds: Sequence[int | None],
+  *,
+  setup: Setup,
+  data: Any,
+  target: float,
+  mesh: Mesh | None,
+) -> xr.Dataset:
+  """Some widths and seeds, with all that is known of them.
+
+  Args:
+    rows: what each width left.
+    chosen: the setup that each width was trained with.
+    seeds: of every width.
+    setup: that was asked for.
+    data: that they were trained on.
+    target: the test accuracy of Figures 4 and 5.
+    mesh: of devices, if there were several.
+  """
+  widths = [one.width for one in chosen]
+  found = label(rows, widths, np.array(seeds), setup, target)
+  engines = ('width', [one.engine for one in chosen])
+  return found.assign_coords(engine=engines).assign_attrs(
+    mesh=meshes.text(mesh), **settings(setup, data)
+  )
+
+
 def label(
   rows: list[tuple[Record, dict[str, np.ndarray]]],
   widths: Sequence[int],
@@ -62,16 +148,13 @@ def label(
 
   steps = setup.record_steps
   diverged = np.stack([divergence.steps(row[0], steps) for row in rows])
+  if execution.STOPPED in rows[0][1]:  # what was stopped has no numbers either
+    stopped = np.stack([row[1][execution.STOPPED] for row in rows])
+    diverged = np.where(diverged > stopped, np.nan, diverged)
   record = jax.tree.map(
     lambda *v: np.stack(v), *(divergence.marked(row[0]) for row in rows)
   )
-  sizes = {'test': setup.num_test, 'train': setup.num_evaluated}
-  measured = {
-    recorder.name: record[recorder.name] / sizes[recorder.examples]
-    if recorder.mean and rows[0][0][recorder.name].dtype == np.int32
-    else record[recorder.name]
-    for recorder in setup.measured
-  }
+  measured = as_told(record, setup, rows[0][0])
   accuracy = measured['test_accuracy']
   reached = metrics.steps_to_accuracy(accuracy, steps, target)
   distance = metrics.at_accuracy(measured[DISTANCE], accuracy, target)
@@ -85,6 +168,16 @@ def label(
     **{
       name: _stacked(name, [row[1][name] for row in rows], diverged)
       for name in rows[0][1]
+      if name not in WEIGHTS
+    },
+    **{
+      f'{name}_{width}': (
+        tuple(dim.format(width) for dim in ('seed', *dims)),
+        row[1][name],
+      )
+      for width, row in zip(widths, rows, strict=True)
+      for name, dims in WEIGHTS.items()
+      if name in row[1]
     },
     'steps_to_accuracy': (of_seed, np.asarray(reached)),
     'distance_at_accuracy': (of_seed, np.asarray(distance)),
@@ -121,3 +214,38 @@ def _stacked(
   if np.issubdtype(together.dtype, np.floating):
     together = np.where(gone, np.nan, together)
   return ('width', 'seed', *dims), together
+
+
+def to_arrays(results: xr.Dataset) -> dict[str, np.ndarray]:
+  """A Dataset as arrays of numbers, which a store can keep among others."""
+  numbers, texts = {}, {}
+  for name, variable in results.variables.items():
+    if variable.dtype.kind in 'OU':
+      texts[str(name)] = variable.values.tolist()
+    else:
+      numbers[execution.TOLD + str(name)] = variable.values
+  about = {
+    'dims': {str(n): list(v.dims) for n, v in results.variables.items()},
+    'coords': [str(name) for name in results.coords],
+    'texts': texts,
+    'attrs': {str(n): np.asarray(v).tolist() for n, v in results.attrs.items()},
+  }
+  text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+  return {f'{execution.TOLD} about': text, **numbers}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
+  """The Dataset of `to_arrays`, among other arrays."""
+  import xarray as xr
+
+  about = json.loads(bytes(arrays[f'{execution.TOLD} about']))
+  texts = about['texts']
+  values = {
+    name: np.array(texts[name])
+    if name in texts
+    else arrays[execution.TOLD + name]
+    for name in about['dims']
+  }
+  found = {name: (dims, values[name]) for name, dims in about['dims'].items()}
+  results = xr.Dataset(found, attrs=about['attrs'])
+  return results.set_coords(about['coords'])

@@ -1,11 +1,14 @@
-"""States of unfinished jobs on disk, one a job, and taken up again.
+"""States of jobs on disk, one a job, and taken up again.
 
 A state is stored as one device would have it: without the other seeds of its
-block, and without the units that only fill up tiles, which are all zero.
+block, and without the units that only fill up tiles, which are all zero. That
+of an unfinished job is forgotten when it is finished; a store that keeps states
+has another one of each job, from which longer runs go on: after the last chunk
+that all of them begin with.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -27,6 +30,7 @@ class SavedStates:
     layout: Callable[[Any], Any],
     *,
     of_seeds: bool,
+    common: int,
   ):
     """Reads what is saved of jobs that are at the same chunk.
 
@@ -35,10 +39,11 @@ class SavedStates:
       block: one job a seed of the arrays; the last may be there several times.
       layout: of an engine.
       of_seeds: whether the arrays have an axis of seeds.
+      common: chunks that every longer run begins with.
     """
-    self._watch, self._block = watch, block
+    self._watch, self.block, self._common = watch, block, common
     self._layout, self._of_seeds = layout, of_seeds
-    saved = [load(watch, job) for job in block]
+    saved = [load(watch, job, common) for job in block]
     self._saved = [one for one in saved if one is not None]
     self._drawn = np.zeros((len(block), 2), np.uint32)
 
@@ -58,19 +63,24 @@ class SavedStates:
     sums = hosts.fetch(
       [_checksum(params, 0, self._of_seeds), _checksum(split, 8, data_of_seeds)]
     )
-    number = len(self._block)
+    number = len(self.block)
     self._drawn = np.stack([np.broadcast_to(v, number) for v in sums], axis=1)
     size = sum(v.size for v in jax.tree.leaves(split))
     bounds = [0, size // (number if data_of_seeds else 1) // 32]
     for job, drawn, saved in zip(
-      self._block, self._drawn, self._saved, strict=False
+      self.block, self._drawn, self._saved, strict=False
     ):
       moved = (drawn - saved['drawn']).astype(np.int32)
       if np.any(np.abs(moved) > bounds):
         name = self._watch.prefix + _name(job)
+        path = store.path(name, job)
+        if not path.exists():  # it goes on from a shorter run's
+          path = store.path(
+            self._watch.prefix + _kept(job), job.of_any_length()
+          )
         raise ValueError(
           f'{name}: its seed gives other random numbers than it had; remove '
-          f'{store.path(name, job)}, or give another folder with --out'
+          f'{path}, or give another folder with --out'
         )
 
   def resume(self, state: Any) -> tuple[Any, list[Record], int]:
@@ -99,13 +109,46 @@ class SavedStates:
       Stopped: the work was asked to stop, and these states are saved.
     """
     store = self._watch.store
-    if store is None or not store.due():
+    if store is None:
       return
+    if store.keeps and done == self._common:
+      self._keep(state, records, done)
+    if store.due():
+      self.write(state, records, done, self.block)
+      self._watch.check()
+
+  def write(
+    self,
+    state: Any,
+    records: list[Record],
+    done: int,
+    block: Sequence[jobs.Job],
+  ) -> None:
+    """Saves the states of some of the jobs, if there is a store."""
+    if self._watch.store is not None and block:
+      for job, arrays in self._arrays(state, records, done, block):
+        self._watch.save(_name(job), job, arrays)
+
+  def _keep(self, state: Any, records: list[Record], done: int) -> None:
+    """Saves the states that longer runs go on from, but where one is longer."""
+    for job, arrays in self._arrays(state, records, done, self.block):
+      there = self._watch.load(_kept(job), job.of_any_length())
+      if there is None or int(there['done']) < done:
+        self._watch.save(_kept(job), job.of_any_length(), arrays)
+
+  def _arrays(
+    self,
+    state: Any,
+    records: list[Record],
+    done: int,
+    block: Sequence[jobs.Job],
+  ) -> Iterator[tuple[jobs.Job, dict[str, np.ndarray]]]:
+    """What is saved of each of these jobs after so many chunks."""
     leaves = hosts.fetch([_numbers(v) for v in jax.tree.leaves(state)])
     record = joined(records)
     specs = jax.tree.leaves(jax.tree.broadcast(self._layout(state), state))
-    for job in dict.fromkeys(self._block):
-      i = self._block.index(job)
+    for job in dict.fromkeys(block):
+      i = self.block.index(job)
       arrays = {'drawn': self._drawn[i], 'done': np.array(done)}
       for j, (leaf, spec) in enumerate(zip(leaves, specs, strict=True)):
         value = leaf[i] if self._of_seeds else leaf
@@ -114,13 +157,28 @@ class SavedStates:
           value = value[(slice(None),) * axis + (slice(job.width),)]
         arrays[f'state_{j}'] = value
       arrays |= arrays_of(jax.tree.map(lambda v, i=i: v[i : i + 1], record))
-      self._watch.save(_name(job), job, arrays)
-    self._watch.check()
+      yield job, arrays
 
 
-def load(watch: watching.Watch, job: jobs.Job) -> dict[str, np.ndarray] | None:
-  """What is saved of an unfinished job; how many chunks under `done`."""
-  return watch.load(_name(job), job)
+def load(
+  watch: watching.Watch, job: jobs.Job, common: int
+) -> dict[str, np.ndarray] | None:
+  """What is saved of an unfinished job, or kept of a shorter run.
+
+  How many chunks are done is there under `done`. What a longer run kept is of
+  no use: where it is, this one may never have been.
+
+  Args:
+    watch: with the store.
+    job: not finished.
+    common: chunks that every longer run begins with.
+  """
+  begun = watch.load(_name(job), job)
+  if begun is None and watch.store is not None and watch.store.keeps:
+    kept = watch.load(_kept(job), job.of_any_length())
+    if kept is not None and int(kept['done']) <= common:
+      return kept
+  return begun
 
 
 def forget(watch: watching.Watch, block: Sequence[jobs.Job]) -> None:
@@ -161,6 +219,10 @@ def _is_key(leaf: jax.Array) -> bool:
 def _numbers(leaf: jax.Array) -> jax.Array:
   """A random key as the numbers it is made of; all else as it is."""
   return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _kept(job: jobs.Job) -> str:
+  return f'seed={job.seed} kept'
 
 
 def _filled(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -22,6 +22,14 @@ diverged_at (width, seed)
   is NaN; NaN if never.
 
 Each of `recorders` is one more: width, seed, step, NAME_0, NAME_1, ...
+
+Where they are asked for, with dims of their own:
+
+stopped_at: the step where a `callback` stopped a run, which has no numbers from
+there on; NaN where it did not (width, seed).
+initial_weights_M, final_weights_M, output_weights_M: w(0), w(T) and a of width
+M, with `keep='weights'` (seed, unit_M, input) and (seed, class, unit_M).
+
 The coordinate `engine` says how each width was trained, the attribute `mesh` on
 which devices.
 """
@@ -29,28 +37,24 @@ which devices.
 from __future__ import annotations
 
 import dataclasses
-import logging
+import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import jax
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ossgd.engines import cost, measuring, meshes, optimizers, sgd
+from ossgd.engines import measuring, meshes, optimizers, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Split
-from ossgd.recording import shapes
 from ossgd.recording.recorders import Recorder
 from ossgd.running import (
+  asking,
   compiled,
   datasets,
   execution,
-  free_memory,
-  hosts,
-  jobs,
   labels,
   watching,
 )
@@ -90,6 +94,8 @@ def sweep(
   model: Model = PAPER,
   output_lr_times_width: float | None = None,
   recorders: tuple[Recorder, ...] = (),
+  callback: labels.Callback | None = None,
+  keep: Literal['weights'] | None = None,
 ) -> xr.Dataset:
   """Trains every width with every seed, measuring as it goes (Section 7).
 
@@ -155,6 +161,14 @@ def sweep(
       about m times the step size of w.
     recorders: measures of your own at every recorded step, a variable each;
       see `ossgd.Recorder`.
+    callback: called between chunks of steps with (job, step, record): the job
+      has `width` and `seed`; the record is a dict of arrays (recorded steps,)
+      up to this step, by the names above. What it returns stops this run if it
+      is true: `stopped_at` says where, later measurements are NaN, and spectra
+      and weights are those of that step. No number depends on it. What it
+      raises ends the sweep.
+    keep: 'weights' for w(0), w(T) and a of every run as well, 8 m d + 4 k m
+      bytes each.
 
   Returns:
     Dataset with dims width, seed, step and rank, as listed above; the
@@ -184,17 +198,39 @@ def sweep(
     output_lr_times_width=output_lr_times_width,
     recorders=recorders,
   )
-  _check(setup, widths, seed, num_seeds, seeds_at_once, source)
-  if not 0 < target <= 1:
-    raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
-  grouping = _grouping(mesh, widths, num_seeds, seeds_at_once, source)
+  asking.check(
+    setup, widths, seed, num_seeds, seeds_at_once, target, keep, source
+  )
+  grouping = compiled.group(
+    mesh, widths, num_seeds, seeds_at_once, shared=source.shared is not None
+  )
   source = source._replace(
     shared=meshes.put(source.shared, grouping.mesh, of_seeds=False)
   )
   watch = watching.watch(progress)
-  basis = _basis(watch, setup, data, transform, extra)
-  seeds = np.arange(seed, seed + num_seeds)
-  work = execution.Work(source, grouping, basis, extra, seeds.tolist())
+  labelled = functools.partial(
+    labels.results, setup=setup, data=data, target=target, mesh=grouping.mesh
+  )
+  work = execution.Work(
+    source,
+    grouping,
+    asking.basis(setup, data, transform, extra, keep, watch.store),
+    labels.with_weights(extra) if keep else extra,
+    list(range(seed, seed + num_seeds)),
+    labels.of_jobs(callback, setup),
+    lambda one, job, row: labels.to_arrays(labelled([row], [one], [job.seed])),
+  )
+  rows, chosen = _run(setup, widths, work, watch)
+  return labelled(rows, chosen, work.seeds)
+
+
+def _run(
+  setup: Setup,
+  widths: Sequence[int],
+  work: execution.Work,
+  watch: watching.Watch,
+) -> tuple[list[execution.Row], list[Setup]]:
+  """What each width leaves, and the setup that it was trained with."""
   parts = watch.parts((f'm={width}', width) for width in widths)
   asked = [dataclasses.replace(setup, width=int(m)) for m in widths]
   # Before any training: a width that does not fit is refused at once.
@@ -206,92 +242,4 @@ def sweep(
     execution.run_width(*of_width, work)
     for of_width in zip(asked, chosen, parts, strict=True)
   ]
-  results = labels.label(rows, widths, seeds, setup, target)
-  engines = [one.engine for one in chosen]
-  return results.assign_coords(engine=('width', engines)).assign_attrs(
-    mesh=meshes.text(grouping.mesh), **labels.settings(setup, data)
-  )
-
-
-def _grouping(
-  mesh: str | Mesh,
-  widths: Sequence[int],
-  num_seeds: int,
-  seeds_at_once: int | None,
-  source: datasets.Source,
-) -> compiled.Grouping:
-  """Devices, and as many seeds at once as suit them."""
-  devices = meshes.make(
-    mesh, widths=widths, num_seeds=num_seeds, seeds_at_once=seeds_at_once
-  )
-  # Batched matmuls are slower than a loop over seeds on a CPU.
-  one_by_one = jax.default_backend() == 'cpu'
-  fewest = meshes.shards(devices)[0]
-  at_once = seeds_at_once or (fewest if one_by_one else num_seeds)
-  return compiled.Grouping(at_once, devices, source.shared is not None)
-
-
-def _basis(
-  watch: watching.Watch,
-  setup: Setup,
-  data: datasets.Known,
-  transform: Callable[[jax.Array, Split], Split] | None,
-  extra: measuring.Extra | None,
-) -> str:
-  """All that the numbers of a sweep's jobs depend on, but their own.
-
-  Nothing where nothing is stored; a store is told of fixed data.
-  """
-  if watch.store is None:
-    return ''
-  aside = {'width', 'engine', 'used_columns'}
-  if setup.order == 'full_batch':
-    aside.add('batch_size')
-  if setup.model == PAPER:  # as jobs were known before there were others
-    aside |= {'model', 'output_lr_times_width'}
-  if not setup.recorders:
-    aside.add('recorders')
-  settings = {n: v for n, v in vars(setup).items() if n not in aside}
-  content: Any = data
-  if isinstance(data, Split):
-    content = jobs.data_digest(data)
-    watch.store.data.add(content)
-  more = {'data': content, 'transform': transform, 'extra': extra}
-  return jobs.basis(settings | more, __name__)
-
-
-def _check(
-  setup: Setup,
-  widths: Sequence[int],
-  seed: int,
-  num_seeds: int,
-  seeds_at_once: int | None,
-  source: datasets.Source,
-) -> None:
-  """Raises ValueError for settings that no sweep can have."""
-  for name, value in (
-    ('num_seeds', num_seeds),
-    ('seeds_at_once', 1 if seeds_at_once is None else seeds_at_once),
-  ):
-    if value < 1:
-      raise ValueError(f'{name} is {value}; expected a positive number')
-  if not widths or len(set(widths)) < len(widths):
-    raise ValueError(
-      f'widths are {tuple(widths)}; expected at least one, all different'
-    )
-  of_widths = [dataclasses.replace(setup, width=width) for width in widths]
-  for of_width in of_widths:
-    of_width.check()
-  for remark in of_widths[-1].remarks():
-    logging.getLogger(__name__).warning(remark)
-  measuring.check_seeds(seed, num_seeds)
-  shapes.check(setup.recorders, *(one.recorder_sizes for one in of_widths))
-  needed = num_seeds * sum(map(cost.results, of_widths))
-  free = hosts.least(free_memory.of_host())
-  if needed > free:
-    raise ValueError(
-      f'the results of {num_seeds} seeds need about {needed / 1e9:.3g} GB, but '
-      f'{free / 1e9:.3g} GB are free; lower num_seeds, widths or num_steps, or '
-      'raise eval_every'
-    )
-  datasets.check_seeds(source, range(seed, seed + num_seeds))
+  return rows, chosen

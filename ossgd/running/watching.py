@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from ossgd.running import jobs
+
+# (job, measured so far) -> whether this job is to stop here
+Callback = Callable[[jobs.Job, dict[str, np.ndarray]], Any]
 
 
 class Stopped(BaseException):
@@ -20,6 +24,7 @@ class Store(Protocol):
   """What keeps the arrays of jobs: in a folder, or anywhere else."""
 
   stopping: str  # why to save what is begun and stop; empty: go on
+  keeps: bool  # whether states stay, for longer runs to go on from
   data: set[str]  # digests of the fixed data that were used
 
   def due(self) -> bool:
@@ -111,6 +116,69 @@ class Watch:
     """Raises Stopped if the work was asked to stop."""
     if self.store is not None and self.store.stopping:
       raise Stopped(self.store.stopping)
+
+
+class Stops:
+  """Which jobs of a block a callback has stopped, where, and as what."""
+
+  def __init__(self, callback: Callback | None, block: Sequence[jobs.Job]):
+    self._callback = callback
+    self._jobs = list(dict.fromkeys(block))  # by their first places in arrays
+    self._kept: dict[jobs.Job, Any] = {}
+    self._told = 0
+    self.at: dict[jobs.Job, int] = {}  # measurements until it was stopped
+
+  @property
+  def all(self) -> bool:
+    """Whether not one job goes on."""
+    return len(self.at) == len(self._jobs)
+
+  def ask(
+    self, records: list[dict[str, np.ndarray]], *, at_the_end: bool = False
+  ) -> list[jobs.Job]:
+    """Those jobs that stop here, if anything was measured since the last time.
+
+    Args:
+      records: of consecutive chunks, arrays (seed, step, ...) by name.
+      at_the_end: there is nothing left to stop.
+    """
+    if self._callback is None or not records:
+      return []
+    number = sum(next(iter(record.values())).shape[1] for record in records)
+    if number == self._told:
+      return []
+    self._told = number
+    stopped = []
+    for i, job in enumerate(self._jobs):
+      if job not in self.at:
+        names = records[0]
+        own = {n: np.concatenate([r[n][i] for r in records]) for n in names}
+        if self._callback(job, own) and not at_the_end:
+          stopped.append(job)
+    self.at |= dict.fromkeys(stopped, number)
+    return stopped
+
+  def remember(self, stopped: Sequence[jobs.Job], kept: Any) -> None:
+    """What jobs are whose block goes on: arrays with an axis of seeds."""
+    for job in stopped:
+      i = self._jobs.index(job)
+      self._kept[job] = jax.tree.map(lambda v, i=i: v[i], kept)
+
+  def restored(self, kept: Any) -> Any:
+    """Such arrays at the end, with stopped jobs as they were."""
+    for job, own in self._kept.items():
+      i = self._jobs.index(job)
+      kept = jax.tree.map(lambda v, o, i=i: v.at[i].set(o), kept, own)
+    return kept
+
+  def marked(self, record: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without measurements of stopped jobs that came after; zero for counts."""
+    record = {name: values.copy() for name, values in record.items()}
+    for job, number in self.at.items():
+      for values in record.values():
+        is_float = np.issubdtype(values.dtype, np.floating)
+        values[self._jobs.index(job), number:] = np.nan if is_float else 0
+    return record
 
 
 def watch(progress: Callable[[float, str], None]) -> Watch:

@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ossgd.running import hosts, jobs
 from ossgd.storing import files
 
 _IDENTITY = 'identity'
+_KEPT = ' kept'  # ends the name of a state that longer runs go on from
 _NAME = r'[A-Za-z0-9=._-]+\.[0-9a-f]{16}\.npz'
 
 
@@ -37,16 +38,18 @@ class Store:
   read the folder, and the first one writes.
   """
 
-  def __init__(self, folder: Path, every: float):
+  def __init__(self, folder: Path, every: float, *, keeps: bool = False):
     """Opens a store; its folder is there.
 
     Args:
       folder: for the files, of no other use.
       every: seconds between two saved states of a job.
+      keeps: whether states stay, for longer runs to go on from.
     """
-    self._folder, self._every = folder, every
+    self._folder, self._every, self.keeps = folder, every, keeps
     self._saved = time.monotonic()
     self._asked = self._agreed = ''
+    self._told: set[tuple[str, Path]] = set()
     self.data: set[str] = set()  # digests of the fixed data that were used
     forget_halves(folder)
 
@@ -129,12 +132,33 @@ class Store:
     for other in sorted(self._folder.glob(f'{glob.escape(plain)}.*.npz')):
       with contextlib.suppress(Exception), np.load(other) as archive:
         _, there, _ = json.loads(bytes(archive[_IDENTITY]))
-        logging.info(
+        kept = name.endswith(_KEPT) and (name, other) not in self._told
+        self._told.add((name, other))
+        logging.log(
+          logging.WARNING if kept else logging.INFO,
           '%s is to do: %s is not of the same (%s), and stays as it is.',
-          name,
+          name.removesuffix(_KEPT),
           other,
           jobs.difference(there, job.description()),
         )
+
+
+def finished(
+  folder: Path,
+) -> Iterator[tuple[str, dict[str, Any], dict[str, np.ndarray]]]:
+  """Of jobs that are finished: names, descriptions and arrays.
+
+  Oldest first. What is damaged, or goes while this looks, is passed over.
+  """
+  dated = []
+  for path in folder.glob('*_finished.*.npz'):
+    with contextlib.suppress(OSError):
+      dated.append((path.stat().st_mtime_ns, path))
+  for _, path in sorted(dated):
+    with contextlib.suppress(ValueError, OSError):
+      arrays = idx.read_archive(path)
+      name, description, _ = json.loads(bytes(arrays.pop(_IDENTITY)))
+      yield name, description, arrays
 
 
 def may_be_ours(name: str) -> bool:

@@ -3,7 +3,8 @@
 A folder is held by one process at a time. Results of other settings or data are
 refused, with the difference, and so is a folder with anything that this program
 did not write. What the same command left unfinished stays in CHECKPOINTS, to be
-gone on with; results are shown whichever versions and sources made them.
+gone on with; results are shown whichever versions and sources made them. A
+config with a SIZE is of a folder that may grow: it is none of the settings.
 """
 
 from __future__ import annotations
@@ -91,17 +92,18 @@ def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
       or something that this program did not write.
   """
   made = _made(folder, overwrite)
-  difference = jobs.difference(_asked(made), _asked(config)) if made else ''
-  if difference and not overwrite:
+  others = difference(made, config) if made else ''
+  if others and not overwrite:
     raise RecordError(
-      f'{folder} holds other results ({difference}); give another folder with '
+      f'{folder} holds other results ({others}); give another folder with '
       '--out, or replace what is there with --overwrite'
     )
   unfinished = (folder / CHECKPOINTS / CONFIG).exists()
   intact = bool(made) and _intact(folder, made, unfinished=unfinished)
-  if intact and not difference and (unfinished or not overwrite):
+  same = not others and made.get(records.SIZE) == config.get(records.SIZE)
+  if intact and same and (unfinished or not overwrite):
     _tell_versions(folder, made, config)
-    if not unfinished:
+    if not unfinished and records.SIZE not in config:
       records.forget_unfinished(folder)  # killed while it went
     return True
   foreign = _foreign(folder)
@@ -111,12 +113,50 @@ def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
       'or does not know any more; give an empty folder with --out'
     )
   known = records.read_notes(folder).get(records.KNOWN)
-  if difference:
+  if others:
     records.forget_unfinished(folder)
   (folder / CHECKPOINTS).mkdir(exist_ok=True)
   more = {records.KNOWN: known} if known else {}
   records.write_config(folder / CHECKPOINTS, {**config, **more})
   return False
+
+
+def measured(folder: Path) -> dict[str, Any]:
+  """The config of the results that a folder holds; {} if it holds none."""
+  path = folder / RESULTS
+  for config in (records.read_notes(folder), records.found(folder)):
+    digest = records.listed(config).get(RESULTS)
+    if digest is not None and path.is_file() and files.sha256(path) == digest:
+      return config
+  return {}
+
+
+def difference(made: Mapping, config: Mapping) -> str:
+  """The settings that differ; sizes, versions and sources may."""
+  return jobs.difference(asked(made), asked(config))
+
+
+def covers(size: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+  """Whether runs of one size have all that those of another have."""
+  (first, number), (others_first, others) = size['seeds'], other['seeds']
+  return (
+    set(size['widths']) >= set(other['widths'])
+    and first <= others_first
+    and first + number >= others_first + others
+    and size['num_steps'] >= other['num_steps']
+    and other['keep'] in (None, size['keep'])
+  )
+
+
+def is_asked(described: Mapping[str, Any], size: Mapping[str, Any]) -> bool:
+  """Whether a job is one of the runs of a size."""
+  first, number = size['seeds']
+  return (
+    described['width'] in size['widths']
+    and first <= described['seed'] < first + number
+    and described['settings']['num_steps'] == size['num_steps']
+    and described['settings'].get('keep') == size['keep']
+  )
 
 
 def _made(folder: Path, overwrite: bool) -> dict[str, Any]:
@@ -136,9 +176,9 @@ def _made(folder: Path, overwrite: bool) -> dict[str, Any]:
   return records.read_config(folder)
 
 
-def _asked(config: Mapping) -> dict[str, Any]:
+def asked(config: Mapping) -> dict[str, Any]:
   """What was asked for, of a config; versions and sources were there."""
-  aside = (records.SECONDS, records.FILES, records.KNOWN, 'code')
+  aside = (records.SECONDS, records.FILES, records.KNOWN, records.SIZE, 'code')
   asked = {name: v for name, v in config.items() if name not in aside}
   environment = asked.get('environment')
   if isinstance(environment, Mapping):

@@ -7,7 +7,8 @@
 
 config.json is written last, with the SHA-256 of the others: a folder that has
 one is complete. Until then `checkpoints/` holds what is done, the config that
-it was done with, and the SHA-256 of what is there already; see `folders`. A
+it was done with, and the SHA-256 of what is there already; see `folders`. What
+is done stays there in a folder that may grow. A
 file that is known by neither is not ours: it is never replaced nor removed.
 """
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 RESULTS, CONFIG, REPORT = 'results.nc', 'config.json', 'report.md'
 SECONDS, FILES, KNOWN = 'seconds', 'files', 'known'  # in config.json
+SIZE = 'size'  # there, of a folder that may grow: what is there of its runs
 CHECKPOINTS = 'checkpoints'
 environment = jobs.environment  # what is in a config besides settings
 
@@ -92,7 +94,10 @@ def write_report(
     if path.name in earlier and is_known(folder, path.name):
       path.unlink()
   write_config(folder, {**config, SECONDS: seconds, FILES: written})
-  forget_unfinished(folder)
+  if SIZE in config:  # its jobs stay
+    (folder / CHECKPOINTS / CONFIG).unlink()
+  else:
+    forget_unfinished(folder)
 
 
 def forget_unfinished(folder: Path) -> None:

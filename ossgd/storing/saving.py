@@ -1,15 +1,16 @@
-"""Results of a session or notebook, as a run folder and back."""
+"""Results of a session as a run folder and back; several folders as one."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ossgd.running import identities
-from ossgd.storing import folders, records
+from ossgd.running import identities, labels
+from ossgd.storing import checkpoints, folders, pooling, records
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -53,14 +54,98 @@ def save(
   with folders.hold(place):
     folders.prepare(place, config, overwrite=overwrite)
     records.write_results(place, results)
-    report = f'# sweep\n\n```\n{results}\n```\n'
-    records.write_report(place, config, report=report, seconds={})
+    complete(place, config, results)
+
+
+def complete(
+  folder: Path, config: Mapping[str, Any], results: xr.Dataset
+) -> None:
+  """Writes what makes a folder with these results complete."""
+  report = f'# sweep\n\n```\n{results}\n```\n'
+  records.write_report(folder, config, report=report, seconds={})
 
 
 def load(folder: str | os.PathLike[str]) -> xr.Dataset:
-  """The results of a run folder, of a script or of `save`.
+  """The results of a run folder, of a script, of `sweep` or of `save`.
+
+  Of unfinished work it is what is finished, NaN where a run is missing: the
+  attribute `unfinished`, which no complete results have, says so. Another
+  process may be at work there.
 
   Raises:
     RecordError: there are none, or they are damaged.
   """
-  return records.read(Path(folder).expanduser())[0]
+  place = Path(folder).expanduser()
+  notes = records.read_notes(place)
+  if not notes:
+    return records.read(place)[0]
+  if folders.measured(place) == notes:
+    return records.read_measured(place)[0]
+  found = _so_far(place, notes)
+  if found is not None:
+    return found
+  if (place / records.CONFIG).exists():
+    before = records.read(place)[0]
+    return before.assign_attrs(unfinished='more was asked for since')
+  raise records.RecordError(
+    f'{place} is unfinished, and no run of it is finished that can be shown; '
+    'wait, or go on with it'
+  )
+
+
+def merge(
+  folders: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+) -> xr.Dataset:
+  """Run folders that differ in seeds or widths as one Dataset.
+
+  The attribute `pooled` says what came from where. A run that is in none of
+  them is NaN.
+
+  Args:
+    folders: such as one of every task of a job array; a single one stands for
+      all run folders in it.
+
+  Raises:
+    RecordError: a folder has no results or other settings, or a run is in two
+      of them with other numbers.
+  """
+  if isinstance(folders, str | os.PathLike):
+    above = Path(folders).expanduser()
+    folders = sorted(path.parent for path in above.glob('*/' + records.CONFIG))
+    if not folders:
+      raise records.RecordError(f'{above} holds no complete run folders')
+  places = [Path(folder).expanduser() for folder in folders]
+  if not places:
+    raise records.RecordError('no folders to merge; expected at least one')
+  named = {str(place): load(place) for place in places}
+  configs = {str(p): records.read_notes(p) or records.found(p) for p in places}
+  pooling.check(configs)
+  return pooling.pool(named)
+
+
+def _so_far(place: Path, notes: Mapping[str, Any]) -> xr.Dataset | None:
+  """What the finished jobs of unfinished work say; None if there are none."""
+  import xarray as xr
+
+  size = notes.get(records.SIZE)
+  parts: dict[str, dict[Any, xr.Dataset]] = {}
+  for name, described, arrays in checkpoints.finished(
+    place / records.CHECKPOINTS
+  ):
+    if size is None or folders.is_asked(described, size):
+      run = described['width'], described['seed']
+      part = parts.setdefault(name.partition('m=')[0].strip(), {})
+      part[run] = labels.from_arrays(arrays)
+  if not parts:
+    return None
+  together = [
+    pooling.pool({f'm={m} seed={s}': one for (m, s), one in part.items()})
+    for part in parts.values()
+  ]
+  results = together[0]
+  if len(parts) > 1:
+    results = xr.concat(together, xr.Variable('part', list(parts)))
+  number = sum(map(len, parts.values()))
+  of = '' if size is None else f' of {len(size["widths"]) * size["seeds"][1]}'
+  results.attrs.pop('pooled', None)
+  return results.assign_attrs(unfinished=f'{number}{of} runs are finished')

@@ -14,9 +14,10 @@ from absl.testing import parameterized
 from ossgd.data import mixtures
 from ossgd.engines import blocked, cost, measuring, sgd
 from ossgd.engines.setup import Setup
+from ossgd.machine import memory
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.recording.recorders import Recorder
-from ossgd.running import free_memory, sweeps
+from ossgd.running import sweeps
 
 PAPER = Setup(
   width=4000,
@@ -108,9 +109,7 @@ class MemoryTest(parameterized.TestCase):
     progress = mock.Mock()
     spec = mixtures.gaussian(num_classes=2, dim=20)
     with (
-      mock.patch.object(
-        free_memory, 'of_device', return_value=cost.RUNTIME + 10**7
-      ),
+      mock.patch.object(memory, 'of_device', return_value=cost.RUNTIME + 10**7),
       self.assertRaisesRegex(ValueError, 'width 5000 needs about'),
     ):
       sweeps.sweep(spec, widths=(10, 5000), num_steps=3, progress=progress)

@@ -15,6 +15,7 @@ import ossgd
 from ossgd.data import mixtures
 from ossgd.engines import sgd
 from ossgd.engines.setup import Setup
+from ossgd.paper import model as models
 from ossgd.paper.types import Params
 from ossgd.running import labels, sweeps, watching
 from ossgd.storing import checkpoints
@@ -246,7 +247,7 @@ class SetupTest(parameterized.TestCase):
   )
   def test_remarks(self, model, message):
     """With the number, for the width; none on what is as the paper's."""
-    found = Setup(4000, 9, 2, 40, 25, model=model).remarks()
+    found = models.remarks(model, width=4000, scale=1.0, lr_times_width=10.0)
     if not message:
       self.assertEmpty(found)
       return

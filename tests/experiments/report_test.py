@@ -173,6 +173,58 @@ class PagesTest(_Case):
     self.assertTrue(path.is_file())
 
 
+class PooledTest(_Case):
+  """The seeds of a job array: one folder each, one judgement of all."""
+
+  def setUp(self):
+    super().setUp()
+    self.whole = make_results().assign_coords(seed=[0, 1, 2])
+    self.array = self.runs / 'array'
+
+  def write(self, *seeds, where=None, **settings):
+    results = self.whole.isel(seed=list(seeds))
+    config = make_config()
+    own = {'seed': seeds[0], 'num_seeds': len(seeds)} | settings
+    config['settings'] |= own
+    results.attrs['config'] = json.dumps(config)
+    write((where or self.array) / str(seeds[0]), results, config)
+
+  def test_verdicts(self):
+    """Those of a run of all seeds, wherever the report looks."""
+    for seed in range(3):
+      self.write(seed)
+    expected = [
+      claims.judge(c, self.whole)
+      for c in synthetic.EXPERIMENT.claims(self.whole)
+    ]
+    first, second = run_folders.gather(self.runs).runs
+    self.assertEqual(first.folder, 'array/0 to array/2 (3 folders)')
+    self.assertEqual(second.folder, 'first')
+    (alone,) = run_folders.gather(self.array).runs
+    for run in (first, alone):
+      for found, one in zip(run.summary.findings, expected, strict=True):
+        claim = found.claim._replace(measure=one.claim.measure)
+        self.assertEqual(found._replace(claim=claim), one)
+      self.assertEqual(run.summary.settings['num_seeds'], 3)
+      self.assertAlmostEqual(
+        sum(run.summary.seconds.values()), 3 * 61.4, places=3
+      )
+    names = [picture.name for picture in first.pictures]
+    self.assertEqual(names, ['figure1', 'figure4_steps', 'figure5_distance'])
+    for text in self.texts():
+      self.assertIn('array/0: width 250 1000 4000, seed 0', text)
+      self.assertIn('and 2 more of other seeds', text)
+    self.assertNotIn('array/0', ''.join(re.findall(r'!\[.*', self.markdown())))
+
+  def test_not_pooled(self):
+    """Other settings, and the same seed again: each is judged alone."""
+    self.write(0)
+    self.write(1, lr_times_width=5.0)
+    self.write(0, 1, where=self.runs)
+    names = [run.folder for run in run_folders.gather(self.runs).runs]
+    self.assertEqual(names, ['0', 'array/0', 'array/1', 'first'])
+
+
 class UnfitTest(_Case):
   def test_other_versions(self):
     """A run of another JAX is judged, and marked wherever it stands."""

@@ -9,7 +9,7 @@ from absl.testing import parameterized
 
 from ossgd.data import mixtures
 from ossgd.machine import memory
-from ossgd.running import free_memory, sweeps
+from ossgd.running import sweeps
 
 MB = 10**6
 UNLIMITED = 9223372036854771712  # what version 1 says where there is no limit
@@ -118,7 +118,7 @@ class AvailableTest(parameterized.TestCase):
     with mock.patch.object(psutil, 'virtual_memory', return_value=machine):
       for limits, expected in (([], 7), ([9 * MB], 7), ([9 * MB, 3 * MB], 3)):
         with mock.patch.object(memory, 'in_groups', return_value=limits):
-          self.assertEqual(free_memory.of_host(), expected * MB)
+          self.assertEqual(memory.free(), expected * MB)
 
   def test_run_is_refused(self):
     """Before it begins, with the bytes that its group leaves."""

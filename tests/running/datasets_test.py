@@ -13,7 +13,7 @@ from ossgd.data import mixtures
 from ossgd.engines import measuring
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Split
-from ossgd.running import datasets, sweeps
+from ossgd.running import asking, datasets
 
 SMALL = dict(widths=(16,), num_seeds=2, num_steps=5, batch_size=4, eval_every=5)
 X = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
@@ -232,7 +232,7 @@ class FunctionTest(parameterized.TestCase):
     setup = Setup(width=8, dim=4, num_classes=3, num_train=21, num_test=9)
 
     def basis(data):
-      return sweeps._basis(setup, data, None, None)
+      return asking.basis(setup, data, None, None, None, mock.Mock())
 
     wide = functools.partial(blobs, scale=2.0)
     self.assertEqual(basis(blobs), basis(blobs))

@@ -13,8 +13,9 @@ from absl.testing import parameterized
 
 from ossgd.data import mixtures
 from ossgd.engines import cost
+from ossgd.machine import memory
 from ossgd.recording.recorders import Recorder
-from ossgd.running import free_memory, jobs, sweeps, watching
+from ossgd.running import jobs, sweeps, watching
 from ossgd.storing import checkpoints
 
 SETTINGS = dict(
@@ -161,11 +162,11 @@ class EngineTest(Case):
     self.assertIsNone(self.sweep(stop_at=0.3, engine='gram'))
     before = self.names()
     with (
-      mock.patch.object(free_memory, 'of_device', return_value=1000),
+      mock.patch.object(memory, 'of_device', return_value=1000),
       self.assertRaisesRegex(ValueError, 'GB.*begun with engine gram'),
     ):
       self.sweep(engine='gram')
     self.assertEqual(self.names(), before)
     self.assertIsNotNone(self.sweep(engine='gram'))
-    with mock.patch.object(free_memory, 'of_device', return_value=1000):
+    with mock.patch.object(memory, 'of_device', return_value=1000):
       self.assertIsNotNone(self.sweep(engine='gram'), 'nothing is left to do')

@@ -1,22 +1,31 @@
 """Run folders read back and judged again, fit for a page or not.
 
 What is on disk may be of another version, partial or damaged: nothing of it is
-dropped without a reason.
+dropped without a reason. Folders that differ in their seeds only, such as those
+of a job array, are judged as one.
 """
 
+from __future__ import annotations
+
+import collections
 import dataclasses
 import hashlib
 import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
 from ossgd.results import claims, tables
-from ossgd.storing import records
+from ossgd.storing import pooling, records
 
 from .. import scripts
 from .summaries import Summary
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
 
 
 class Picture(NamedTuple):
@@ -29,13 +38,17 @@ class Picture(NamedTuple):
 
 
 class Run(NamedTuple):
-  """A complete run folder, judged."""
+  """A complete run folder, or several that were pooled, judged."""
 
   folder: str
   summary: Summary
   table: str  # Markdown
   pictures: list[Picture]
   differences: list[str]  # from what today's version would leave
+  pooled: str = ''  # which runs are of which folder
+
+
+_Read = tuple[Run, 'xr.Dataset', dict[str, Any]]
 
 
 class Gathered(NamedTuple):
@@ -46,29 +59,100 @@ class Gathered(NamedTuple):
 
 
 def gather(folder: Path) -> Gathered:
-  """Reads and judges every run folder directly below a folder.
+  """Reads and judges every run folder in a folder.
+
+  A subfolder that is none itself may hold those of a job array.
 
   Raises:
     ValueError: there is no such folder, or nothing in it.
   """
   if not folder.is_dir():
     raise ValueError(f'{folder} is not a folder; give one with --runs')
-  runs, left_out = [], {}
-  for path in sorted(folder.iterdir()):
-    if not path.is_dir() or path.name.startswith('.'):
-      continue
+  found, left_out = {}, {}
+  for path in _places(folder):
+    name = str(path.relative_to(folder))
     try:
-      runs.append(read(path))
+      run = read(path)._replace(folder=name)
+      found[name] = run, *records.read(path)
     except ValueError as error:
-      left_out[path.name] = str(error)
+      left_out[name] = str(error)
     except Exception as error:
       # Results of another version break a script anywhere.
-      left_out[path.name] = f'cannot be judged: {type(error).__name__}: {error}'
-  if not runs and not left_out:
+      left_out[name] = f'cannot be judged: {type(error).__name__}: {error}'
+  if not found and not left_out:
     raise ValueError(
       f'{folder} holds no run folders; give the folder above them with --runs'
     )
+  runs = [run for group in _groups(found) for run in _together(group)]
   return Gathered(runs, left_out)
+
+
+def _places(folder: Path) -> Iterator[Path]:
+  """Run folders in a folder; those of a job array are one level below."""
+  for path in sorted(folder.iterdir()):
+    if path.is_dir() and not path.name.startswith('.'):
+      array = sorted(one.parent for one in path.glob(f'*/{records.CONFIG}'))
+      of_array = array and not (path / records.CONFIG).exists()
+      checkpoints = [path / records.CHECKPOINTS]
+      yield from array if of_array and array != checkpoints else [path]
+
+
+def _groups(found: Mapping[str, _Read]) -> list[dict[str, _Read]]:
+  """Those that agree in all but their seeds together, each run once."""
+  groups: list[dict[str, _Read]] = []
+  for name, one in found.items():
+    for group in groups:
+      first, *_ = group.values()
+      if _asked(first) == _asked(one) and not any(
+        'seed' not in one[1].dims or pooling.overlap(one[1], other[1])
+        for other in group.values()
+      ):
+        group[name] = one
+        break
+    else:
+      groups.append({name: one})
+  return groups
+
+
+def _asked(one: _Read) -> tuple[Any, ...]:
+  """What has to agree of runs that are judged as one; today's sources too."""
+  _, results, config = one
+  return pooling.settings(config), config.get('code'), set(results.variables)
+
+
+def _together(group: Mapping[str, _Read]) -> list[Run]:
+  """One run folder, or several as one, drawn and judged again."""
+  runs = [run for run, _, _ in group.values()]
+  if len(group) == 1:
+    return runs
+  try:
+    results = pooling.pool({name: one[1] for name, one in group.items()})
+  except ValueError:  # something else than their seeds differs
+    return runs
+  script = scripts.load(runs[0].summary.experiment)
+  seconds: collections.Counter[str] = collections.Counter()
+  for run in runs:
+    seconds.update(run.summary.seconds)
+  settings = runs[0].summary.settings | {
+    'seed': int(results.seed[0]),
+    'num_seeds': results.sizes['seed'],
+  }
+  first, *_, last = group
+  run = _judged(
+    f'{first} to {last} ({len(group)} folders)',
+    script,
+    results,
+    {
+      'experiment': runs[0].summary.experiment,
+      'settings': settings,
+      'environment': runs[0].summary.versions,
+      records.SECONDS: dict(seconds),
+    },
+    _drawn(script.EXPERIMENT.figures(results)),
+  )
+  differences = dict.fromkeys(d for one in runs for d in one.differences)
+  pooled = str(results.attrs['pooled'])
+  return [run._replace(differences=[*differences], pooled=pooled)]
 
 
 def read(folder: Path) -> Run:
@@ -84,8 +168,19 @@ def read(folder: Path) -> Run:
   if config.get('experiment') not in scripts.names():
     raise ValueError(f'of an unknown script, {config.get("experiment")!r}')
   script = scripts.load(config['experiment'])
+  return _judged(folder.name, script, results, config, _pictures(folder))
+
+
+def _judged(
+  folder: str,
+  script: Any,
+  results: xr.Dataset,
+  config: Mapping[str, Any],
+  pictures: list[Picture],
+) -> Run:
+  """What a script of today says of results."""
   experiment, told = script.EXPERIMENT, results.attrs
-  table, pictures = experiment.table(results), _pictures(folder)
+  table = experiment.table(results)
   summary = Summary(
     experiment=config['experiment'],
     title=str(script.__doc__).partition('\n')[0],
@@ -101,7 +196,7 @@ def read(folder: Path) -> Run:
     },
   )
   differences = _differences(summary, experiment.config)
-  return Run(folder.name, summary, table, pictures, differences)
+  return Run(folder, summary, table, pictures, differences)
 
 
 def _differences(summary: Summary, config: type) -> list[str]:
@@ -119,6 +214,17 @@ def _differences(summary: Summary, config: type) -> list[str]:
     *(f'setting {name}, unknown today' for name in sorted(found - known)),
     *(f'no setting {name}' for name in sorted(known - found)),
   ]
+
+
+def _drawn(figures: Mapping[str, Figure]) -> list[Picture]:
+  """Figures that are in no folder."""
+  pictures = []
+  for name, figure in sorted(figures.items()):
+    content = io.BytesIO()
+    figure.savefig(content, format='png', dpi=150)
+    with Image.open(content) as image:
+      pictures.append(Picture(name, *image.size, content.getvalue()))
+  return pictures
 
 
 def _pictures(folder: Path) -> list[Picture]:

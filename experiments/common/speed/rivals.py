@@ -17,9 +17,9 @@ import numpy as np
 from ossgd.data import mixtures
 from ossgd.engines import blocked, cost, kinds
 from ossgd.engines.setup import Setup
+from ossgd.machine import memory
 from ossgd.paper import metrics, network
 from ossgd.paper.types import Params, Split
-from ossgd.running import free_memory
 
 Contender = Callable[[], Any]  # weights (m, d)
 
@@ -102,7 +102,7 @@ def case_of(name: str, width: int, num_steps: int) -> Case:
 
 def fastest(case: Case) -> str:
   """The engine that the cost model takes."""
-  return cost.choose(case.setup, free_memory.of_device())
+  return cost.choose(case.setup, memory.of_device())
 
 
 def ours(case: Case, name: str, num_seeds: int = 1) -> Contender:

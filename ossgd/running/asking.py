@@ -1,0 +1,99 @@
+"""What is asked of a sweep: whether it can be; what its jobs are known by."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from ossgd.engines import cost, measuring
+from ossgd.engines.setup import Setup
+from ossgd.machine import memory
+from ossgd.paper import model as models
+from ossgd.paper.model import PAPER
+from ossgd.paper.types import Split
+from ossgd.recording import shapes
+from ossgd.running import datasets, hosts, jobs, watching
+
+
+def basis(
+  setup: Setup,
+  data: datasets.Known,
+  transform: Callable[[jax.Array, Split], Split] | None,
+  extra: measuring.Extra | None,
+  keep: str | None,
+  store: watching.Store | None,
+) -> str:
+  """All that the numbers of a sweep's jobs depend on, but their own.
+
+  Without a store, which knows jobs by it, nothing.
+  """
+  if store is None:
+    return ''
+  aside = {'width', 'engine', 'used_columns'}
+  if setup.order == 'full_batch':
+    aside.add('batch_size')
+  if setup.model == PAPER:  # as jobs were known before there were others
+    aside |= {'model', 'output_lr_times_width'}
+  if not setup.recorders:
+    aside.add('recorders')
+  settings = {n: v for n, v in vars(setup).items() if n not in aside}
+  content: Any = data
+  if isinstance(data, Split):
+    content = jobs.data_digest(data)
+    store.data.add(content)
+  more = {'data': content, 'transform': transform, 'extra': extra}
+  more |= {'keep': keep} if keep else {}
+  return jobs.basis(settings | more, 'ossgd.running.sweeps')
+
+
+def check(
+  setup: Setup,
+  widths: Sequence[int],
+  seed: int,
+  num_seeds: int,
+  seeds_at_once: int | None,
+  target: float,
+  keep: str | None,
+  source: datasets.Source,
+) -> None:
+  """Raises ValueError for settings that no sweep can have."""
+  for name, value in (
+    ('num_seeds', num_seeds),
+    ('seeds_at_once', 1 if seeds_at_once is None else seeds_at_once),
+  ):
+    if value < 1:
+      raise ValueError(f'{name} is {value}; expected a positive number')
+  if not widths or len(set(widths)) < len(widths):
+    raise ValueError(
+      f'widths are {tuple(widths)}; expected at least one, all different'
+    )
+  of_widths = [dataclasses.replace(setup, width=width) for width in widths]
+  for of_width in of_widths:
+    of_width.check()
+  for remark in models.remarks(
+    setup.model,
+    width=widths[-1],
+    scale=setup.init_scale,
+    lr_times_width=setup.lr_times_width,
+  ):
+    logging.getLogger(__name__).warning(remark)
+  if not 0 < target <= 1:
+    raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
+  if keep not in (None, 'weights'):
+    raise ValueError(f"keep is {keep!r}; expected None or 'weights'")
+  measuring.check_seeds(seed, num_seeds)
+  shapes.check(setup.recorders, *(one.recorder_sizes for one in of_widths))
+  needed = num_seeds * sum(map(cost.results, of_widths))
+  if keep:  # twice: as they come, and all seeds of a width together
+    of_unit = 8 * (2 * setup.dim + setup.num_classes)
+    needed += num_seeds * of_unit * sum(widths)
+  free = hosts.least(memory.free())
+  if needed > free:
+    raise ValueError(
+      f'the results of {num_seeds} seeds need about {needed / 1e9:.3g} GB, but '
+      f'{free / 1e9:.3g} GB are free; lower num_seeds, widths or num_steps, or '
+      'raise eval_every'
+    )
+  datasets.check_seeds(source, range(seed, seed + num_seeds))

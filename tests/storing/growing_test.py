@@ -1,0 +1,400 @@
+"""Tests of sweeps that grow: what is grown is what is asked for at once."""
+
+import dataclasses
+import functools
+import inspect
+import pathlib
+import tempfile
+from unittest import mock
+
+import numpy as np
+import optax
+import xarray as xr
+from absl.testing import parameterized
+
+import ossgd
+from ossgd.data import mixtures
+from ossgd.engines import cost, kinds, measuring
+from ossgd.engines.setup import Setup
+from ossgd.paper import network
+from ossgd.paper.types import Params
+from ossgd.running import compiled, sweeps
+from ossgd.storing import checkpoints, files, records
+
+SWEEP = sweeps.sweep
+SPEC = mixtures.gaussian(num_classes=3, num_components=1, dim=12)
+SMALL = dict(
+  widths=(8,),
+  num_seeds=2,
+  num_steps=7,
+  batch_size=4,
+  num_train=24,
+  num_test=10,
+  eval_every=2,
+  engine='plain',
+)
+
+
+def chunk_values(chunk):
+  """All that an engine is told of a chunk."""
+  leaves = [*chunk.arguments, chunk.recorded, chunk.end]
+  flat = []
+  for leaf in leaves:
+    for part in leaf if isinstance(leaf, tuple) else (leaf,):
+      parts = part if isinstance(part, tuple) else (part,)
+      flat += [np.asarray(one).tolist() for one in parts]
+  return flat
+
+
+class CommonTest(parameterized.TestCase):
+  @parameterized.product(
+    engine=('plain', 'gram'),
+    every_growth=((1, 0.05), (3, 0.3), (5, 0.0), (20, 0.0), (2, 1.0)),
+  )
+  def test_every_longer_run_begins_with_them(self, engine, every_growth):
+    """The same chunks, recorded or not; and all but few of a run's own."""
+    every, growth = every_growth
+    setup = Setup(
+      width=8,
+      dim=3,
+      num_classes=2,
+      num_train=10,
+      num_test=5,
+      batch_size=64,  # four steps a block
+      order='full_batch' if engine == 'plain' else 'epochs',
+      eval_every=every,
+      eval_growth=growth,
+      engine=engine,
+    )
+
+    def cut(num_steps):
+      one = dataclasses.replace(setup, num_steps=num_steps)
+      chunks = list(kinds.make(one).chunks)
+      common = compiled.common(chunks, one.shared_step)
+      ends = [0, *(chunk.end for chunk in chunks)]
+      again = num_steps - ends[common]
+      gap = np.diff(one.record_steps).max()
+      self.assertLessEqual(again, gap + 4)  # a chunk, and a shorter gap
+      return [chunk_values(chunk) for chunk in chunks], common
+
+    cuts = {steps: cut(steps) for steps in range(1, 70)}
+    for steps, (chunks, common) in cuts.items():
+      for longer in range(steps, 70):
+        self.assertEqual(cuts[longer][0][:common], chunks[:common])
+
+
+class Case(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    root = self.enter_context(tempfile.TemporaryDirectory())
+    self.folder = pathlib.Path(root, 'mine')
+    self.chunks = 0
+
+  def sweep(self, data=SPEC, **settings) -> xr.Dataset:
+    """In the folder, unless another is named; `chunks` is what was done."""
+    self.chunks = 0
+    settings = SMALL | dict(folder=self.folder) | settings
+    inside = settings.pop('progress', lambda *told: None)
+
+    def count(*told):
+      self.chunks += 1
+      inside(*told)
+
+    return ossgd.sweep(data, progress=count, **settings)
+
+  def assert_same(self, found: xr.Dataset, expected: xr.Dataset) -> None:
+    """To the bit, labels and attributes too."""
+    xr.testing.assert_identical(found, expected)
+    for name in expected:
+      self.assertEqual(
+        found[name].values.tobytes(), expected[name].values.tobytes(), name
+      )
+
+
+class GrowingTest(Case):
+  @parameterized.parameters(
+    dict(steps=(8, 13), optimizer=functools.partial(optax.sgd, momentum=0.9)),
+    dict(steps=(5, 6), order='one_pass', engine='blocked', eval_every=4),
+    dict(steps=(21, 25, 47), engine='gram', eval_every=1, num_seeds=1),
+    dict(steps=(9, 14), engine='gram', order='full_batch', seeds_at_once=2),
+  )
+  def test_more_steps(self, steps, **settings):
+    """What was done is not done again, and no bit is another."""
+    for number in steps:
+      found = self.sweep(num_steps=number, **settings)
+    grown = self.chunks
+    expected = self.sweep(num_steps=steps[-1], folder=None, **settings)
+    self.assert_same(found, expected)
+    self.assert_same(ossgd.load(self.folder), expected)
+    self.assertBetween(grown, 1, self.chunks - 1)
+
+  def test_more_seeds_and_widths(self):
+    """Each once; then the same again, with nothing done."""
+    first = self.sweep()
+    expected = sweeps.sweep(SPEC, **SMALL | dict(widths=(8, 16), num_seeds=3))
+    self.assert_same(
+      first, expected.sel(width=[8], seed=[0, 1]).isel(rank=slice(8))
+    )
+    told = []
+    more = dict(widths=(8, 16), num_seeds=3)
+    found = self.sweep(**more, progress=lambda _, label: told.append(label))
+    done = {'m=8 seed=2', 'm=16 seed=0', 'm=16 seed=1', 'm=16 seed=2'}
+    self.assertEqual(set(told), done)
+    self.assert_same(found, expected)
+    self.assert_same(self.sweep(**more), expected)
+    self.assertEqual(self.chunks, 0)
+    # Less is given back, and the folder keeps what it has.
+    self.assert_same(self.sweep(), first)
+    self.assertEqual(self.chunks, 0)
+    self.assert_same(ossgd.load(self.folder), expected)
+    # Another target is no other work.
+    other = self.sweep(**more, target=0.5)
+    self.assertEqual(self.chunks, 0)
+    self.assert_same(other, self.sweep(**more, target=0.5, folder=None))
+    self.assert_same(ossgd.load(self.folder), other)
+
+  def test_killed_between(self):
+    """While it grew: what was done is there, and no bit is another."""
+    settings = dict(engine='blocked', num_steps=20, eval_every=10)
+
+    class Killed(BaseException):
+      pass
+
+    def kill(fraction, label):
+      if fraction > 0.6:
+        raise Killed
+
+    self.sweep(**settings)
+    settings |= dict(num_steps=40)
+    with mock.patch.object(checkpoints.Store, 'due', return_value=True):
+      for _ in range(2):
+        with self.assertRaises(Killed):
+          self.sweep(**settings, progress=kill)
+    found = self.sweep(**settings)
+    self.assertLess(self.chunks, 3)
+    self.assert_same(found, self.sweep(**settings, folder=None))
+
+  def test_what_cannot_go_on(self):
+    """Another engine's state is of no use: said, and begun again."""
+    settings = dict(engine='auto', num_seeds=1)
+    with mock.patch.object(cost, 'choose', return_value='blocked'):
+      self.sweep(**settings)
+    with (
+      mock.patch.object(cost, 'choose', return_value='plain'),
+      self.assertLogs(level='WARNING') as logs,
+    ):
+      found = self.sweep(**settings, num_steps=9)
+    self.assertIn('engine: "blocked" there, "plain" here', logs.output[0])
+    again = self.chunks
+    expected = self.sweep(num_seeds=1, num_steps=9, folder=None)
+    self.assertEqual(again, self.chunks)
+    # And without a kept state.
+    self.assert_same(found, expected)
+    folder = self.folder / 'other'
+    for steps in (7, 9):
+      settings = dict(num_seeds=1, num_steps=steps, folder=folder)
+      self.sweep(**settings, keep_states=False)
+    self.assertEqual(again, self.chunks)
+    self.assertEmpty(list(folder.glob('*/*kept*')))
+
+  def test_weights(self):
+    """w(0) and w(T), asked for later: the steps are not taken again."""
+    self.sweep(num_steps=8)
+    found = self.sweep(num_steps=8, widths=(8, 16), keep='weights')
+    w0, w = found.initial_weights_8, found.final_weights_8
+    self.assertEqual(w.dims, ('seed', 'unit_8', 'input'))
+    self.assertEqual(found.output_weights_16.shape, (2, 3, 16))
+    distance = np.linalg.norm(w - w0, axis=(1, 2))
+    distance /= np.linalg.norm(w0, axis=(1, 2))
+    expected = found.relative_distance.sel(width=8).isel(step=-1)
+    np.testing.assert_allclose(distance, expected, rtol=1e-5)
+    params = Params(*(v[0].values for v in (w, found.output_weights_8)))
+    split = mixtures.sample(
+      measuring.seed_keys(0).data, SPEC, num_train=24, num_test=10
+    )
+    loss = network.loss(network.logits(params, split.test.x), split.test.y)
+    told = found.test_loss.sel(width=8, seed=0).isel(step=-1)
+    np.testing.assert_allclose(loss, told, rtol=1e-5)
+    self.assert_same(ossgd.load(self.folder), found)
+    # Less is given back.
+    self.assertNotIn('final_weights_8', self.sweep(num_steps=8))
+    self.assert_same(ossgd.load(self.folder), found)
+    with self.assertRaisesRegex(ValueError, "keep is 'all'.*'weights'"):
+      self.sweep(keep='all')
+    self.assert_same(ossgd.load(self.folder), found)
+
+
+class CallbackTest(Case):
+  @parameterized.parameters(1, 2)
+  def test_stop_and_go_on(self, at_once):
+    """A stopped run keeps what it has, is labelled, and can go on."""
+    told = []
+
+    def stop(job, step, record):
+      told.append((job.width, job.seed, step))
+      self.assertLen(record['test_loss'], 1 + step // 2 + step % 2)
+      self.assertBetween(record['test_accuracy'].max(), 0, 1)
+      return step >= 2 + 2 * job.seed
+
+    settings = dict(num_steps=9, keep='weights', seeds_at_once=at_once)
+    whole = self.sweep(**settings, folder=None)
+    for folder in (None, self.folder, self.folder):
+      told.clear()
+      found = self.sweep(**settings, callback=stop, folder=folder)
+      self.assertEqual(found.stopped_at.values.tolist(), [[2, 4]])
+      self.assertTrue(found.diverged_at.isnull().all())
+      for seed, step in ((0, 2), (1, 4)):
+        ours, theirs = found.sel(seed=seed), whole.sel(seed=seed)
+        for name in ('test_loss', 'train_accuracy', 'relative_distance'):
+          np.testing.assert_array_equal(
+            ours[name], theirs[name].where(whole.step <= step)
+          )
+        w, w0 = ours.final_weights_8, ours.initial_weights_8
+        np.testing.assert_allclose(
+          np.linalg.norm(w - w0) / np.linalg.norm(w0),
+          ours.relative_distance.sel(step=step).item(),
+          rtol=1e-5,
+        )
+        np.testing.assert_allclose(
+          ours.singular_values_update[0, :8],
+          np.linalg.svd(w - w0)[1],
+          atol=1e-5,
+        )
+    self.assertEqual(self.chunks, 0)  # it was asked before any step
+    self.assertCountEqual(told, [(8, 0, 2), (8, 1, 4)])
+    self.assert_same(ossgd.load(self.folder), found)
+    self.assert_same(self.sweep(**settings), whole)
+    self.assert_same(ossgd.load(self.folder), whole)
+
+  def test_end(self):
+    """What it says of the last step stops nothing; what it raises, all."""
+
+    def at_the_end(job, step, record):
+      return step == 7
+
+    found = self.sweep(callback=at_the_end)
+    self.assertTrue(found.stopped_at.isnull().all())
+    self.assert_same(found.drop_vars('stopped_at'), self.sweep(folder=None))
+
+    def fail(job, step, record):
+      raise KeyError(job.seed)
+
+    with self.assertRaisesRegex(KeyError, '2'):
+      self.sweep(num_seeds=3, callback=fail)
+    self.assertEqual(
+      ossgd.load(self.folder).unfinished, '2 of 3 runs are finished'
+    )
+
+
+class FolderTest(Case):
+  @parameterized.parameters(
+    (dict(lr_times_width=5.0), 'lr_times_width: 10.0 there, 5.0 here'),
+    (dict(optimizer=optax.adam), 'settings.optimizer'),
+    (dict(data=mixtures.gaussian(num_classes=3, dim=13)), 'settings.data'),
+    (dict(extra=lambda *_: {}), 'settings.extra'),
+  )
+  def test_other_settings(self, change, message):
+    """They are refused before any work, and nothing there is touched."""
+    with mock.patch.object(sweeps, 'sweep', self.results):
+      self.sweep()
+    before = self.files()
+    with self.assertRaisesRegex(
+      records.RecordError, f'{message}.*give another folder with folder='
+    ):
+      self.sweep(**change)
+    self.assertEqual(self.files(), before)
+
+  def results(self, *_, **settings):
+    """Of a sweep that was made earlier."""
+    return sweep_of_two()
+
+  def files(self):
+    return {
+      str(path.relative_to(self.folder)): files.sha256(path)
+      for path in self.folder.rglob('*')
+      if path.is_file() and path.name != '.lock'
+    }
+
+  def test_of_the_user(self):
+    """What is not ours is neither touched nor mixed with."""
+    self.folder.mkdir()
+    (self.folder / 'thesis.tex').write_text('x')
+    with self.assertRaisesRegex(records.RecordError, 'thesis.tex.*folder='):
+      self.sweep()
+    self.assertEqual([*self.files()], ['thesis.tex'])
+    (self.folder / 'thesis.tex').unlink()
+    with mock.patch.object(sweeps, 'sweep', self.results):
+      self.sweep()
+      (self.folder / 'thesis.tex').write_text('x')
+      with self.assertRaisesRegex(records.RecordError, 'thesis.tex'):
+        self.sweep(num_seeds=3)
+    self.assertIn('thesis.tex', self.files())
+
+  def test_saved_by_hand(self):
+    """Results that `save` left are not grown from, nor replaced."""
+    ossgd.save(sweep_of_two(), self.folder)
+    before = self.files()
+    with self.assertRaisesRegex(records.RecordError, 'other results'):
+      self.sweep()
+    self.assertEqual(self.files(), before)
+
+  def test_other_sources(self):
+    """Shown; but what grows would be of both."""
+    with mock.patch.object(sweeps, 'sweep', self.results):
+      self.sweep()
+      path = self.folder / 'config.json'
+      path.write_text(path.read_text().replace('"code": "', '"code": "0'))
+      before = self.files()
+      self.assert_same(self.sweep(), sweep_of_two())
+      with self.assertRaisesRegex(
+        records.RecordError, 'code: .*another folder'
+      ):
+        self.sweep(num_seeds=3)
+    self.assertEqual(
+      {n for n, digest in self.files().items() if digest != before.get(n)},
+      set(),
+    )
+
+  def test_two_at_once(self):
+    """The second one is refused; what is finished can be read meanwhile."""
+
+    def look(fraction, label):
+      if label == 'm=8 seed=1':
+        with self.assertRaisesRegex(records.RecordError, 'another process'):
+          ossgd.sweep(SPEC, folder=self.folder, **SMALL)
+        seen.append(ossgd.load(self.folder))
+
+    seen = []
+    with self.assertRaises(records.RecordError):
+      ossgd.load(self.folder)
+    found = self.sweep(progress=look)
+    self.assertNotEmpty(seen)
+    for part in seen:
+      self.assertEqual(part.attrs.pop('unfinished'), '1 of 2 runs are finished')
+      self.assert_same(part, found.sel(seed=[0]))
+    self.assertNotIn('unfinished', ossgd.load(self.folder).attrs)
+
+  def test_wrong_settings(self):
+    """They leave a complete folder complete."""
+    with mock.patch.object(sweeps, 'sweep', self.results):
+      found = self.sweep()
+    for wrong in (dict(widths=(8, 8)), dict(num_steps=10, num_seeds=10**9)):
+      with self.assertRaises(ValueError):
+        self.sweep(**wrong)
+    self.assert_same(ossgd.load(self.folder), found)
+    with self.assertRaisesRegex(TypeError, 'widths'):
+      ossgd.sweep(SPEC, folder=self.folder)
+
+  def test_documented(self):
+    """Arguments and words of both."""
+    names = inspect.signature(ossgd.sweep).parameters
+    theirs = inspect.signature(sweeps.sweep).parameters
+    self.assertEqual([*names], [*theirs, 'folder', 'keep_states'])
+    for name in list(names)[1:]:
+      self.assertRegex(ossgd.sweep.__doc__, rf'(?m)^    {name}: ')
+    self.assertIn('  Returns:', ossgd.sweep.__doc__)
+
+
+@functools.cache
+def sweep_of_two() -> xr.Dataset:
+  return SWEEP(SPEC, **SMALL)

@@ -1,0 +1,103 @@
+"""Tests of merging: seeds and widths of several folders as one."""
+
+import pathlib
+import tempfile
+
+import numpy as np
+import xarray as xr
+from absl.testing import parameterized
+
+import ossgd
+from ossgd.storing import pooling, records
+from tests.results.drawn import make_records
+
+
+def make(num_seeds=4, widths=(8, 16)) -> xr.Dataset:
+  """As of a sweep, with an engine and a list of lengths of its own."""
+  results = make_records(values=widths, num_seeds=num_seeds)
+  engines = ['gram' if width > 8 else 'plain' for width in widths]
+  results = results.assign_coords(
+    engine=('width', engines), seed=np.arange(num_seeds)
+  )
+  return results.assign(limit=('rank', np.arange(results.sizes['rank'])))
+
+
+class MergeTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+
+  def save(self, **named: xr.Dataset) -> list[pathlib.Path]:
+    for name, results in named.items():
+      ossgd.save(results, self.root / name)
+    return [self.root / name for name in named]
+
+  def test_seeds_and_widths(self):
+    """All that there was, to the bit, in order; and where it came from."""
+    whole = make()
+    places = self.save(
+      a=whole.isel(seed=[3]),
+      b=whole.isel(seed=[0, 1]),
+      c=whole.isel(seed=[2]),
+    )
+    merged = ossgd.merge(places)
+    pooled = merged.attrs.pop('pooled')
+    xr.testing.assert_identical(merged, whole)
+    for name in whole:
+      self.assertEqual(merged[name].dtype, whole[name].dtype, name)
+    first = (
+      f'{places[0]}: width 8 16, seed 3; {places[1]}: width 8 16, seed 0 1'
+    )
+    self.assertStartsWith(pooled, first)
+    again = ossgd.merge(self.root)
+    xr.testing.assert_identical(again, merged.assign_attrs(pooled=pooled))
+
+  def test_the_same_run_twice(self):
+    """Once, if the numbers are the same; else it is refused."""
+    whole = make()
+    places = self.save(a=whole.isel(seed=[0, 1]), b=whole.isel(seed=[1, 2]))
+    merged = ossgd.merge(places)
+    xr.testing.assert_identical(
+      merged.drop_attrs(), whole.isel(seed=[0, 1, 2]).drop_attrs()
+    )
+    other = whole.isel(seed=[1, 2]) + 1e-6
+    ossgd.save(other.assign_attrs(whole.attrs), places[1], overwrite=True)
+    with self.assertRaisesRegex(
+      records.RecordError, r'a and .*b both have .*seed \[1\], with other num'
+    ):
+      ossgd.merge(places)
+
+  def test_missing_runs(self):
+    """Widths of their own; NaN where nobody has a run."""
+    whole = make(widths=(8, 16, 32))
+    wide = whole.sel(width=[32], seed=[0]).isel(rank=slice(5))
+    merged = ossgd.merge(self.save(a=whole.sel(width=[8, 16]), b=wide))
+    self.assertEqual(merged.engine.values.tolist(), ['plain', 'gram', 'gram'])
+    np.testing.assert_array_equal(
+      merged.test_accuracy.isnull().any('step'),
+      [[False] * 4] * 2 + [[False, True, True, True]],
+    )
+    values = merged.singular_values_update.sel(width=32, seed=0)
+    np.testing.assert_array_equal(values[5:], np.nan)
+    np.testing.assert_array_equal(
+      values[:5], whole.singular_values_update.sel(width=32, seed=0)[:5]
+    )
+
+  def test_other_settings(self):
+    """They are refused with the difference; engines may differ, and show."""
+    whole = make()
+    one, other = whole.isel(seed=[0]), whole.isel(seed=[1])
+    moved = other.assign_attrs(target=0.9)
+    with self.assertRaisesRegex(records.RecordError, 'target: 0.98 .*0.9'):
+      ossgd.merge(self.save(a=one, b=moved))
+    blocked = other.assign_coords(engine=('width', ['plain', 'blocked']))
+    merged = pooling.pool({'a': one, 'b': blocked})
+    self.assertEqual(merged.engine.values.tolist(), ['plain', 'gram, blocked'])
+    with self.assertRaisesRegex(records.RecordError, 'a, b differ in what'):
+      pooling.pool({'a': one, 'b': other.assign(limit=other.limit + 1)})
+    with self.assertRaisesRegex(records.RecordError, 'b has no seeds'):
+      pooling.pool({'a': one, 'b': other.mean('seed')})
+    with self.assertRaisesRegex(records.RecordError, 'no folders'):
+      ossgd.merge([])
+    with self.assertRaisesRegex(records.RecordError, 'no complete run fold'):
+      ossgd.merge(self.root / 'a')
