@@ -13,7 +13,7 @@ from ossgd.data import mixtures
 from ossgd.engines import measuring
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Split
-from ossgd.running import asking, datasets
+from ossgd.running import asking, datasets, sweeps
 
 SMALL = dict(widths=(16,), num_seeds=2, num_steps=5, batch_size=4, eval_every=5)
 X = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
