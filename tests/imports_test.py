@@ -20,10 +20,11 @@ LIBRARY = {
   'paper': 'types network gradients metrics decomposition theory descent '
   'adversary convexity kernels',
   'machine': 'memory',
+  'data.files': 'opening names columns libsvm',
   'data.own': 'containers values labels',
   'data.tfds': 'tfrecords prepared builders',
-  'data': 'geometry components mixtures arrays paths idx tfds_store sources '
-  'images',
+  'data': 'geometry components mixtures arrays paths idx file_sets tfds_store '
+  'sources images',
   'engines': 'meshes measuring sgd blocked interface schedule setup tiles gram '
   'kinds divergence cost',
   'running': 'timing identities jobs watching hosts free_memory compiled '
@@ -36,9 +37,10 @@ LIBRARY = {
 ARROWS = {
   'paper': '',
   'machine': '',
+  'data.files': 'machine',
   'data.own': 'machine',
   'data.tfds': '',
-  'data': 'paper data.own data.tfds',
+  'data': 'paper data.files data.own data.tfds',
   'engines': 'paper data',
   'running': 'machine paper data data.own engines',
   'storing': 'paper data engines running',
@@ -288,6 +290,7 @@ class MannersTest(parameterized.TestCase):
       canonical(re.match(r'[\w.-]+', requirement)[0])
       for requirement in project['dependencies']
       + project['optional-dependencies']['benchmark']
+      + project['optional-dependencies']['parquet']
     }
     homes = importlib.metadata.packages_distributions()
     tops = {n.split('.')[0] for s in SOURCES.values() for n in imported(s)}
