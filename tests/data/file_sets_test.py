@@ -486,7 +486,7 @@ class BoundedTest(Case):
   """Little on disk, much in memory: refused before it is."""
 
   def limit(self, size):
-    free = mock.patch.object(opening.memory, 'free', lambda: size)
+    free = mock.patch.object(opening.memory, 'free', return_value=size)
     self.enter_context(free)
 
   def test_text(self):
