@@ -22,11 +22,11 @@ from . import printing
 
 # What --dataset takes.
 DATASETS = (
-  'mnist, fashion_mnist, tfds:NAME (images with labels that TFDS has, such as '
-  'tfds:cifar10 or tfds:emnist/letters), or file:PATH: IDX, npz, CSV, Parquet '
-  'or LIBSVM files to train and to test with, recognised from what is in them '
-  '(`pydoc ossgd.data.images` lists them); transposed:file:PATH turns images '
-  'over, as EMNIST has them'
+  'mnist, fashion_mnist, tfds:NAME for any images with class labels that TFDS '
+  'has, as in tfds:cifar10 or tfds:emnist/letters, or file:PATH: IDX, npz, '
+  'CSV, Parquet or LIBSVM files to train and to test with, recognised from '
+  'what is in them (`pydoc ossgd.data.images` lists them); '
+  'transposed:file:PATH turns images over, as EMNIST has them'
 )
 
 _DEFINE: dict[type, Any] = {

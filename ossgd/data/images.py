@@ -56,11 +56,11 @@ def load(
   - LIBSVM's text, with .t for the test set as on its site.
 
   Args:
-    name: 'mnist', 'fashion_mnist' or 'file:PATH'; 'tfds:NAME',
-      'tfds:NAME/CONFIG' or either with ':VERSION' for any set of images and
-      class labels that TFDS has; 'idx:PATH' or 'npz:PATH' for no other kind of
-      file. 'transposed:' before it exchanges rows and columns of every image,
-      so that EMNIST's stand upright.
+    name: 'mnist', 'fashion_mnist' or 'file:PATH'; 'idx:PATH' or 'npz:PATH' for
+      no other kind; 'tfds:NAME', 'tfds:NAME/CONFIG' or either with ':VERSION'
+      for any set of images and class labels that TFDS has. 'transposed:'
+      before it exchanges rows and columns of every image, so that EMNIST's
+      stand upright.
     data_dir: TFDS's folder, or the set's own inside of it; if None, the
       environment variable TFDS_DATA_DIR or else ~/tensorflow_datasets.
     normalize: False asks for 'raw'.
@@ -87,7 +87,7 @@ def load(
     )
     raise ValueError(
       f"There is no data set {name!r}: expected 'mnist', 'fashion_mnist', "
-      f"'tfds:NAME', 'file:PATH', 'idx:DIR' or 'npz:FILE'"
+      "'tfds:NAME', 'file:PATH', 'idx:DIR' or 'npz:FILE'"
       f'{instead if name else ""}.'
     )
   default = os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
@@ -109,6 +109,8 @@ def load(
     read = _load_known(stored, place)
   if stored != name:
     read, note = _transposed(name, read), ''
+  if num_classes:
+    note = f'TFDS says k = {num_classes}'
   split = arrays.to_split(
     _pixels(read.x_train),
     read.y_train,

@@ -170,15 +170,7 @@ def label(
       for name in rows[0][1]
       if name not in WEIGHTS
     },
-    **{
-      f'{name}_{width}': (
-        tuple(dim.format(width) for dim in ('seed', *dims)),
-        row[1][name],
-      )
-      for width, row in zip(widths, rows, strict=True)
-      for name, dims in WEIGHTS.items()
-      if name in row[1]
-    },
+    **_weights(rows, widths),
     'steps_to_accuracy': (of_seed, np.asarray(reached)),
     'distance_at_accuracy': (of_seed, np.asarray(distance)),
     'diverged_at': (of_seed, diverged),
@@ -195,6 +187,21 @@ def label(
     },
     {'target': target, 'network': network},
   )
+
+
+def _weights(
+  rows: list[execution.Row], widths: Sequence[int]
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+  """Of each width a variable of its own, where weights were asked for."""
+  return {
+    f'{name}_{width}': (
+      tuple(dim.format(width) for dim in ('seed', *dims)),
+      row[1][name],
+    )
+    for width, row in zip(widths, rows, strict=True)
+    for name, dims in WEIGHTS.items()
+    if name in row[1]
+  }
 
 
 def _stacked(

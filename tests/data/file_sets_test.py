@@ -298,8 +298,22 @@ class TableTest(Case):
     expected[1::2] = words[expected[1]], words[expected[3]].astype('<U10')
     self.assert_read('', expected)
 
+  def test_words_that_labels_may_be_called(self):
+    """A row that ends in y, for yes, is no line of names."""
+    words = np.array(['n', 'y', 'class'])
+    self.tables = [t.assign(label=words[t.label])[::-1] for t in self.tables]
+    self.save(header=False)
+    expected = [array[::-1] for array in self.expected]
+    expected[1::2] = words[expected[1]], words[expected[3]]
+    self.assert_read('', expected)
+
   @parameterized.named_parameters(
     ('no_names', dict(header=False), 'its columns have no names: put a line'),
+    (
+      'names_or_row',
+      dict(),
+      'first line, 0,1,2,3,species, one of names or a row',
+    ),
     ('an_index', dict(index=True), 'its column 1 has no name.*leave it out'),
     ('not_called', dict(columns=['a', 'b']), 'Name that one "label".* a, b'),
     ('no_inputs', dict(columns=['label']), 'no columns but the labels'),
@@ -320,6 +334,9 @@ class TableTest(Case):
       if case == 'words':
         table['b'] = table['b'].astype(object)
         table.loc[2, 'b'] = 'x'
+      if case == 'names_or_row':
+        table = pd.DataFrame(table.to_numpy()).rename(columns={4: 'species'})
+        table['species'] = table['species'].map('word{:.0f}'.format)
       if case == 'two':
         table['y'] = 0
       if case == 'other':

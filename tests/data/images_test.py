@@ -8,7 +8,9 @@ import unittest
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 from absl.testing import parameterized
+from sklearn import datasets
 
 from ossgd.data import idx, images, sources, tfds_store
 from ossgd.running import sweeps
@@ -102,6 +104,30 @@ class OwnFilesTest(idx_files.Case):
       'each; '
       "images lie transposed, as EMNIST's",
     )
+
+  def test_labels_as_makers_number_them(self):
+    """MedMNIST's in a column, letters from 1, signs, words: all from 0."""
+    x, y = np.arange(1.0, 49).reshape(12, 4), np.arange(12) % 2
+    medmnist = {
+      f'{part}_{name}': values
+      for part in ('train', 'val', 'test')
+      for name, values in (('images', x), ('labels', y[:, None]))
+    }
+    np.savez(self.folder / 'pathmnist.npz', **medmnist)
+    for name in ('a9a', 'a9a.t'):
+      datasets.dump_svmlight_file(x, 2 * y - 1, str(self.folder / name))
+    letters = idx.Arrays(*2 * (np.uint8(x).reshape(12, 2, 2), np.uint8(y + 1)))
+    idx_files.write(self.folder / 'letters', letters)
+    words = pd.DataFrame(x).assign(label=np.array(['setosa', 'virginica'])[y])
+    for part in ('train', 'test'):
+      words.to_csv(self.folder / f'{part}.csv', index=False)
+    for place in ('pathmnist.npz', 'a9a', 'letters', 'train.csv'):
+      split = images.load(f'file:{self.folder / place}')
+      for data in split[:2]:
+        np.testing.assert_array_equal(data.y, y)
+        np.testing.assert_allclose(
+          data.x, x / np.linalg.norm(x, axis=1, keepdims=True), rtol=1e-6
+        )
 
   def test_transposed(self):
     """Rows become columns of all images, grey or coloured."""
@@ -314,13 +340,27 @@ class TfdsTest(idx_files.Case):
     As of emnist/letters, where 26 letters are 1 to 26 of 37 classes.
     """
     colour, y = self.write()
-    split = images.load(f'tfds:{name}', data_dir=self.folder, preprocess='raw')
+    with self.assertLogs(level='INFO') as logs:
+      split = images.load(
+        f'tfds:{name}', data_dir=self.folder, preprocess='raw'
+      )
+    self.assertRegex(logs.output[-1], r'k = 10 .*, 1 to 10.*TFDS says k = 37')
     np.testing.assert_allclose(
       split.train.x, colour.reshape(30, 24) / 255, rtol=1e-6
     )
     np.testing.assert_array_equal(split.train.y, y)
     self.assertEqual(split.num_classes, 37)
     self.assertEqual([*self.folder.iterdir()], [self.folder / 'small'])
+
+  def test_transposed(self):
+    """As of EMNIST, whose images lie on their side in TFDS too."""
+    colour, _ = self.write()
+    split = images.load(
+      'transposed:tfds:small', data_dir=self.folder, preprocess='raw'
+    )
+    upright = colour.transpose(0, 2, 1, 3).reshape(30, 24)
+    np.testing.assert_allclose(split.train.x, upright / 255, rtol=1e-6)
+    self.assertEqual(split.num_classes, 37)
 
   def test_networks_have_that_many_outputs(self):
     """Of which some never are right."""

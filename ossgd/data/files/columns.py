@@ -61,11 +61,11 @@ def _csv(path: Path) -> Columns:
   import pandas as pd
 
   text = opening.text(path)
-  line = text[: 2**20].lstrip(b'\r\n').split(b'\n')[0].decode('utf-8-sig')
+  line, _, rows = text.lstrip(b'\r\n').partition(b'\n')
+  line = line[: 2**20].decode('utf-8-sig')
   separator = max(',;\t', key=line.count)
   fields = next(csv.reader([line], delimiter=separator), [])
-  has_names = any(field.strip().lower() in LABELS for field in fields)
-  has_names |= not any(_NUMBER.fullmatch(f) for f in fields)
+  has_names = _are_names(fields, separator, rows)
   if has_names and '' in fields:
     raise ValueError(
       f'its column {1 + fields.index("")} has no name: name it, or leave it '
@@ -84,8 +84,30 @@ def _csv(path: Path) -> Columns:
   if not isinstance(frame.index, pd.RangeIndex):
     raise ValueError('its rows have more fields than its first line.')
   names = [str(name).strip() if has_names else name for name in frame.columns]
-  columns = (frame.iloc[:, i].to_numpy() for i in range(len(names)))
+  columns = [frame.iloc[:, i].to_numpy() for i in range(len(names))]
+  if not has_names and any(
+    _is_text(values) and (values == values[0]).sum() == 1 for values in columns
+  ):
+    raise ValueError(
+      f'is its first line, {line.strip():.80}, one of names or a row? If of '
+      'names, call the column of labels "label" in it.'
+    )
   return dict(zip(names, columns, strict=True))
+
+
+def _are_names(fields: Sequence[str], separator: str, rows: bytes) -> bool:
+  """Whether the first line of a table has names of columns, and is no row.
+
+  Names may be numbers, as pandas makes them, if one is that of the labels: a
+  row may have y for yes in that place, but then it is not the only one.
+  """
+  if not any(_NUMBER.fullmatch(field) for field in fields):
+    return True
+  called = [field for field in fields if field.strip().lower() in LABELS]
+  again = '|'.join(map(re.escape, called))
+  ends = rf'[{separator}"\s]'
+  alone = rf'(\A|{ends})({again})({ends}|\Z)'
+  return bool(called) and not re.search(alone.encode(), rows)
 
 
 def _parquet(path: Path) -> Columns:

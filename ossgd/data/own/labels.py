@@ -141,6 +141,12 @@ def _labels(name: str, given: Any, number: int) -> _Labels:
   y = y.reshape(-1)
   if y.dtype.kind in 'OUS':
     kind = 'text'
+    if 'nan' in (texts := y.tolist()):
+      raise ValueError(
+        f'{name} has the text nan in row {texts.index("nan")}, which NumPy and '
+        'pandas write for what is missing. Remove the example, or rename the '
+        'class.'
+      )
   elif y.dtype.kind in 'iubf':
     y, kind = _whole(name, y), 'numbers'
   else:

@@ -138,6 +138,7 @@ class RefusedTest(parameterized.TestCase):
     ('infinite', [0, 1, np.inf, 0], 'no label in row 2, but inf'),
     ('none', [0, 1, None, 1], 'no label in row 2, but None'),
     ('nan_in_text', ['a', np.nan, 'b', 'a'], 'no label in row 1, but nan'),
+    ('text_of_nan', np.array(['a', 'b', np.nan, 'a']), 'text nan in row 2'),
     ('na', pd.Series(['a', None, 'b', 'a']), 'no label in row 1, but'),
     (
       'na_of_strings',
