@@ -61,8 +61,8 @@ def _csv(path: Path) -> Columns:
   import pandas as pd
 
   text = opening.text(path)
-  line, _, rows = text.lstrip(b'\r\n').partition(b'\n')
-  line = line[: 2**20].decode('utf-8-sig')
+  first, _, rows = text.lstrip(b'\r\n').partition(b'\n')
+  line = first[: 2**20].decode('utf-8-sig')
   separator = max(',;\t', key=line.count)
   fields = next(csv.reader([line], delimiter=separator), [])
   has_names = _are_names(fields, separator, rows)
