@@ -3,7 +3,8 @@
 All in one process, contenders taking turns, medians over repetitions. The fast
 engine trains all of `num_steps` from w(0) to w(T), start and end included; the
 time of the others grows with the steps alone, so they train the first
-twentieth, and that is multiplied. Needs PyTorch, which nothing else here does:
+twentieth, and that is multiplied. What is measured is kept: after a kill the
+same command goes on. Needs PyTorch, which nothing else here does:
 
   pip install torch && python -m experiments.benchmark
 """
@@ -15,7 +16,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -23,9 +24,9 @@ import numpy as np
 from ossgd.data import mixtures
 from ossgd.paper import network
 from ossgd.results import claims
-from ossgd.running import sweeps
+from ossgd.running import jobs, sweeps, watching
 
-from .common import command
+from .common import command, seeds
 from .common.options import option
 from .common.speed import floor, growth, rivals
 
@@ -43,6 +44,16 @@ CONTENDERS: dict[str, Callable[[rivals.Case], rivals.Contender]] = {
   ),
 }
 _SHORTER = 20  # how many times shorter the others train
+# Of what `compare` measures.
+_DIMS = {
+  'seconds': ('contender', 'repetition'),
+  'cold_seconds': ('contender',),
+  'disagreement': ('contender',),
+  'matmul_flops': ('repetition',),
+  'copy_bandwidth': ('repetition',),
+  'flops': (),
+  'bytes': (),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,31 +87,38 @@ def run(
   """Times everything; seconds in dims work, contender, repetition."""
   import xarray as xr
 
-  jobs: dict[str, Callable[[], Any]] = {
+  measures: dict[str, Callable[[], dict[str, np.ndarray]]] = {
     f'{name}, m = {width}': functools.partial(compare, name, width, config)
     for name in ('synthetic, every step', 'synthetic', 'MNIST shape')
     for width in config.widths
   }
-  works = list(jobs)
+  works = list(measures)
   growing = {
     ', '.join(f'{key} = {value}' for key, value in settings.items()): settings
     for settings in growth.cases(config.growing_widths)
   }
   steps = max(1, config.num_steps // _SHORTER)
   for label, settings in growing.items():
-    jobs[label] = functools.partial(growth.measure, settings, steps)
+    measures[label] = functools.partial(growth.measure, settings, steps)
+  watch = watching.watch(progress)
+  job = jobs.Job(0, None, '', seeds.basis(config, run, watch))
   found = []
-  for i, (label, measure) in enumerate(jobs.items()):
-    progress(i / len(jobs), label)
-    found.append(measure())
-  progress(1.0, 'done')
-  results = xr.concat(found[: len(works)], xr.Variable('work', works))
-  seconds, num_bytes = zip(*found[len(works) :], strict=True)
-  return results.assign(
-    growth_seconds=('growth', list(seconds)),
-    growth_bytes=('growth', list(num_bytes)),
-    growth_width=('growth', [s['width'] for s in growing.values()]),
-  ).assign_coords(growth=list(growing))
+  for i, (label, measure) in enumerate(measures.items()):
+    watch(i / len(measures), label)
+    found.append(watch.once(label, job, measure))
+  watch(1.0, 'done')
+  together = jax.tree.map(lambda *v: np.stack(v), *found[: len(works)])
+  grown = jax.tree.map(lambda *v: np.stack(v), *found[len(works) :])
+  return xr.Dataset(
+    {name: (('work', *_DIMS[name]), v) for name, v in together.items()}
+    | {f'growth_{name}': ('growth', v) for name, v in grown.items()},
+    coords={
+      'work': works,
+      'contender': list(CONTENDERS),
+      'growth': list(growing),
+      'growth_width': ('growth', [s['width'] for s in growing.values()]),
+    },
+  )
 
 
 def case_of(name: str, width: int, num_steps: int) -> rivals.Case:
@@ -130,10 +148,8 @@ def case_of(name: str, width: int, num_steps: int) -> rivals.Case:
   )
 
 
-def compare(name: str, width: int, config: Config) -> xr.Dataset:
+def compare(name: str, width: int, config: Config) -> dict[str, np.ndarray]:
   """Times all contenders at one piece of work, and the machine's limit."""
-  import xarray as xr
-
   whole = case_of(name, width, config.num_steps)
   part = whole._replace(num_steps=max(1, config.num_steps // _SHORTER))
   prepared, cold, weights = {}, [], {}
@@ -159,18 +175,15 @@ def compare(name: str, width: int, config: Config) -> xr.Dataset:
     np.linalg.norm(w - weights['plain']) / moved for w in weights.values()
   ]
   flops, bytes_ = floor.unavoidable(whole)
-  return xr.Dataset(
-    {
-      'seconds': (('contender', 'repetition'), seconds),
-      'cold_seconds': ('contender', cold),
-      'disagreement': ('contender', disagreement),
-      'matmul_flops': ('repetition', limit[0]),
-      'copy_bandwidth': ('repetition', limit[1]),
-      'flops': ((), flops),
-      'bytes': ((), bytes_),
-    },
-    coords={'contender': list(CONTENDERS)},
-  )
+  return {
+    'seconds': seconds,
+    'cold_seconds': np.array(cold),
+    'disagreement': np.array(disagreement),
+    'matmul_flops': limit[0],
+    'copy_bandwidth': limit[1],
+    'flops': np.array(flops),
+    'bytes': np.array(bytes_),
+  }
 
 
 def table(results: xr.Dataset) -> str:
@@ -197,13 +210,17 @@ def table(results: xr.Dataset) -> str:
       for form, values in columns.values()
     )
     rows.append((work, contender, *cells))
+  grown = zip(
+    results.growth.values,
+    1e3 * results.growth_seconds.values,
+    results.growth_bytes.values / 1e9,
+    strict=True,
+  )
   growing = [
-    (
-      name,
-      f'{1e3 * results.growth_seconds.sel(growth=name).item():.1f}',
-      f'{results.growth_bytes.sel(growth=name).item() / 1e9:.2f}',
-    )
-    for name in results.growth.values
+    (name, 'did not fit', '')
+    if np.isnan(milliseconds)
+    else (name, f'{milliseconds:.1f}', f'{gigabytes:.2f}')
+    for name, milliseconds, gigabytes in grown
   ]
   return (
     f'Matmul {peak.median().item() / 1e9:.0f} GFLOP/s, '

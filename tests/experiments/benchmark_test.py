@@ -2,6 +2,7 @@
 
 import pathlib
 import resource
+import tempfile
 from unittest import mock
 
 import numpy as np
@@ -10,6 +11,8 @@ from absl.testing import parameterized
 
 from experiments import benchmark
 from experiments.common.speed import floor, growth
+from ossgd.running import watching
+from ossgd.storing import checkpoints
 from tests import oracles
 
 SMALL = benchmark.Config(
@@ -21,6 +24,7 @@ NO_TORCH = {
   for name, contender in benchmark.CONTENDERS.items()
   if 'torch' not in name
 }
+GROWN = {'seconds': np.array(0.5), 'bytes': np.array(1e9)}
 
 
 class BenchmarkTest(parameterized.TestCase):
@@ -29,7 +33,7 @@ class BenchmarkTest(parameterized.TestCase):
     fractions = []
     with (
       mock.patch.dict(benchmark.CONTENDERS, NO_TORCH, clear=True),
-      mock.patch.object(growth, 'measure', return_value=(0.5, 1e9)),
+      mock.patch.object(growth, 'measure', return_value=GROWN),
     ):
       results = benchmark.run(
         SMALL, lambda fraction, _: fractions.append(fraction)
@@ -75,9 +79,46 @@ class BenchmarkTest(parameterized.TestCase):
   def test_growth_in_a_process(self):
     """A second process, its time and its memory."""
     settings = dict(width=16, dim=20, num_train=40, num_seeds=1, devices=2)
-    seconds, peak = growth.measure(settings, 4)
-    self.assertGreater(seconds, 0)
-    self.assertBetween(peak, 1e8, 1e10)
+    found = growth.measure(settings, 4)
+    self.assertGreater(found['seconds'], 0)
+    self.assertBetween(found['bytes'], 1e8, 1e10)
+
+  def test_what_does_not_fit_is_left_out(self):
+    """A width that memory has no room for costs nothing of the rest."""
+    settings = dict(width=2**40, dim=20, num_train=40, num_seeds=1, devices=1)
+    with self.assertLogs(level='WARNING') as logs:
+      found = growth.measure(settings, 4)
+    self.assertIn(f'm = {2**40} is left out', logs.output[0])
+    self.assertIn('GB are free', logs.output[0])
+    self.assertTrue(np.isnan([*found.values()]).all())
+
+  def test_goes_on_where_it_was(self):
+    """After a failure what was measured is there, and is not done again."""
+    done, failing = [], [True]
+
+    def measure(settings, steps):
+      done.append(settings['width'])
+      if failing and settings['dim'] == 250:
+        raise OSError('the machine is gone')
+      return GROWN
+
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    with (
+      mock.patch.dict(benchmark.CONTENDERS, NO_TORCH, clear=True),
+      mock.patch.object(growth, 'measure', measure),
+    ):
+      for error in (OSError, None):
+        watch = watching.Watch(
+          lambda *told: None, checkpoints.Store(folder, 60.0)
+        )
+        if error:
+          with self.assertRaises(error):
+            benchmark.run(SMALL, watch)
+          failing.clear()
+        else:
+          results = benchmark.run(SMALL, watch)
+    self.assertEqual(done.count(32), 1)
+    self.assertEqual(results.sizes['growth'], len(done) - 1)
 
   def test_peak(self):
     """By each system's own count: Linux, Windows, macOS."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 import psutil
 
 from ossgd.data import mixtures
@@ -41,13 +43,23 @@ def cases(widths: Sequence[int]) -> list[dict[str, int]]:
   return [usual | change for change in changes]
 
 
-def measure(settings: dict[str, int], num_steps: int) -> tuple[float, float]:
-  """Seconds a step, measured every step, and the most bytes, of a process."""
+def measure(settings: dict[str, int], num_steps: int) -> dict[str, np.ndarray]:
+  """Seconds a step, measured every step, and the most bytes, of a process.
+
+  NaN where it does not fit in the memory that is free: the rest is measured.
+  """
   config: Any = jax.config  # its options are attributes made at run time
   precision = config.jax_default_matmul_precision
   context = multiprocessing.get_context('spawn')
+  seconds = num_bytes = np.nan
   with context.Pool(1) as pool:
-    return pool.apply(_measure, (settings, num_steps, precision))
+    try:
+      seconds, num_bytes = pool.apply(
+        _measure, (settings, num_steps, precision)
+      )
+    except ValueError as error:
+      logging.warning('m = %d is left out: %s', settings['width'], error)
+  return {'seconds': np.array(seconds), 'bytes': np.array(num_bytes)}
 
 
 def _measure(
