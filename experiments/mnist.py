@@ -17,7 +17,7 @@ from ossgd.results import paper_claims, tables
 from ossgd.running import sweeps
 
 from .common import command, training
-from .common.options import option
+from .common.options import DATASETS, option
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -38,9 +38,7 @@ class Config(training.Config):
   )
   dataset: str = option(
     'mnist',
-    'mnist, fashion_mnist, tfds:NAME (any images with labels of TFDS), '
-    'idx:FOLDER (four IDX files) or npz:FILE (x_train, y_train, x_test, '
-    'y_test).',
+    f'{DATASETS}.',
   )
   data_dir: str = option('', 'The TFDS directory; empty: the default one.')
   preprocess: str | None = option(

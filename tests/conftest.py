@@ -35,7 +35,8 @@ def pytest_unconfigure():
 # Shapes and types of the mathematics, of steps and of data are checked in every
 # call: before they are imported.
 jaxtyping.install_import_hook(
-  ['ossgd.paper', 'ossgd.engines.sgd'], f'{typechecker.__name__}.checked'
+  ['ossgd.paper', 'ossgd.data.own', 'ossgd.engines.sgd'],
+  f'{typechecker.__name__}.checked',
 )
 jaxtyping.install_import_hook(
   [f'ossgd.data.{n}' for n in ('arrays', 'components', 'images', 'mixtures')],

@@ -19,9 +19,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = {
   'paper': 'types network gradients metrics decomposition theory descent '
   'adversary convexity kernels',
+  'machine': 'memory',
+  'data.files': 'opening names columns libsvm',
+  'data.own': 'containers values labels',
   'data.tfds': 'tfrecords prepared builders',
-  'data': 'geometry components mixtures arrays paths idx tfds_store sources '
-  'images',
+  'data': 'geometry components mixtures arrays paths idx file_sets tfds_store '
+  'sources images',
   'engines': 'meshes measuring sgd blocked interface schedule setup tiles gram '
   'kinds divergence cost',
   'running': 'timing identities jobs watching hosts free_memory compiled '
@@ -33,10 +36,13 @@ LIBRARY = {
 # What a package may import of the others; nothing imports the scripts.
 ARROWS = {
   'paper': '',
+  'machine': '',
+  'data.files': 'machine',
+  'data.own': 'machine',
   'data.tfds': '',
-  'data': 'paper data.tfds',
+  'data': 'paper data.files data.own data.tfds',
   'engines': 'paper data',
-  'running': 'paper data engines',
+  'running': 'machine paper data data.own engines',
   'storing': 'paper data engines running',
   'results': 'paper',
 }
@@ -300,7 +306,9 @@ class MannersTest(parameterized.TestCase):
 
   def test_dependencies_are_declared(self):
     """A fresh install has all that is imported, but for the rivals' torch."""
-    declared = {canonical(needed.name) for needed in required('benchmark')}
+    declared = {
+      canonical(needed.name) for needed in required('benchmark', 'parquet')
+    }
     homes = importlib.metadata.packages_distributions()
     tops = {n.split('.')[0] for s in SOURCES.values() for n in imported(s)}
     outside = tops - sys.stdlib_module_names - {'ossgd', ''}
@@ -311,7 +319,7 @@ class MannersTest(parameterized.TestCase):
   def test_constraints(self, python):
     """What the committed numbers were made with is among what is allowed."""
     pins = pinned('constraints.txt', python)
-    for allowed in required('test', 'benchmark', 'cuda', 'tpu'):
+    for allowed in required('test', 'benchmark', 'parquet', 'cuda', 'tpu'):
       pin = pins[canonical(allowed.name)]
       self.assertIn(pin, allowed.specifier, str(allowed))
 

@@ -7,6 +7,7 @@ called: two scripts imported into one process do not clash, and nothing below
 
 import dataclasses
 import itertools
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,15 @@ from absl import flags
 from ossgd.data import paths
 
 from . import printing
+
+# What --dataset takes.
+DATASETS = (
+  'mnist, fashion_mnist, tfds:NAME for any images with class labels that TFDS '
+  'has, as in tfds:cifar10 or tfds:emnist/letters, or file:PATH: IDX, npz, '
+  'CSV, Parquet or LIBSVM files to train and to test with, recognised from '
+  'what is in them (`pydoc ossgd.data.images` lists them); '
+  'transposed:file:PATH turns images over, as EMNIST has them'
+)
 
 _DEFINE: dict[type, Any] = {
   bool: flags.DEFINE_bool,
@@ -153,6 +163,17 @@ def fail(message: str) -> NoReturn:
   """Ends the script as a wrong command line does."""
   printing.warn(f'error: {message}')
   sys.exit(2)
+
+
+def as_flags(message: str) -> str:
+  """A message with the arguments that it names as flags; paths stay."""
+  for argument, flag in (
+    (r"preprocess='(\w+)'", r'--preprocess=\1'),
+    ('normalize=False', '--nonormalize'),
+    (r'data_dir(?![\w/-]|\.\w)', '--data_dir'),
+  ):
+    message = re.sub(rf'(?<![\w/.-]){argument}', flag, message)
+  return message
 
 
 class _Numbers(flags.ListParser):

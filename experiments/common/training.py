@@ -19,7 +19,7 @@ from ossgd.results import paper_claims, plots, statistics
 from ossgd.results.claims import INF, Claim
 from ossgd.running import free_memory, sweeps, watching
 
-from .options import option
+from .options import DATASETS, as_flags, option
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -118,9 +118,7 @@ class DataConfig(MixtureConfig):
   dataset: str = option(
     'synthetic',
     'synthetic: the mixture that the flags describe, fresh for every seed. '
-    'Else mnist, fashion_mnist, tfds:NAME (any images with labels of TFDS: '
-    'tfds:cifar10, tfds:emnist/letters), idx:FOLDER (four IDX files) or '
-    'npz:FILE (x_train, y_train, x_test, y_test), the same for every seed.',
+    f'Else {DATASETS}, the same for every seed.',
   )
   data_dir: str = option('', 'The TFDS directory; empty: the default one.')
   preprocess: str | None = option(None, PREPROCESS, get_args(arrays.Preprocess))
@@ -130,16 +128,21 @@ def data(config: Any) -> components.Spec | Split:
   """What a Config says to train on: Section 7's mixture, a known set or files.
 
   Raises:
-    ValueError: `preprocess` is asked of a mixture, or as `images.load`.
+    ValueError: `preprocess` is asked of a mixture, or as `images.load` fails.
   """
   dataset = getattr(config, 'dataset', 'synthetic')
   if dataset != 'synthetic' or not isinstance(config, MixtureConfig):
-    return images.load(
-      dataset,
-      data_dir=config.data_dir or None,
-      normalize=config.normalize,
-      preprocess=config.preprocess,
-    )
+    try:
+      return images.load(
+        dataset,
+        data_dir=config.data_dir or None,
+        normalize=config.normalize,
+        preprocess=config.preprocess,
+      )
+    except (ValueError, OSError, ImportError) as error:
+      raise ValueError(
+        f'--dataset={dataset}: {as_flags(str(error))}'
+      ) from error
   if isinstance(config, DataConfig) and config.preprocess is not None:
     raise ValueError(
       f'--preprocess={config.preprocess} is for data from files; the mixture '

@@ -1,4 +1,4 @@
 """What networks are trained on: mixtures of known geometry, files, arrays.
 
-May import `paper`; `data.tfds` inside of it imports nothing of ours.
+May import `paper` and the packages inside of it, which import nothing of it.
 """

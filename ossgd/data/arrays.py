@@ -1,17 +1,18 @@
-"""Plain arrays to a checked Split: what a user's own data must satisfy.
+"""Arrays of any library to a checked Split: what one's own data must satisfy.
 
 The checks run on the host, before anything is compiled: inside `jit` a label
 out of range or a NaN goes unnoticed.
 """
 
-import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32
-from numpy.typing import ArrayLike
+from jaxtyping import Float32, Shaped
 
+from ossgd.data.own import containers, labels, values
+from ossgd.data.own.values import Anything
 from ossgd.paper.types import Dataset, Split
 
 Preprocess = Literal[
@@ -20,18 +21,22 @@ Preprocess = Literal[
 
 
 def to_split(
-  x_train: ArrayLike,
-  y_train: ArrayLike,
-  x_test: ArrayLike,
-  y_test: ArrayLike,
+  x_train: Anything,
+  y_train: Anything,
+  x_test: Anything,
+  y_test: Anything,
   *,
   normalize: bool = True,
   preprocess: Preprocess | None = None,
   num_classes: int | None = None,
 ) -> Split:
-  """Four plain arrays as a checked Split, of unit norm (A2) by default.
+  """Four arrays as a checked Split, of unit norm (A2) by default.
 
-  Every example is flattened, and prepared as `preprocess` says:
+  Arrays are NumPy's, JAX's or PyTorch's of any real type and on any device,
+  pandas' frames of numbers and booleans, SciPy's sparse matrices if there is
+  room for them, or lists. Every example is flattened, and prepared as
+  `preprocess` says; bytes of images are numbers as others are, which unit norm
+  makes no difference to, and 'raw' leaves in 0..255:
 
   - 'unit_norm': x / ||x||_2, of each example alone.
   - 'standardised_unit_norm': x - c, then the same. c is one number, the mean
@@ -44,24 +49,104 @@ def to_split(
   Only c crosses examples, and only training examples have a say in it: the
   test set tells the training set nothing.
 
+  Labels are numbered by the training set's, and a log line says so where they
+  were not 0..k-1 already: from 1 (1..k), -1 and 1, booleans, text in its
+  order, whole numbers of any type, of shape (n, 1), or one-hot rows (n, k).
+
   Args:
     x_train: training inputs, (n, ...) numbers.
-    y_train: their labels, (n,) integers 0..k-1, none of them left out.
-    x_test: test inputs, (n_test, ...), of as many coordinates.
-    y_test: their labels, (n_test,) integers in 0..k-1.
+    y_train: their labels, (n,), (n, 1) or one-hot (n, k), no class left out.
+    x_test: test inputs, (n_test, ...), of as many coordinates; frames have
+      the same columns in the same order.
+    y_test: their labels, of the same kind and of the training set's classes.
     normalize: False asks for 'raw'.
     preprocess: how inputs are prepared; if None, as `normalize` says.
-    num_classes: k, of labels that may leave out some of 0..k-1; if None, the
-      number of classes in y_train.
+    num_classes: k where it is known: labels are then whole numbers of 0..k-1
+      that may leave some out; if None, the training set says it.
 
   Returns:
     Split of x (n, d) float32 and y (n,) int32.
 
   Raises:
-    ValueError: as `validate`; or an example is zero, or becomes zero when c
-      is taken away, and has no unit norm; or `preprocess` is unknown, or asks
-      for the unit norm that `normalize` forbids.
+    ValueError: a set is empty, shapes or columns disagree, a value is masked,
+      missing or not finite, or labels can be read in no way or in several; or
+      an example is zero, or becomes zero when c is taken away, and has no unit
+      norm; or `preprocess` is unknown, or asks for the unit norm that
+      `normalize` forbids.
   """
+  how = _preprocess(normalize, preprocess)
+  containers.check_order(x_train, y_train, x_test, y_test)
+  train = values.inputs('train x', x_train)
+  test = values.inputs('test x', x_test)
+  _check_inputs(train, test)
+  y_train, y_test = labels.read(
+    y_train, y_test, len(train), len(test), num_classes
+  )
+  if how in ('standardised_unit_norm', 'centred_unit_norm'):
+    axis = 0 if how == 'centred_unit_norm' else None
+    # Halves, whose difference cannot overflow: the direction is the same.
+    half = (train.mean(axis, np.float64) / 2).astype(np.float32)
+    train, test = train / 2 - half, test / 2 - half
+  if how != 'raw':
+    train = _directions('train', train, how)
+    test = _directions('test', test, how)
+  return Split(
+    Dataset(_placed(x_train, train, how), jnp.asarray(y_train, jnp.int32)),
+    Dataset(_placed(x_test, test, how), jnp.asarray(y_test, jnp.int32)),
+    num_classes=num_classes,
+  )
+
+
+def validate(split: Split, num_classes: int | None = None) -> None:
+  """Checks that a split can be trained on and tested with as it stands.
+
+  Args:
+    split: x (n, d) and y (n,), on any device.
+    num_classes: k where it is known: a set may then lack a class.
+
+  Raises:
+    ValueError: a set is empty, shapes disagree, a value is not finite, a
+      label is not an integer in 0..k-1, or the training labels leave out a
+      class or know only one.
+  """
+  check_shapes(split)
+  _check_inputs(np.asarray(split.train.x), np.asarray(split.test.x))
+  labels.check(np.asarray(split.train.y), np.asarray(split.test.y), num_classes)
+
+
+def check_shapes(split: Split) -> None:
+  """Checks all of a split that needs no number of it.
+
+  Args:
+    split: arrays, or shapes and types as `jax.eval_shape` finds them.
+
+  Raises:
+    ValueError: a set is empty, shapes disagree, inputs are not real numbers,
+      or labels no integers.
+  """
+  for name, (x, y) in (('train', split.train), ('test', split.test)):
+    if x.ndim != 2 or x.size == 0:
+      raise ValueError(
+        f'{name} x has shape {x.shape}, expected (n, d) with n, d >= 1.'
+      )
+    real = np.floating, np.integer, np.bool_
+    if not any(jax.dtypes.issubdtype(x.dtype, kind) for kind in real):
+      raise ValueError(f'{name} x has type {x.dtype}, expected real numbers.')
+    if y.shape != x.shape[:1]:
+      raise ValueError(
+        f'{name} y has shape {y.shape}, expected one label for each of the '
+        f'{x.shape[0]} rows of x: ({x.shape[0]},).'
+      )
+    if not jax.dtypes.issubdtype(y.dtype, np.integer):
+      raise ValueError(
+        f'{name} y has type {y.dtype}, expected integers. If its values are '
+        'whole numbers, pass y.astype(int).'
+      )
+  _check_dims(split.train.x, split.test.x)
+
+
+def _preprocess(normalize: bool, preprocess: str | None) -> str:
+  """What two arguments say together."""
   if preprocess is None:
     preprocess = 'unit_norm' if normalize else 'raw'
   if preprocess not in get_args(Preprocess):
@@ -74,123 +159,41 @@ def to_split(
       f"normalize=False means preprocess='raw', but it is {preprocess!r}; give "
       'one of them'
     )
-  train, y_train = _features('train', x_train), np.asarray(y_train)
-  test, y_test = _features('test', x_test), np.asarray(y_test)
-  _check(train, y_train, test, y_test, num_classes)
-  if preprocess in ('standardised_unit_norm', 'centred_unit_norm'):
-    axis = 0 if preprocess == 'centred_unit_norm' else None
-    # Halves, whose difference cannot overflow: the direction is the same.
-    half = (train.mean(axis, np.float64) / 2).astype(np.float32)
-    train, test = train / 2 - half, test / 2 - half
-  if preprocess != 'raw':
-    train = _directions('train', train, preprocess)
-    test = _directions('test', test, preprocess)
-  return Split(
-    Dataset(jnp.asarray(train), jnp.asarray(y_train, jnp.int32)),
-    Dataset(jnp.asarray(test), jnp.asarray(y_test, jnp.int32)),
-    num_classes=num_classes,
-  )
+  return preprocess
 
 
-def validate(split: Split) -> None:
-  """Checks that a split can be trained on and tested with.
-
-  Args:
-    split: x (n, d) and y (n,), on any device.
-
-  Raises:
-    ValueError: a set is empty, shapes disagree, a value is not finite, a
-      label is not an integer in 0..k-1, or the training labels know only one
-      class or leave one out, unless the split says its number of classes.
-  """
-  train, test = split.train, split.test
-  x, y, x_test, y_test = map(np.asarray, (*train, *test))
-  _check(x, y, x_test, y_test, split.num_classes)
+def _placed(
+  given: Any, x: Float32[np.ndarray, 'n d'], how: str
+) -> Float32[jax.Array, 'n d']:
+  """As JAX has it; what is as it should be stays where it is."""
+  unchanged = how == 'raw' and isinstance(given, jax.Array)
+  if unchanged and (given.shape, given.dtype) == (x.shape, x.dtype):
+    return given
+  return jnp.asarray(x)
 
 
-def _features(name: str, x: ArrayLike) -> Float32[np.ndarray, 'n d']:
-  """(n, ...) numbers of any type -> (n, d) float32."""
-  x = np.asarray(x)
-  if x.dtype.kind not in 'buif':
-    raise ValueError(f'{name} x has type {x.dtype}, expected real numbers.')
-  if x.ndim < 2:
-    raise ValueError(
-      f'{name} x has shape {x.shape}, expected (n, d) or (n, ...). '
-      'Reshape a single feature to (n, 1).'
-    )
-  with np.errstate(over='ignore'):  # too large for float32: inf, found later
-    return x.reshape(len(x), math.prod(x.shape[1:])).astype(np.float32)
-
-
-def _check(
-  x_train: np.ndarray,
-  y_train: np.ndarray,
-  x_test: np.ndarray,
-  y_test: np.ndarray,
-  num_classes: int | None,
+def _check_inputs(
+  train: Shaped[np.ndarray, 'n d'], test: Shaped[np.ndarray, 'n_test e']
 ) -> None:
-  _check_examples('train', x_train, y_train)
-  _check_examples('test', x_test, y_test)
-  if x_train.shape[1] != x_test.shape[1]:
-    raise ValueError(
-      f'train x has {x_train.shape[1]} coordinates, test x has '
-      f'{x_test.shape[1]}; both need the same.'
-    )
-  classes = np.unique(y_train)
-  if classes.size == 1:
-    raise ValueError(
-      f'train y holds one class only, {classes[0]}; expected at least two.'
-    )
-  if num_classes is not None:
-    _check_labels('train', y_train, num_classes)
-    _check_labels('test', y_test, num_classes)
-    return
-  expected = f'0..{classes.size - 1}'
-  wrong = np.flatnonzero(classes != np.arange(classes.size))
-  if wrong.size:
-    raise ValueError(
-      f'train y holds {classes.size} classes, so its labels must be '
-      f'{expected}, but there is {classes[wrong[0]]} where {wrong[0]} is '
-      'expected. Number the classes from 0 without gaps, in both sets alike.'
-    )
-  unknown = np.flatnonzero(~np.isin(y_test, classes))
-  if unknown.size:
-    raise ValueError(
-      f'test y has label {y_test[unknown[0]]} at row {unknown[0]}, expected '
-      f'the training classes {expected}.'
-    )
+  for name, x in (('train', train), ('test', test)):
+    if x.size == 0:
+      raise ValueError(
+        f'{name} x has shape {x.shape}, expected (n, d) with n, d >= 1.'
+      )
+    broken = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    if broken.size:
+      raise ValueError(
+        f'{name} x has values that are not finite in float32, first in row '
+        f'{broken[0]} ({broken.size} rows in all). Remove or repair them.'
+      )
+  _check_dims(train, test)
 
 
-def _check_labels(name: str, y: np.ndarray, num_classes: int) -> None:
-  """Of a set that says its number of classes, of which it may lack some."""
-  unknown = np.flatnonzero((y < 0) | (y >= num_classes))
-  if unknown.size:
+def _check_dims(train: Any, test: Any) -> None:
+  if train.shape[1] != test.shape[1]:
     raise ValueError(
-      f'{name} y has label {y[unknown[0]]} at row {unknown[0]}, expected '
-      f'0..{num_classes - 1}: num_classes is {num_classes}.'
-    )
-
-
-def _check_examples(name: str, x: np.ndarray, y: np.ndarray) -> None:
-  if x.ndim != 2 or x.size == 0:
-    raise ValueError(
-      f'{name} x has shape {x.shape}, expected (n, d) with n, d >= 1.'
-    )
-  if y.shape != x.shape[:1]:
-    raise ValueError(
-      f'{name} y has shape {y.shape}, expected one label for each of the '
-      f'{len(x)} rows of x: ({len(x)},).'
-    )
-  if not np.issubdtype(y.dtype, np.integer):
-    raise ValueError(
-      f'{name} y has type {y.dtype}, expected integers. If its values are '
-      'whole numbers, pass y.astype(int).'
-    )
-  broken = np.flatnonzero(~np.isfinite(x).all(axis=1))
-  if broken.size:
-    raise ValueError(
-      f'{name} x has values that are not finite in float32, first in row '
-      f'{broken[0]} ({broken.size} rows in all). Remove or repair them.'
+      f'train x has {train.shape[1]} coordinates, test x has '
+      f'{test.shape[1]}; both need the same.'
     )
 
 

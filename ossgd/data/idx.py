@@ -3,17 +3,17 @@
 Nothing is unpickled, and no name in an archive is a path.
 """
 
-import contextlib
-import gzip
 import hashlib
 import math
+import re
 import struct
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from ossgd.data.files import opening
 
 # The four files of MNIST and its kin, in the order of the fields of Arrays.
 FILES = (
@@ -22,15 +22,17 @@ FILES = (
   't10k-images-idx3-ubyte',
   't10k-labels-idx1-ubyte',
 )
+# Types that sets of images come in: IDX's code, what names call it, NumPy's.
+_TYPES = {'ubyte': (0x08, 'u1'), 'int': (0x0C, '>i4')}
 
 
 class Arrays(NamedTuple):
   """A training and a test set as they were read."""
 
   x_train: np.ndarray  # (n, ...)
-  y_train: np.ndarray  # (n,)
+  y_train: np.ndarray  # (n,) or (n, 1)
   x_test: np.ndarray  # (n_test, ...)
-  y_test: np.ndarray  # (n_test,)
+  y_test: np.ndarray  # as y_train
 
 
 def read_folder(folder: Path) -> Arrays:
@@ -43,7 +45,7 @@ def read_folder(folder: Path) -> Arrays:
     FileNotFoundError: a file is missing.
     ValueError: a file is not what its name says, cut short or damaged.
   """
-  return Arrays(*(_read_idx(_find(folder, name)) for name in FILES))
+  return Arrays(*(read_idx(_find(folder, name)) for name in FILES))
 
 
 def read_npz(path: Path) -> Arrays:
@@ -69,18 +71,58 @@ def read_archive(
   Raises:
     ValueError: it is no such archive, cut short or damaged.
   """
-  with _named(path), zipfile.ZipFile(path) as archive:
-    held = [name.removesuffix('.npy') for name in archive.namelist()]
-    if len({*held}) < len(held):
-      raise ValueError('it holds several arrays of one name.')
-    if not held:  # a few bytes at its end say so
-      raise ValueError('it holds nothing.')
+  with opening.named(path), zipfile.ZipFile(path) as archive:
+    held = _members(archive)
     if {*names} - {*held}:
       raise ValueError(
         f'it holds {", ".join(held):.200}; expected arrays named '
         f'{", ".join(names)}.'
       )
     return {name: _read_member(archive, name) for name in names or held}
+
+
+def names_in(path: Path) -> list[str]:
+  """Names of the arrays in a NumPy archive.
+
+  Raises:
+    ValueError: as `read_archive`.
+  """
+  with opening.named(path), zipfile.ZipFile(path) as archive:
+    return _members(archive)
+
+
+def read_idx(path: Path) -> np.ndarray:
+  """An IDX file of bytes or of 32-bit integers, in one to four dimensions.
+
+  A name that says which, as idx3-ubyte does, has to be right.
+
+  Raises:
+    ValueError: it is no such file, cut short or damaged.
+  """
+  with opening.named(path), opening.unpacked(path) as stream:
+    magic = stream.read(4)
+    said = re.search(r'idx([1-4])-(ubyte|int)', path.name)
+    if said:
+      kind, ndim = said[2], int(said[1])
+    else:
+      kind = 'int' if magic[2:3] == b'\x0c' else 'ubyte'
+      ndim = magic[-1] if magic else 1
+    code, name = _TYPES[kind]
+    if magic != bytes((0, 0, code, ndim)):
+      raise ValueError(
+        f'it begins with {magic.hex(" ") or "nothing"}, an IDX file of {kind} '
+        f'in {ndim} dimensions with 00 00 {code:02x} {ndim:02x}.'
+      )
+    dtype = np.dtype(name)
+    shape = struct.unpack(f'>{ndim}I', stream.read(4 * ndim))
+    size = math.prod(shape) * dtype.itemsize
+    opening.check_memory(size)
+    data = stream.read(size + 1)  # one more shows whether it ends there
+    if len(data) != size:
+      held = 'more' if len(data) > size else f'{len(data)}'
+      raise ValueError(f'its header promises {size} bytes, it holds {held}.')
+    array = np.frombuffer(data, dtype).reshape(shape)
+    return array.astype(dtype.newbyteorder('='), copy=False)
 
 
 def sha256(array: np.ndarray) -> str:
@@ -101,36 +143,13 @@ def _find(folder: Path, name: str) -> Path:
   )
 
 
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-  """Makes one error, with the file's name, of the many a bad file raises."""
-  try:
-    yield
-  except Exception as error:
-    cause = str(error) or type(error).__name__
-    raise ValueError(
-      f'{path} cannot be used, save or fetch it again: {cause:.600}'
-    ) from error
-
-
-def _read_idx(path: Path) -> np.ndarray:
-  """An IDX file of bytes, with the number of dimensions its name gives."""
-  ndim = int(path.name.partition('idx')[2][0])
-  opened = gzip.open if path.suffix == '.gz' else open
-  with _named(path), opened(path, 'rb') as stream:
-    magic = stream.read(4)
-    if magic != bytes((0, 0, 8, ndim)):
-      raise ValueError(
-        f'it begins with {magic.hex(" ") or "nothing"}, an IDX file of bytes '
-        f'in {ndim} dimensions with 00 00 08 0{ndim}.'
-      )
-    shape = struct.unpack(f'>{ndim}I', stream.read(4 * ndim))
-    size = math.prod(shape)
-    data = stream.read(size + 1)  # one more shows whether it ends there
-    if len(data) != size:
-      held = 'more' if len(data) > size else f'{len(data)}'
-      raise ValueError(f'its header promises {size} bytes, it holds {held}.')
-    return np.frombuffer(data, np.uint8).reshape(shape)
+def _members(archive: zipfile.ZipFile) -> list[str]:
+  held = [name.removesuffix('.npy') for name in archive.namelist()]
+  if len({*held}) < len(held):
+    raise ValueError('it holds several arrays of one name.')
+  if not held:  # a few bytes at its end say so
+    raise ValueError('it holds nothing.')
+  return held
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:

@@ -5,18 +5,21 @@ decoded is kept beside them for the next time.
 """
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 
 import numpy as np
 
-from ossgd.data import arrays, idx, paths, sources, tfds_store
+from ossgd.data import arrays, file_sets, idx, paths, sources, tfds_store
 from ossgd.data.tfds import builders, prepared
 from ossgd.paper.types import Split
 
 KNOWN = ('mnist', 'fashion_mnist')
 
-_READERS = {'idx': idx.read_folder, 'npz': idx.read_npz}
+_TRANSPOSED = 'transposed:'
+_FILES = {'file': '', 'idx': 'idx', 'npz': 'npz'}  # the kind that is asked for
+_LISTED = 10  # classes whose counts are logged one by one
 
 
 def load(
@@ -33,16 +36,31 @@ def load(
   it can be written to. Their content is checked by SHA-256 every time. Other
   sets of TFDS are used as TFDS has prepared them, as TFRecord or ArrayRecord,
   with its splits train and test (or validation), its labels and its number
-  of classes. A user's own files, `idx:` and `npz:`, keep their order and have
-  nothing to be checked against but that they are whole: for a checked MNIST
-  ask for 'mnist'.
+  of classes. A user's own files keep their order and have nothing to be checked
+  against but that they are whole: for a checked MNIST ask for 'mnist'. A log
+  line says what was read.
+
+  What 'file:PATH' holds is recognised from its content, packed by gzip, bzip2
+  or xz or not. PATH is a folder; or a file of a set, of which the others are
+  beside it; or what their names begin with, as in DIR/emnist-letters:
+
+  - four IDX files: MNIST's and its kin, torchvision's folder of them, EMNIST's
+    (stored transposed), QMNIST's with its labels in eight columns.
+  - an npz archive of x_train, y_train, x_test and y_test, or X_train, or
+    train_images and train_labels, as Keras and MedMNIST have them; or four of
+    one array each, as Kuzushiji-MNIST. Sets for validation are left out.
+  - train.csv and test.csv, names of columns in the first line; or
+    train.parquet and test.parquet. The labels are the column called label,
+    class, target or y, or the only one of words. Parquet may have one column of
+    images, as Hugging Face stores them.
+  - LIBSVM's text, with .t for the test set as on its site.
 
   Args:
-    name: 'mnist', 'fashion_mnist', 'tfds:NAME', 'tfds:NAME/CONFIG' or either
-      with ':VERSION' for any set of images and class labels that TFDS has,
-      'idx:DIR' for a folder of the four IDX files of MNIST's names (plain or
-      .gz), or 'npz:FILE' for an archive of x_train, y_train, x_test and
-      y_test.
+    name: 'mnist', 'fashion_mnist' or 'file:PATH'; 'idx:PATH' or 'npz:PATH' for
+      no other kind; 'tfds:NAME', 'tfds:NAME/CONFIG' or either with ':VERSION'
+      for any set of images and class labels that TFDS has. 'transposed:'
+      before it exchanges rows and columns of every image, so that EMNIST's
+      stand upright.
     data_dir: TFDS's folder, or the set's own inside of it; if None, the
       environment variable TFDS_DATA_DIR or else ~/tensorflow_datasets.
     normalize: False asks for 'raw'.
@@ -57,17 +75,23 @@ def load(
   Raises:
     FileNotFoundError: no source of the set, or no such file.
     ValueError: an unknown name, a file that is damaged or not the one it
-      should be, or values that cannot be trained on or prepared like this
-      (`arrays.to_split`).
+      should be, several sets where one was meant, or values that cannot be
+      trained on or prepared like this (`arrays.to_split`).
+    ImportError: Parquet without pyarrow.
   """
-  kind, _, path = name.partition(':')
-  if name not in KNOWN and not (path and kind in ('tfds', *_READERS)):
+  stored = name.removeprefix(_TRANSPOSED)
+  kind, _, path = stored.partition(':')
+  if stored not in KNOWN and not (path and kind in ('tfds', *_FILES)):
+    instead = (
+      f"; for what is there, 'file:{name}'" if os.path.exists(name) else ''
+    )
     raise ValueError(
       f"There is no data set {name!r}: expected 'mnist', 'fashion_mnist', "
-      "'tfds:NAME', 'idx:DIR' or 'npz:FILE'."
+      "'tfds:NAME', 'file:PATH', 'idx:DIR' or 'npz:FILE'"
+      f'{instead if name else ""}.'
     )
   default = os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
-  given = (path if kind in _READERS else data_dir) or default
+  given = (path if kind in _FILES else data_dir) or default
   paths.check_local(given)
   try:
     place = Path(given).expanduser()
@@ -76,12 +100,18 @@ def load(
       f'{given}: there is no such home folder; give data_dir, or set '
       'TFDS_DATA_DIR'
     ) from error
-  num_classes = None
+  num_classes, note = None, ''
   if kind == 'tfds':
     read, num_classes = _load_tfds(path, place)
+  elif path:
+    read, note = file_sets.read(place, _FILES[kind])
   else:
-    read = _READERS[kind](place) if path else _load_known(name, place)
-  return arrays.to_split(
+    read = _load_known(stored, place)
+  if stored != name:
+    read, note = _transposed(name, read), ''
+  if num_classes:
+    note = f'TFDS says k = {num_classes}'
+  split = arrays.to_split(
     _pixels(read.x_train),
     read.y_train,
     _pixels(read.x_test),
@@ -89,6 +119,39 @@ def load(
     normalize=normalize,
     preprocess=preprocess,
     num_classes=num_classes,
+  )
+  logging.info('%s: %s%s', name, _described(read), note and f'; {note}')
+  return split
+
+
+def _transposed(name: str, read: idx.Arrays) -> idx.Arrays:
+  if min(read.x_train.ndim, read.x_test.ndim) < 3:
+    raise ValueError(
+      f'{name} has no images to transpose: its inputs have shape '
+      f"{read.x_train.shape}; leave '{_TRANSPOSED}' out"
+    )
+  return read._replace(
+    x_train=read.x_train.swapaxes(1, 2), x_test=read.x_test.swapaxes(1, 2)
+  )
+
+
+def _described(read: idx.Arrays) -> str:
+  """n, d, k, range and counts, of labels as they are in the files."""
+  x, test = read.x_train, read.x_test
+  shape = ' x '.join(map(str, x.shape[1:]))
+  classes, counts = np.unique(read.y_train, return_counts=True)
+  few, most = counts.min(), counts.max()
+  if few == most:
+    examples = f'{few}'
+  elif len(counts) <= _LISTED:
+    examples = ', '.join(map(str, counts))
+  else:
+    examples = f'{few} to {most}'
+  return (
+    f'{len(x)} training and {len(test)} test examples, d = '
+    f'{x[0].size} ({shape}), values {min(x.min(), test.min()):g} to '
+    f'{max(x.max(), test.max()):g}, k = {len(classes)} classes, {classes[0]} '
+    f'to {classes[-1]}, of {examples} training examples each'
   )
 
 

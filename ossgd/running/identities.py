@@ -28,6 +28,7 @@ _OURS = ('ossgd', 'experiments')  # installed or not
 NO_NUMBERS = (
   'ossgd.storing',
   'ossgd.results',
+  'ossgd.machine',
   *(f'ossgd.running.{n}' for n in ('identities', 'jobs', 'hosts', 'timing')),
   'ossgd.running.watching',
   'ossgd.running.free_memory',

@@ -23,8 +23,9 @@ def settings(setup: Setup, data: Any) -> dict[str, Any]:
   told = {n: v for n, v in vars(setup).items() if n not in aside}
   told['num_train_eval'] = setup.num_evaluated
   for name in ('optimizer', 'gradient_fn'):
-    function = told[name]
-    told[name] = getattr(function, '__name__', type(function).__name__)
+    told[name] = _name(told[name])
+  if callable(data):
+    return told | {'dataset': f'function {_name(data)}'}
   if not isinstance(data, components.Spec):
     return told | {'dataset': 'arrays'}
   told['num_components'] = data.num_components
@@ -36,6 +37,10 @@ def settings(setup: Setup, data: Any) -> dict[str, Any]:
     'noise_scale': data.noise_scale,
     'normalize': int(data.normalize),  # netCDF has no booleans
   }
+
+
+def _name(function: Any) -> str:
+  return getattr(function, '__name__', type(function).__name__)
 
 
 def label(

@@ -35,7 +35,6 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ossgd.data import components
 from ossgd.engines import cost, measuring, meshes, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Split
@@ -58,7 +57,7 @@ Progress = Callable[[float, str], None]
 
 
 def sweep(
-  data: components.Spec | Split | tuple,
+  data: datasets.Given,
   *,
   widths: Sequence[int],
   num_seeds: int = 5,
@@ -90,8 +89,12 @@ def sweep(
   their initialisations are independent.
 
   Args:
-    data: a mixture spec (fresh data for every seed), a Split (used as it is),
-      or arrays (x_train, y_train, x_test, y_test), scaled to unit norm.
+    data: a mixture spec, or a function key -> Split that JAX can trace, both
+      fresh for every seed, where the function's data of seed 0 say how many
+      classes there are; or a Split, whose inputs are used as they are; or
+      arrays of any library, scaled to unit norm: (x_train, y_train, x_test,
+      y_test), ((x_train, y_train), (x_test, y_test)) or two Bunches. Labels of
+      a Split and of arrays are read as `arrays.to_split` reads them.
     widths: the values of m, all different.
     num_seeds: runs per width.
     seed: the first seed.
@@ -156,7 +159,7 @@ def sweep(
     num_train_eval=num_train_eval,
     engine=engine,
   )
-  _check(setup, widths, seed, num_seeds, seeds_at_once)
+  _check(setup, widths, seed, num_seeds, seeds_at_once, source)
   if not 0 < target <= 1:
     raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
   grouping = _grouping(mesh, widths, num_seeds, seeds_at_once, source)
@@ -209,7 +212,7 @@ def _grouping(
 
 def _basis(
   setup: Setup,
-  data: components.Spec | Split,
+  data: datasets.Known,
   transform: Callable[[jax.Array, Split], Split] | None,
   extra: measuring.Extra | None,
 ) -> str:
@@ -229,6 +232,7 @@ def _check(
   seed: int,
   num_seeds: int,
   seeds_at_once: int | None,
+  source: datasets.Source,
 ) -> None:
   """Raises ValueError for settings that no sweep can have."""
   for name, value in (
@@ -255,3 +259,4 @@ def _check(
       f'{free / 1e9:.3g} GB are free; lower num_seeds, widths or num_steps, or '
       'raise eval_every'
     )
+  datasets.check_seeds(source, range(seed, seed + num_seeds))

@@ -1,11 +1,14 @@
 import inspect
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
+import scipy.sparse
 from absl.testing import parameterized
 
 from ossgd.data import arrays
-from ossgd.paper.types import Dataset
+from ossgd.paper.types import Dataset, Split
 
 
 def _good():
@@ -74,6 +77,51 @@ class ToSplitTest(parameterized.TestCase):
       np.testing.assert_allclose(split.train.x, expected.train.x, rtol=1e-6)
       np.testing.assert_array_equal(split.test.y, expected.test.y)
 
+  def test_any_library(self):
+    """Frames, sparse matrices and text are the arrays that they stand for."""
+    good = _good()
+    expected = arrays.to_split(**good)
+    columns = [f'x{i}' for i in range(6)]
+    names = np.array(['a', 'b', 'c'])
+    other = dict(
+      x_train=pd.DataFrame(good['x_train'].reshape(6, 6), columns=columns),
+      y_train=pd.Series(names[good['y_train']]),
+      x_test=scipy.sparse.csr_array(good['x_test'].reshape(4, 6)),
+      y_test=names[good['y_test']].tolist(),
+    )
+    split = arrays.to_split(**other)
+    np.testing.assert_allclose(split.train.x, expected.train.x, atol=1e-7)
+    np.testing.assert_allclose(split.test.x, expected.test.x, atol=1e-7)
+    np.testing.assert_array_equal(split.train.y, good['y_train'])
+    np.testing.assert_array_equal(split.test.y, good['y_test'])
+    x_test = pd.DataFrame(good['x_test'].reshape(4, 6), columns=columns[::-1])
+    with self.assertRaisesRegex(ValueError, r'pass x_test\[x_train.columns\]'):
+      arrays.to_split(**(other | {'x_test': x_test}))
+
+  def test_what_is_ready_stays(self):
+    """No copy of what JAX holds, on whichever device; scaled it is another."""
+    good = _good()
+    for name in ('x_train', 'x_test'):
+      good[name] = jnp.asarray(good[name].reshape(-1, 6), jnp.float32)
+    split = arrays.to_split(**good, normalize=False)
+    self.assertIs(split.train.x, good['x_train'])
+    self.assertIs(split.test.x, good['x_test'])
+    self.assertIsNot(arrays.to_split(**good).train.x, good['x_train'])
+
+  def test_bytes_of_images(self):
+    """Unit norm does not ask for a division by 255; raw they stay."""
+    x = np.random.default_rng(0).integers(1, 256, (6, 4, 4)).astype(np.uint8)
+    good = _good() | {'x_train': x, 'x_test': x[:4]}
+    share = good | {'x_train': x / 255, 'x_test': x[:4] / 255}
+    for preprocess in ('unit_norm', 'centred_unit_norm'):
+      one, other = (
+        arrays.to_split(**g, preprocess=preprocess).train.x
+        for g in (good, share)
+      )
+      np.testing.assert_allclose(one, other, atol=1e-6)
+    raw = arrays.to_split(**good, normalize=False)
+    np.testing.assert_array_equal(raw.train.x, x.reshape(6, 16))
+
   @parameterized.named_parameters(
     ('nan', 'x_train', _with(np.nan, 3), 'train x .*row 3 '),
     ('inf', 'x_test', _with(-np.inf, 5)[2:], 'test x .*row 3 '),
@@ -85,13 +133,18 @@ class ToSplitTest(parameterized.TestCase):
     ('no_coordinate', 'x_train', np.ones((6, 0)), r'shape \(6, 0\)'),
     ('dims', 'x_test', np.ones((4, 5)), '6 coordinates, test x has 5'),
     ('lengths', 'y_train', np.array([0, 1]), r'train y .*\(2,\).*\(6,\)'),
-    ('column', 'y_test', np.zeros((4, 1), int), r'test y .*\(4, 1\)'),
-    ('float_labels', 'y_train', np.arange(6.0) % 3, 'y.astype'),
-    ('nan_label', 'y_test', np.array([0, 1, np.nan, 0]), 'test y has type'),
-    ('bool_labels', 'y_train', np.arange(6) > 2, 'type bool'),
+    ('columns', 'y_test', np.zeros((4, 2), int), r'test y .*\(4, 2\)'),
+    ('nan_label', 'y_test', np.array([0, 1, np.nan, 0]), 'test y has no label'),
+    ('two_classes', 'y_train', np.arange(6) > 2, 'test y has label 2 at row 0'),
     ('negative', 'y_train', np.array([-1, 0, 1, -1, 0, 1]), 'is -1 where 0'),
     ('gap', 'y_train', np.array([0, 1, 3, 3, 1, 0]), 'is 3 where 2'),
-    ('from_one', 'y_train', np.array([1, 2, 3, 1, 2, 3]), 'is 1 where 0'),
+    ('from_one', 'y_train', np.array([1, 2, 3, 1, 2, 3]), 'test y has label 0'),
+    (
+      'masked',
+      'x_test',
+      np.ma.masked_less(_with(-9, 5)[2:], -8),
+      'test x .*3 ',
+    ),
     ('one_class', 'y_train', np.zeros(6, int), 'one class only, 0'),
     ('unseen', 'y_test', np.array([0, 1, 3, 0]), r'label 3 at row 2.*0\.\.2'),
     ('unseen_below', 'y_test', np.array([0, -1, 2, 0]), 'label -1 at row 1'),
@@ -180,12 +233,46 @@ class ValidateTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       arrays.validate(split._replace(**{which: spoilt}))
 
+  def test_known_number_of_classes(self):
+    """A seed may have drawn none of a class, as mixtures may; none beyond."""
+    split = arrays.to_split(**_good())
+    lacks = split._replace(train=Dataset(split.train.x, split.train.y % 2))
+    with self.assertRaisesRegex(ValueError, 'test y has label 2'):
+      arrays.validate(lacks)
+    arrays.validate(lacks, 3)
+    arrays.validate(split, 4)
+    with self.assertRaisesRegex(ValueError, r'train y has .* 2 at .* 0\.\.1'):
+      arrays.validate(split, 2)
+
+  def test_shapes_alone(self):
+    """Of data that nobody could hold, and without any number."""
+
+    def shapes(x, y, dtype=jnp.int32):
+      one = Dataset(
+        jax.ShapeDtypeStruct(x, jnp.bfloat16), jax.ShapeDtypeStruct(y, dtype)
+      )
+      return Split(one, one)
+
+    n = 10**12
+    arrays.check_shapes(shapes((n, 5), (n,)))
+    for bad, message in (
+      (shapes((n,), (n,)), 'train x has shape'),
+      (shapes((n, 5), (n, 1)), 'train y has shape'),
+      (shapes((n, 5), (n,), jnp.float32), 'train y has type float32'),
+      (
+        Split(shapes((n, 5), (n,)).train, shapes((n, 4), (n,)).test),
+        '5 coordinates',
+      ),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        arrays.check_shapes(bad)
+
   @parameterized.named_parameters(
-    ('train', 4, 'train y has label 5 at row 1, expected 0..4'),
-    ('test', 6, 'test y has label 7 at row 0, expected 0..6'),
+    ('train', 5, 'train y has label 5 at row 1, expected the classes 0..4'),
+    ('test', 7, 'test y has label 7 at row 0, expected the classes 0..6'),
     ('none', None, 'is 1 where 0'),
   )
-  def test_more_classes_than_labels(self, highest, message):
+  def test_more_classes_than_labels(self, fewer, message):
     """Where their number is known, labels may leave some out, not pass it."""
     good = _good() | {
       'y_train': np.array([1, 5, 1, 5, 1, 5]),
@@ -193,10 +280,15 @@ class ValidateTest(parameterized.TestCase):
     }
     split = arrays.to_split(**good, num_classes=8)
     self.assertEqual(split.num_classes, 8)
-    arrays.validate(split)
     np.testing.assert_array_equal(split.train.y, good['y_train'])
-    count = None if highest is None else highest + 1
     with self.assertRaisesRegex(ValueError, message):
-      arrays.to_split(**good, num_classes=count)
-    with self.assertRaisesRegex(ValueError, message):
-      arrays.validate(split._replace(num_classes=count))
+      arrays.to_split(**good, num_classes=fewer)
+
+  def test_known_classes_keep_their_numbers(self):
+    """Letters 1 to 3 of classes 0 to 36 are not taken for 0 to 2."""
+    good = _good()
+    good |= {'y_train': good['y_train'] + 1, 'y_test': good['y_test'] + 1}
+    split = arrays.to_split(**good, num_classes=37)
+    np.testing.assert_array_equal(split.train.y, good['y_train'])
+    split = arrays.to_split(**good)
+    np.testing.assert_array_equal(split.train.y, good['y_train'] - 1)

@@ -17,13 +17,16 @@ import tempfile
 
 import hypothesis
 import numpy as np
+import pandas as pd
 from absl.testing import parameterized
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
+from PIL import Image
+from sklearn import datasets
 
 from experiments.common import options
 from experiments.common.publishing import run_folders
-from ossgd.data import arrays, idx
+from ossgd.data import arrays, file_sets, idx
 from ossgd.storing import folders, records
 from tests import idx_files, mutations
 from tests.experiments import options_test
@@ -33,6 +36,7 @@ COUNTS = {
   'argv': 1500,
   'idx': 2500,
   'npz': 2400,
+  'tables': 450,
   'arrays': 200,
   'config.json': 1600,
   'hostile config.json': 600,
@@ -182,6 +186,60 @@ class FilesTest(Case):
           np.testing.assert_array_equal(a, b)
           self.assertEqual(a.dtype, b.dtype)
     self.assertBetween(refused, count / 2, 0.95 * count)
+
+  @parameterized.parameters('csv', 'parquet', 'svm', 'csv.gz', 'images.parquet')
+  def test_tables(self, kind):
+    """Two tables, one of them damaged: rows are read, or a line says why not.
+
+    They have no checksums, so other numbers may be read; never other than rows
+    of numbers with a label each.
+    """
+    frame = pd.DataFrame(
+      {'a': [1, 2.5, -3] * 9, 'bc': 0, 'label': [0, 1, 2] * 9}
+    )
+    for part in ('train', 'test'):
+      self.write_table(self.folder / f'{part}.{kind}', frame)
+    count = COUNTS['tables'] // 5
+    read = 0
+    for seed in range(count):
+      rng = random.Random(seed)
+      path = self.folder / f'{rng.choice(("train", "test"))}.{kind}'
+      honest = path.read_bytes()
+      path.write_bytes(mutations.damaged(rng, honest))
+      before = self.paths()
+      try:
+        with self.limited():
+          got = file_sets.read(self.folder).arrays
+      except (ValueError, FileNotFoundError) as error:
+        self.assertStartsWith(str(error), str(self.folder))
+        self.assertLess(len(str(error)), 1200)
+      else:
+        read += 1
+        for x, y in (got[:2], got[2:]):
+          self.assertIn(x.dtype.kind, 'buif')
+          self.assertIn(y.dtype.kind, 'buifU')
+          self.assertEqual(x.shape[:1], y.shape)
+        self.assertGreater(len(got.x_train) + len(got.x_test), 27)
+      self.assertEqual(self.paths(), before, 'a file was written')
+      path.write_bytes(honest)
+    self.assertBetween(read, 1, 0.9 * count)
+
+  def write_table(self, path, frame):
+    """As makers would, in small."""
+    if path.name.endswith('.images.parquet'):
+      images = [Image.new('L', (4, 5), i) for i in range(len(frame))]
+      streams = [io.BytesIO() for _ in images]
+      for image, stream in zip(images, streams, strict=True):
+        image.save(stream, 'PNG')
+      encoded = [{'bytes': s.getvalue(), 'path': None} for s in streams]
+      frame = pd.DataFrame({'image': encoded, 'label': frame.label})
+    if path.suffix == '.parquet':
+      frame.to_parquet(path)
+    elif path.suffix == '.svm':
+      x, y = frame[['a', 'bc']].to_numpy(), frame.label
+      datasets.dump_svmlight_file(x, y, str(path), zero_based=False)
+    else:
+      frame.to_csv(path, index=False)
 
 
 SOME_ARRAY = st_numpy.arrays(

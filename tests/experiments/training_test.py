@@ -98,6 +98,22 @@ class SweepTest(parameterized.TestCase):
       'npz:x', data_dir=None, normalize=True, preprocess='raw'
     )
 
+  def test_faults_of_data_are_told_in_flags(self):
+    """What the library calls arguments; a path stays what it is."""
+    path = '/data_dir/normalize=False'
+    for said, told in (
+      (
+        f"give preprocess='raw' for {path}.",
+        f'give --preprocess=raw for {path}.',
+      ),
+      ('or set data_dir.', 'or set --data_dir.'),
+      ("normalize=False means preprocess='raw'", '--nonormalize means --prep'),
+    ):
+      for kind in (ValueError, FileNotFoundError, ImportError):
+        self.load.side_effect = kind(said)
+        with self.assertRaisesRegex(ValueError, f'^--dataset=npz:x: {told}'):
+          mnist.run(mnist.Config(dataset='npz:x'))
+
   def test_mixture_has_no_pixels(self):
     """--preprocess is refused where nothing would heed it."""
     with self.assertRaisesRegex(ValueError, '=raw is for data from files'):

@@ -8,6 +8,7 @@ import psutil
 from absl.testing import parameterized
 
 from ossgd.data import mixtures
+from ossgd.machine import memory
 from ossgd.running import free_memory, sweeps
 
 MB = 10**6
@@ -43,7 +44,7 @@ class GroupsTest(parameterized.TestCase):
     return folder
 
   def free(self):
-    return free_memory.in_groups(self.process)
+    return memory.in_groups(self.process)
 
   def test_nested_v2(self):
     """The own group and those around it; read files do not count as used."""
@@ -113,17 +114,17 @@ class GroupsTest(parameterized.TestCase):
 class AvailableTest(parameterized.TestCase):
   def test_least_of_all(self):
     """What psutil says of the machine, unless a group has less."""
-    memory = mock.Mock(available=7 * MB)
-    with mock.patch.object(psutil, 'virtual_memory', return_value=memory):
+    machine = mock.Mock(available=7 * MB)
+    with mock.patch.object(psutil, 'virtual_memory', return_value=machine):
       for limits, expected in (([], 7), ([9 * MB], 7), ([9 * MB, 3 * MB], 3)):
-        with mock.patch.object(free_memory, 'in_groups', return_value=limits):
+        with mock.patch.object(memory, 'in_groups', return_value=limits):
           self.assertEqual(free_memory.of_host(), expected * MB)
 
   def test_run_is_refused(self):
     """Before it begins, with the bytes that its group leaves."""
     spec = mixtures.gaussian(dim=1000)
     with (
-      mock.patch.object(free_memory, 'in_groups', return_value=[200 * MB]),
+      mock.patch.object(memory, 'in_groups', return_value=[200 * MB]),
       self.assertRaisesRegex(ValueError, r'width 30000 needs .* 0\.2 GB'),
     ):
       sweeps.sweep(spec, widths=(30000,), num_seeds=1)

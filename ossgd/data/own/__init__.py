@@ -1,0 +1,4 @@
+"""What people hold data in, as NumPy arrays: containers, values, labels.
+
+May import `machine`.
+"""
