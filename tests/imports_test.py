@@ -308,8 +308,9 @@ class MannersTest(parameterized.TestCase):
 
   def test_dependencies_are_declared(self):
     """A fresh install has all that is imported, but for the rivals' torch."""
-    some = required('benchmark', 'parquet')
-    declared = {canonical(needed.name) for needed in some}
+    declared = {
+      canonical(needed.name) for needed in required('benchmark', 'parquet')
+    }
     homes = importlib.metadata.packages_distributions()
     tops = {n.split('.')[0] for s in SOURCES.values() for n in imported(s)}
     outside = tops - sys.stdlib_module_names - {'ossgd', ''}
@@ -320,7 +321,7 @@ class MannersTest(parameterized.TestCase):
   def test_constraints(self, python):
     """What the committed numbers were made with is among what is allowed."""
     pins = pinned('constraints.txt', python)
-    for allowed in required('test', 'benchmark', 'cuda', 'tpu'):
+    for allowed in required('test', 'benchmark', 'parquet', 'cuda', 'tpu'):
       pin = pins[canonical(allowed.name)]
       self.assertIn(pin, allowed.specifier, str(allowed))
 
