@@ -57,6 +57,17 @@ def sophia(step_size: float) -> optax.GradientTransformation:
   return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
+def far(optimizer: Callable) -> Callable:
+  """One whose step size is a bound, which is not to hide what follows from the
+  loss."""
+  return lambda step_size: optimizer(100 * step_size)
+
+
+BOUNDED = {
+  'polyak_sgd': far(optax.polyak_sgd),
+  'contrib.momo': far(optax.contrib.momo),
+  'contrib.momo_adam': far(optax.contrib.momo_adam),
+}
 # What is no function of a step size as it is.
 WRAPPED: dict[str, Callable] = {
   'contrib.schedule_free(sgd)': lambda step_size: optax.contrib.schedule_free(
@@ -84,7 +95,7 @@ def known() -> Iterator[tuple[str, Callable]]:
         continue
       first = parameters[0].name
       if 'scale_by' not in name and first.endswith('learning_rate'):
-        yield prefix + name, function
+        yield prefix + name, BOUNDED.get(prefix + name, function)
   yield from WRAPPED.items()
 
 

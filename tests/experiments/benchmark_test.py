@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import resource
 import tempfile
 from unittest import mock
@@ -142,7 +143,8 @@ class DeviceTest(parameterized.TestCase):
     with (
       tempfile.TemporaryDirectory() as out,
       mock.patch.object(device, '_WORKS', ('synthetic, every step',)),
-      mock.patch.object(device, '_ENGINES', ('gram', 'plain')),
+      mock.patch.object(device, '_ENGINES', ('plain',)),
+      mock.patch.object(rivals, 'fastest', return_value='plain'),
     ):
       sizes = '--widths=16 --num_seeds=2 --num_steps=20 --repetitions=1'
       limits = '--matmul_side=64 --copied=1000 --minutes=5'
@@ -157,19 +159,18 @@ class DeviceTest(parameterized.TestCase):
     self.assertGreater(found['machine']['copy_bandwidth'], 0)
     what = [line['what'] for line in found['agreement']]
     for name in ('pattern_difference', 'test_accuracy', 'moved'):
-      self.assertIn(f'gram, {name}', what)
       self.assertIn(f'plain, {name}', what)
     self.assertTrue(any('seed 1 of 2 and alone' in text for text in what))
     self.assertTrue(all(line['within'] for line in found['agreement']), table)
     self.assertEqual(
       [(case['num_seeds'], case['contender']) for case in found['cases']],
-      [(1, 'fast'), (1, 'jax loop'), (2, 'fast')]
-      + [(n, name) for n in (1, 2) for name in ('gram', 'plain')],
+      [(1, 'fast'), (1, 'jax loop'), (2, 'fast'), (1, 'plain'), (2, 'plain')],
     )
     for case in found['cases']:
       self.assertGreater(case['seconds'], 0, case)
       self.assertGreater(case['floor_by_bandwidth'], 0)
-      self.assertIn(f'| {case["num_seeds"]} | 16 | {case["contender"]}', table)
+      line = f'| {case["num_seeds"]} | 16 | {case["contender"]}'
+      self.assertIn(line, re.sub(' +', ' ', table))
 
   def test_what_fails_is_noted(self):
     """So is what the time does not allow; all is told as soon as it is known.
@@ -187,6 +188,7 @@ class DeviceTest(parameterized.TestCase):
 
     config = device.Config(widths=(10, 20), num_seeds=2, minutes=2.0)
     with (
+      mock.patch.object(rivals, 'case_of'),
       mock.patch.object(agreement, 'lines', return_value=()),
       mock.patch.object(device, '_measured', measured),
       mock.patch.object(device.time, 'perf_counter', clock),
