@@ -21,6 +21,7 @@ diverged_at (width, seed)
   First recorded step where a loss or a weight is not finite, from which on all
   is NaN; NaN if never.
 
+Each of `recorders` is one more: width, seed, step, NAME_0, NAME_1, ...
 The coordinate `engine` says how each width was trained, the attribute `mesh` on
 which devices.
 """

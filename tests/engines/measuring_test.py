@@ -1,6 +1,7 @@
 """Recorders of one's own: all engines measure them, results have them."""
 
 import functools
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +149,7 @@ class RecorderTest(parameterized.TestCase):
   def test_kept(self):
     """A folder has them as they were measured."""
     ds = sweep(*OWN, engine='gram')
-    folder = self.create_tempdir().full_path + '/kept'
+    folder = self.enter_context(tempfile.TemporaryDirectory()) + '/kept'
     ossgd.save(ds, folder)
     xr.testing.assert_identical(ossgd.load(folder), ds)
 
