@@ -6,6 +6,12 @@ time of the others grows with the steps alone, so they train the first
 twentieth, and that is multiplied. Needs PyTorch, which nothing else here does:
 
   pip install torch && python -m experiments.benchmark
+
+On a machine with an accelerator, eight minutes that need nothing installed:
+
+  python -m experiments.benchmark --device
+
+has flags of its own: --device --help.
 """
 
 from __future__ import annotations
@@ -13,21 +19,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
-from ossgd.data import mixtures
-from ossgd.paper import network
 from ossgd.results import claims
 from ossgd.running import sweeps
 
 from .common import command
 from .common.options import option
-from .common.speed import floor, growth, rivals
+from .common.speed import device, floor, growth, rivals
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -103,38 +107,11 @@ def run(
   ).assign_coords(growth=list(growing))
 
 
-def case_of(name: str, width: int, num_steps: int) -> rivals.Case:
-  """A piece of work by its name."""
-  mnist = name.startswith('MNIST')
-  spec = mixtures.gaussian(
-    num_classes=10, num_components=2, dim=784 if mnist else 1000
-  )
-  keys = jax.random.split(jax.random.key(0), 3)
-  draw = functools.partial(
-    mixtures.sample,
-    spec=spec,
-    num_train=10000 if mnist else 1000,
-    num_test=100 if mnist else 1000,
-  )
-  params = functools.partial(
-    network.init_params, width=width, dim=spec.dim, num_classes=10
-  )
-  return rivals.Case(
-    jax.jit(params)(keys[0]),
-    jax.jit(draw)(keys[1]),
-    keys[2],
-    batch_size=64 if mnist else 16,
-    num_steps=num_steps,
-    step_size=10 / width,
-    metrics=name.endswith('every step'),
-  )
-
-
 def compare(name: str, width: int, config: Config) -> xr.Dataset:
   """Times all contenders at one piece of work, and the machine's limit."""
   import xarray as xr
 
-  whole = case_of(name, width, config.num_steps)
+  whole = rivals.case_of(name, width, config.num_steps)
   part = whole._replace(num_steps=max(1, config.num_steps // _SHORTER))
   prepared, cold, weights = {}, [], {}
   for contender, prepare in CONTENDERS.items():
@@ -143,7 +120,8 @@ def compare(name: str, width: int, config: Config) -> xr.Dataset:
     prepared[contender] = prepare(whole if fast else part)
     prepared[contender]()
     cold.append(time.perf_counter() - begin)
-    weights[contender] = prepare(part)() if fast else prepared[contender]()
+    w = prepare(part)() if fast else prepared[contender]()
+    weights[contender] = np.asarray(w)
   seconds = np.zeros((len(CONTENDERS), config.repetitions))
   limit = np.zeros((2, config.repetitions))
   for repetition in range(config.repetitions):
@@ -219,7 +197,14 @@ EXPERIMENT = command.Experiment(
 )
 
 
-main = EXPERIMENT.main
+def main(argv: list[str] | None = None) -> None:
+  """Runs the script, or what --device asks for."""
+  words = sys.argv if argv is None else argv
+  if any(word.lstrip('-') == 'device' for word in words[1:]):
+    device.main(words)
+  else:
+    EXPERIMENT.main(argv)
+
 
 if __name__ == '__main__':
   main()

@@ -112,7 +112,7 @@ def _train(
     }
     return states, _measure(start, states['f'].w, states['g'].w, split.test)
 
-  begun = sgd.initial_state(start.w, config.num_train, methods['f'])
+  begun = sgd.initial_state(order, start.w, config.num_train, methods['f'])
   begins = np.concatenate([steps[:1], steps[:-1]])
   states = dict.fromkeys(methods, begun)
   return jax.lax.scan(interval, states, (begins, steps))[1]

@@ -22,8 +22,8 @@ LIBRARY = {
   'data': 'geometry components mixtures arrays paths idx tfds_store sources '
   'images',
   'recording': 'recorders shapes',
-  'engines': 'meshes measuring sgd blocked interface schedule setup tiles gram '
-  'kinds divergence cost',
+  'engines': 'meshes measuring optimizers sgd blocked interface setup tiles '
+  'gram kinds divergence cost',
   'running': 'timing identities jobs watching hosts free_memory compiled '
   'states datasets execution labels sweeps',
   'results': 'statistics judging claims paper_claims tables drawing plots '
@@ -47,7 +47,7 @@ SHARED = {
   'common.publishing': 'summaries run_folders pages',
   'common.lemmas': 'evidence precisions cases coupled_units falling_loss '
   'large_gradients exponents',
-  'common.speed': 'rivals floor growth',
+  'common.speed': 'rivals floor growth agreement device_table device',
 }
 SHARED_ARROWS = {
   'common': '',

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ossgd.data import components, mixtures
-from ossgd.engines import measuring, meshes, sgd
+from ossgd.engines import measuring, meshes, setup
 from ossgd.paper.types import Params, Split
 from ossgd.results.claims import INF
 
@@ -46,7 +46,7 @@ def devices(config: Config) -> Mesh | None:
     value = getattr(config, name)
     if not 0 < value < INF:
       raise ValueError(f'{name} is {value}; expected a positive number')
-  sgd.check_order(
+  setup.check_order(
     'epochs', config.num_train, config.batch_size, config.num_steps
   )
   _mixture(config)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ossgd.data import mixtures
-from ossgd.engines import blocked, measuring, schedule, tiles
+from ossgd.engines import blocked, gram, measuring, tiles
 from ossgd.engines.setup import Setup
 from ossgd.recording import recorders
 
@@ -56,7 +56,7 @@ def work(engine: str, setup: Setup) -> Work:
   block_bytes = _FLOAT * m * block * batch * (6 + block / 2)
   if engine == 'gram':
     n = setup.num_train + setup.num_test
-    planned = list(schedule.plan(record_steps, block))
+    planned = list(gram.plan(record_steps, block))
     pieces = sum(c.recorded.shape[0] for c in planned)
     recorded = sum(int(c.recorded.sum()) for c in planned)
     update = 2 * n * block * batch * m
@@ -126,7 +126,7 @@ def memory(
     measure += 2 * blocked.size(batch, setup.width) * _recorded(setup)
     kept = c
   else:
-    held = 2 * weights + patterns
+    held = 2 * weights + patterns + setup.optimizer_size / units
     rows = rows if engine == 'blocked' else batch
     begin = held + weights + m * _rows(m, n_test)
     train = held + weights + rows * (3 * m + d)

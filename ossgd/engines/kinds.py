@@ -11,9 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
-from ossgd.engines import blocked, gram, measuring, meshes, sgd
+from ossgd.engines import (
+  blocked,
+  gram,
+  measuring,
+  meshes,
+  optimizers,
+  sgd,
+)
 from ossgd.engines.interface import Chunk, Engine, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params, Split
@@ -72,7 +79,7 @@ class OnWeights:
     """State: `sgd.WeightState`. Begin: order key, `measuring.Reference`."""
     a = params.a if self.setup.model.layers == 'both' else None
     number = split.train.x.shape[0]
-    state = sgd.initial_state(params.w, number, self.method, a)
+    state = sgd.initial_state(key, params.w, number, self.method, a)
     begin = measuring.reference(
       params,
       split,
@@ -97,7 +104,7 @@ class OnWeights:
 
   def _measure(self, state, begin, split):
     record = measuring.measure(
-      sgd.trained(state, begin[1].params),
+      self.weights(self.kept(state), begin[1].params, split),
       begin[1],
       split,
       num_train_eval=self.setup.num_train_eval,
@@ -109,21 +116,29 @@ class OnWeights:
     return state, (record,)
 
   def kept(self, state):
-    """w, and a where it is trained."""
-    return state.w, state.a
+    """w, a where it is trained, and averages that are to be judged."""
+    return state.w, state.a, optimizers.averages(state.optimizer)
 
   def weights(self, kept, params, split):
-    """They are there."""
+    """They are there, or follow from their averages."""
     del split
-    w, a = kept
-    return Params(w, params.a if a is None else a)
+    w, a, averages = kept
+    if a is None:
+      return Params(optimizers.judged(averages, w), params.a)
+    return optimizers.judged(averages, Params(w, a))
 
   def layout(self, state):
     """What an optimizer keeps of each weight lies where the weight does."""
-    specs = {state.w.shape: meshes.ROWS}
-    if state.a is not None:
-      specs.setdefault(state.a.shape, meshes.COLUMNS)
-    return jax.tree.map(lambda v: specs.get(v.shape, meshes.WHOLE), state)
+    (w, a), whole = (state.w, state.a), meshes.WHOLE
+
+    def of(leaf):
+      if leaf.shape[-2:] == w.shape[-2:]:
+        several = (None,) * (leaf.ndim - w.ndim)  # as L-BFGS remembers
+        return PartitionSpec(*several, *meshes.ROWS)
+      of_outputs = a is not None and leaf.shape == a.shape
+      return meshes.COLUMNS if of_outputs else whole
+
+    return jax.tree.map(of, state)
 
 
 @dataclasses.dataclass(frozen=True)

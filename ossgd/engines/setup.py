@@ -4,13 +4,13 @@ Engines, memory, time, identity on disk and labels all follow from it.
 """
 
 import dataclasses
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 
-from ossgd.engines import sgd
+from ossgd.engines import optimizers, sgd
 from ossgd.paper import model as models
 from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Params
@@ -42,7 +42,7 @@ class Setup:
   eval_every: int = 1
   eval_growth: float = 0.05
   order: sgd.Order = 'epochs'
-  optimizer: Callable[[float], optax.GradientTransformation] = optax.sgd
+  optimizer: optimizers.Optimizer = optax.sgd
   gradient_fn: sgd.GradientFn = sgd.true_gradient
   num_train_eval: int | None = None  # None: all
   engine: str = 'auto'
@@ -86,6 +86,16 @@ class Setup:
       self.gradient_fn,
       self.model,
     )
+
+  @property
+  def _moving(self) -> Any:
+    """What the optimizer moves, as shapes."""
+    return optimizers.shapes(self.width, self.dim, self.num_classes, self.model)
+
+  @property
+  def optimizer_size(self) -> int:
+    """How many numbers the optimizer keeps."""
+    return optimizers.size(self.method.optimizer, self._moving)
 
   @property
   def record_steps(self) -> np.ndarray:
@@ -205,8 +215,14 @@ class Setup:
       raise ValueError(
         f'eval_growth is {self.eval_growth}; expected zero or more'
       )
-    sgd.check_order(self.order, self.num_train, self.batch_size, self.num_steps)
+    check_order(self.order, self.num_train, self.batch_size, self.num_steps)
     self._check_model()
+    optimizers.check(
+      self.optimizer,
+      lambda: self.method.optimizer,
+      self._moving,
+      loss=sgd.has_loss(self.gradient_fn),
+    )
 
   def remarks(self) -> list[str]:
     """What of the model is likely not to learn, and by how much: sentences."""
@@ -259,3 +275,27 @@ class Setup:
         'layers both is for the true gradient: a pseudo-gradient, or one of '
         'your own, is of w alone; expected gradient_fn=sgd.true_gradient'
       )
+
+
+def check_order(
+  order: str, num_examples: int, batch_size: int, num_steps: int
+) -> None:
+  """Raises ValueError where an order cannot give that many batches."""
+  if order not in ('one_pass', 'epochs', 'full_batch'):
+    raise ValueError(
+      f'order is {order!r}; expected one_pass, epochs or full_batch'
+    )
+  if order == 'full_batch':
+    return
+  if not 1 <= batch_size <= num_examples:
+    raise ValueError(
+      f'batch_size is {batch_size}; expected 1 to {num_examples}, the number '
+      'of training examples'
+    )
+  most = num_examples // batch_size
+  if order == 'one_pass' and num_steps > most:
+    raise ValueError(
+      f'one pass over {num_examples} examples in batches of {batch_size} has '
+      f'{most} steps, but num_steps is {num_steps}; ask for at most {most} '
+      'steps, draw more examples, or use order=epochs'
+    )

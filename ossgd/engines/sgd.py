@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int, Key
 
+from ossgd.engines import optimizers
 from ossgd.paper import gradients, network
 from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Array, Dataset, Params
@@ -111,6 +112,11 @@ def trains_g(gradient_fn: GradientFn) -> bool:
   return gradient_fn is pseudo_network_gradient
 
 
+def has_loss(gradient_fn: GradientFn) -> bool:
+  """Whether a gradient is that of a loss known here: of f's, or of g's."""
+  return gradient_fn in (true_gradient, pseudo_network_gradient)
+
+
 def steps_per_epoch(order: Order, num_examples: int, batch_size: int) -> int:
   """Whole batches in one pass over the data.
 
@@ -118,30 +124,6 @@ def steps_per_epoch(order: Order, num_examples: int, batch_size: int) -> int:
   next shuffle; with `full_batch` the batch is the data.
   """
   return num_examples // examples_per_step(order, num_examples, batch_size)
-
-
-def check_order(
-  order: str, num_examples: int, batch_size: int, num_steps: int
-) -> None:
-  """Raises ValueError where an order cannot give that many batches."""
-  if order not in ('one_pass', 'epochs', 'full_batch'):
-    raise ValueError(
-      f'order is {order!r}; expected one_pass, epochs or full_batch'
-    )
-  if order == 'full_batch':
-    return
-  if not 1 <= batch_size <= num_examples:
-    raise ValueError(
-      f'batch_size is {batch_size}; expected 1 to {num_examples}, the number '
-      'of training examples'
-    )
-  most = num_examples // batch_size
-  if order == 'one_pass' and num_steps > most:
-    raise ValueError(
-      f'one pass over {num_examples} examples in batches of {batch_size} has '
-      f'{most} steps, but num_steps is {num_steps}; ask for at most {most} '
-      'steps, draw more examples, or use order=epochs'
-    )
 
 
 def next_rows(
@@ -186,14 +168,16 @@ def next_rows(
 
 
 def initial_state(
+  key: Key[jax.Array, ''],
   w: Float[jax.Array, 'm d'],
   num_examples: int,
   method: Method,
   a: Float[jax.Array, 'k m'] | None = None,
 ) -> WeightState:
-  """The state before the first step; with a, both layers are trained."""
+  """Before the first step, with `advance`'s key; with a both layers train."""
   permutation = jnp.arange(num_examples, dtype=jnp.int32)
   optimizer = method.optimizer.init(w if a is None else Params(w, a))
+  optimizer = optimizers.seeded(optimizer, key, len(w))
   return WeightState(w, optimizer, permutation, a)
 
 
@@ -239,13 +223,19 @@ def advance(
     )
     return Dataset(data.x[rows], data.y[rows]), permutation
 
+  def loss_of(batch):
+    if not has_loss(method.gradient_fn):
+      return None
+    of_g = trains_g(method.gradient_fn)
+    return optimizers.batch_loss(start_params, batch, method.model, of_g=of_g)
+
   def step_fn(step, state):
     batch, permutation = next_batch(step, state.permutation)
     params = trained(state, start_params)
     gradient = gradient_fn(params, w0, batch.x, batch.y)
     moving = state.w if state.a is None else params
-    updates, optimizer = method.optimizer.update(
-      gradient, state.optimizer, moving
+    updates, optimizer = optimizers.update(
+      method.optimizer, gradient, state.optimizer, moving, loss_of(batch)
     )
     moved = optax.apply_updates(moving, updates)
     w, a = (moved, None) if state.a is None else moved
@@ -294,7 +284,7 @@ def train(
   a = params.a if method.model.layers == 'both' else None
   state, records = jax.lax.scan(
     interval,
-    initial_state(params.w, data.x.shape[0], method, a),
+    initial_state(key, params.w, data.x.shape[0], method, a),
     (begins[:-1], record_steps),
   )
   return trained(state, params), records

@@ -81,9 +81,12 @@ class SavedStates:
     leaves, tree = jax.tree.flatten(state)
     again = []
     for i, leaf in enumerate(leaves):
-      shape = leaf.shape[self._of_seeds :]
+      shape = _numbers(leaf).shape[self._of_seeds :]
       parts = [_filled(one[f'state_{i}'], shape) for one in saved]
       value = np.stack(parts) if self._of_seeds else parts[0]
+      if _is_key(leaf):
+        kind = jax.random.key_impl(leaf)
+        value = jax.random.wrap_key_data(jnp.asarray(value), impl=kind)
       again.append(jax.device_put(value, leaf.sharding))
     records = [records_of(one) for one in saved]
     together = jax.tree.map(lambda *v: np.concatenate(v), *records)
@@ -98,7 +101,7 @@ class SavedStates:
     store = self._watch.store
     if store is None or not store.due():
       return
-    leaves = hosts.fetch(jax.tree.leaves(state))
+    leaves = hosts.fetch([_numbers(v) for v in jax.tree.leaves(state)])
     record = joined(records)
     specs = jax.tree.leaves(jax.tree.broadcast(self._layout(state), state))
     for job in dict.fromkeys(self._block):
@@ -148,6 +151,16 @@ def records_of(arrays: dict[str, np.ndarray]) -> Record:
 
 def _name(job: jobs.Job) -> str:
   return f'seed={job.seed} begun'
+
+
+def _is_key(leaf: jax.Array) -> bool:
+  """Whether an array is of JAX's random keys, as noise in an optimizer has."""
+  return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _numbers(leaf: jax.Array) -> jax.Array:
+  """A random key as the numbers it is made of; all else as it is."""
+  return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
 def _filled(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -39,7 +39,7 @@ import optax
 from jax.sharding import Mesh
 
 from ossgd.data import components
-from ossgd.engines import cost, measuring, meshes, sgd
+from ossgd.engines import cost, measuring, meshes, optimizers, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Split
@@ -76,7 +76,7 @@ def sweep(
   eval_every: int = 1,
   eval_growth: float = 0.05,
   order: sgd.Order = 'epochs',
-  optimizer: Callable[[float], optax.GradientTransformation] = optax.sgd,
+  optimizer: optimizers.Optimizer = optax.sgd,
   gradient_fn: sgd.GradientFn = sgd.true_gradient,
   target: float = 0.98,
   num_train: int = 1000,
@@ -116,7 +116,10 @@ def sweep(
     order: 'epochs' reshuffled (Section 7), 'one_pass' (Section 3) or
       'full_batch' (the simplified case).
     optimizer: from step size to transformation, such as `optax.sgd` or
-      `functools.partial(optax.sgd, momentum=0.9)`.
+      `functools.partial(optax.sgd, momentum=0.9)`. One that asks for `value`,
+      `grad` and `value_fn`, such as `optax.lbfgs`, is given the batch's loss,
+      of what is trained. Random keys in its state become each seed's own, and
+      `optax.contrib.schedule_free` is measured where it is to be judged.
     gradient_fn: `sgd.true_gradient`, `sgd.pseudo_gradient` or the like. With
       `sgd.pseudo_network_gradient` loss and accuracy are those of g, which it
       trains; the attribute `network` says 'f' or 'g'.

@@ -59,7 +59,7 @@ class WorkTest(parameterized.TestCase):
       advance = functools.partial(blocked.advance, step_size=0.1)
     params = Params(jnp.ones((m, d)), jnp.ones((k, m)))
     data = Dataset(jnp.ones((n, d)), jnp.zeros(n, jnp.int32))
-    state = sgd.initial_state(params.w, n, method)
+    state = sgd.initial_state(jax.random.key(0), params.w, n, method)
     compiled = (
       jax.jit(
         lambda key: advance(key, state, params, data, 0, steps, method=method)

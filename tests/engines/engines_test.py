@@ -9,7 +9,7 @@ import optax
 from absl.testing import parameterized
 
 from ossgd.data import arrays, mixtures
-from ossgd.engines import blocked, kinds, schedule, sgd, tiles
+from ossgd.engines import blocked, gram, kinds, sgd, tiles
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.running import datasets, sweeps
@@ -166,9 +166,7 @@ class ChunksTest(parameterized.TestCase):
   def test_every_step_once_and_recorded_in_time(self, record_steps, most):
     """Active slots are all steps in order; a recorded one ends its piece."""
     taken, recorded = [], []
-    for ((slots,), _), ends, last in schedule.plan(
-      np.array(record_steps), most
-    ):
+    for ((slots,), _), ends, last in gram.plan(np.array(record_steps), most):
       self.assertLen(slots.step, most)
       pieces = zip(
         slots.step.reshape(len(ends), -1),

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from absl.testing import parameterized
 
-from ossgd.engines import sgd
+from ossgd.engines import setup, sgd
 from ossgd.paper.types import Dataset, Params
 from tests import oracles
 
@@ -83,12 +83,12 @@ class OrderTest(parameterized.TestCase):
   def test_refused(self, order, n, batch_size, num_steps, message):
     """What the order cannot do is said before anything is computed."""
     with self.assertRaisesRegex(ValueError, message):
-      sgd.check_order(order, n, batch_size, num_steps)
+      setup.check_order(order, n, batch_size, num_steps)
 
   def test_accepted(self):
     """The last whole batch of a pass may be used; a full batch has no size."""
-    sgd.check_order('one_pass', 10, 3, 3)
-    sgd.check_order('full_batch', 10, 64, 1000)
+    setup.check_order('one_pass', 10, 3, 3)
+    setup.check_order('full_batch', 10, 64, 1000)
 
 
 class TrainTest(parameterized.TestCase):
@@ -205,7 +205,7 @@ class TrainTest(parameterized.TestCase):
     """Stopped and taken up again, also inside an epoch: the same bits."""
     trained, _ = self.train([self.num_steps])
     plan = method(self.batch_size)
-    state = sgd.initial_state(self.params.w, self.n, plan)
+    state = sgd.initial_state(self.key, self.params.w, self.n, plan)
     for boundaries in ((0, 1), (1, 5), (5, 7)):
       state = sgd.advance(
         self.key, state, self.params, self.data, *boundaries, method=plan

@@ -1,13 +1,18 @@
 """The benchmark in its smallest form: same work, same results, honest sums."""
 
+import json
+import pathlib
+import re
+import tempfile
 from unittest import mock
 
 import numpy as np
 from absl.testing import parameterized
 
 from experiments import benchmark
-from experiments.common.speed import floor, growth
+from experiments.common.speed import agreement, device, floor, growth, rivals
 from tests import oracles
+from tests.experiments.options_test import ended
 
 SMALL = benchmark.Config(
   widths=(64,), num_steps=20, repetitions=2, growing_widths=(32, 64)
@@ -52,7 +57,7 @@ class BenchmarkTest(parameterized.TestCase):
 
   def test_unavoidable(self):
     """Counted by hand for Section 7's sizes at m = 4000."""
-    case = benchmark.case_of('synthetic, every step', 4000, 400)
+    case = rivals.case_of('synthetic, every step', 4000, 400)
     flops, bytes_ = floor.unavoidable(case)
     steps = 2 * 2000 * 4000 * (16 + 10) * 400
     ends = 2 * 1000 * (2000 * 4000 + 1000 * 2000 + 1000 * 4000)
@@ -61,7 +66,7 @@ class BenchmarkTest(parameterized.TestCase):
 
   def test_rivals_descend(self):
     """The plain loop in JAX is eq. (1), by NumPy."""
-    case = benchmark.case_of('synthetic', 16, 3)
+    case = rivals.case_of('synthetic', 16, 3)
     w = np.asarray(case.params.w, np.float64)
     for batch in case.rows():
       x, y = case.split.train.x[batch], case.split.train.y[batch]
@@ -75,3 +80,100 @@ class BenchmarkTest(parameterized.TestCase):
     seconds, peak = growth.measure(settings, 4)
     self.assertGreater(seconds, 0)
     self.assertBetween(peak, 1e8, 1e10)
+
+
+class DeviceTest(parameterized.TestCase):
+  def test_small(self):
+    """One command: limits, agreement and every case, in JSON and a table."""
+    with (
+      tempfile.TemporaryDirectory() as out,
+      mock.patch.object(device, '_WORKS', ('synthetic, every step',)),
+      mock.patch.object(device, '_ENGINES', ('gram', 'plain')),
+    ):
+      sizes = '--widths=16 --num_seeds=2 --num_steps=20 --repetitions=1'
+      limits = '--matmul_side=64 --copied=1000 --minutes=5'
+      argv = [*sizes.split(), *limits.split(), f'--out={out}']
+      code, printed, _ = ended(benchmark.main, ['benchmark', '--device', *argv])
+      found = json.loads(pathlib.Path(out, 'device.json').read_text())
+      table = pathlib.Path(out, 'device.md').read_text()
+    self.assertEqual(code, 0, table)
+    self.assertIn(table, printed)
+    self.assertIn('no PyTorch with CUDA', table)
+    self.assertEqual(found['device']['platform'], 'cpu')
+    self.assertGreater(found['machine']['copy_bandwidth'], 0)
+    what = [line['what'] for line in found['agreement']]
+    for name in ('pattern_difference', 'test_accuracy', 'moved'):
+      self.assertIn(f'gram, {name}', what)
+      self.assertIn(f'plain, {name}', what)
+    self.assertTrue(any('seed 1 of 2 and alone' in text for text in what))
+    self.assertTrue(all(line['within'] for line in found['agreement']), table)
+    self.assertEqual(
+      [(case['num_seeds'], case['contender']) for case in found['cases']],
+      [(1, 'fast'), (1, 'jax loop'), (2, 'fast')]
+      + [(n, name) for n in (1, 2) for name in ('gram', 'plain')],
+    )
+    for case in found['cases']:
+      self.assertGreater(case['seconds'], 0, case)
+      self.assertGreater(case['floor_by_bandwidth'], 0)
+      line = f'| {case["num_seeds"]} | 16 | {case["contender"]}'
+      self.assertIn(line, re.sub(' +', ' ', table))
+
+  def test_what_fails_is_noted(self):
+    """So is what the time does not allow; all is told as soon as it is known.
+
+    A clock that a case takes ten seconds of, at twice the width twenty.
+    """
+    told, now = [], [0.0]
+    clock = mock.Mock(side_effect=lambda: now[0])
+
+    def measured(timed, config, machine):
+      now[0] += timed.width * timed.num_seeds
+      if timed.contender == 'jax loop':
+        raise MemoryError('RESOURCE_EXHAUSTED: 9 GB\nand more')
+      return {'seconds': 1.0, 'failed': ''}
+
+    config = device.Config(widths=(10, 20), num_seeds=2, minutes=2.0)
+    with (
+      mock.patch.object(agreement, 'lines', return_value=()),
+      mock.patch.object(device, '_measured', measured),
+      mock.patch.object(device.time, 'perf_counter', clock),
+      mock.patch.object(floor, 'machine', return_value=(1e9, 1e9)),
+    ):
+      found = device.run(config, lambda all_: told.append(len(all_['cases'])))
+    asked = list(device.cases(config, torch=False))
+    self.assertEqual(told, list(range(len(asked) + 1)))
+    rivals_in_jax = [c for c in found['cases'] if c['contender'] == 'jax loop']
+    for case in rivals_in_jax:
+      self.assertEqual(case['failed'], 'RESOURCE_EXHAUSTED: 9 GB')
+    left_out = [c for c in found['cases'] if 'left_out' in c]
+    self.assertNotEmpty(left_out)
+    self.assertLess(now[0], 120 + 40)  # a first one of its kind is tried
+    self.assertRegex(left_out[-1]['left_out'], r'\d+ s expected, \d+ s left')
+
+  def test_order(self):
+    """What is asked for first is there first; PyTorch where it has a device."""
+    config = device.Config()
+    for torch in (False, True):
+      asked = list(device.cases(config, torch))
+      self.assertLen(set(asked), len(asked))
+      self.assertEqual({c.width for c in asked}, set(config.widths))
+      self.assertEqual(torch, any('torch' in c.contender for c in asked))
+      of_rivals = [
+        c for c in asked if c.contender in ('jax loop', 'torch eager')
+      ]
+      self.assertEqual({c.num_seeds for c in of_rivals}, {1})
+      ours = [i for i, c in enumerate(asked) if c.contender == 'plain']
+      self.assertGreater(min(ours), max(map(asked.index, of_rivals)))
+
+  def test_wrong_numbers(self):
+    """Rounding to three decimals is found, in losses and in weights."""
+    case = rivals.case_of('synthetic, every step', 16, 20)
+    exact = agreement._trained(case.arrays, case, 'plain')
+    for name, value in exact.items():
+      again = agreement._line('', name, value, value)
+      self.assertTrue(again['within'])
+      rounded = np.asarray(value) * np.float64(1 + 1e-3)
+      wrong = agreement._line('', name, rounded, value)
+      self.assertEqual(wrong['within'], 'accuracy' in name or name == 'moved')
+      broken = np.full_like(value, np.nan, np.float64)
+      self.assertFalse(agreement._line('', name, broken, value)['within'])

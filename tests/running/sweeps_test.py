@@ -60,7 +60,7 @@ class RunTest(parameterized.TestCase):
     )
     begin = measuring.reference(params, data)
     method = sgd.Method(optax.sgd(2.0), 5, 'epochs', sgd.true_gradient)
-    state = sgd.initial_state(begin.params.w, 25, method)
+    state = sgd.initial_state(keys.order, begin.params.w, 25, method)
     with mock.patch.object(measuring, 'EVALUATED_AT_ONCE', 4 * 30):
       state = sgd.advance(
         keys.order, state, params, data.train, 0, 6, method=method
@@ -317,7 +317,7 @@ class SweepTest(parameterized.TestCase):
 
     settings = SMALL | dict(widths=(16, 24), num_seeds=1, num_steps=1)
     sweeps.sweep(SPEC, **settings, lr_times_width=6.0, optimizer=optimizer)
-    self.assertEqual(given, [6 / 16, 6 / 24])
+    self.assertEqual(list(dict.fromkeys(given)), [6 / 16, 6 / 24])
 
   def test_one_compilation_per_width(self):
     """Neither seeds nor recorded steps trace the gradient again."""

@@ -32,16 +32,26 @@ def unavoidable(case: rivals.Case) -> tuple[float, float]:
   return 2.0 * rows * m * batch * steps, 8.0 * m * setup.dim * num_blocks
 
 
-def machine() -> tuple[float, float]:
-  """Matmul FLOP/s and copied bytes/s (read and written), of large arrays."""
-  a = jnp.ones((3000, 3000))
-  b = jnp.ones(2**26)
+def machine(
+  side: int = 3000, numbers: int = 2**26, times: int = 1
+) -> tuple[float, float]:
+  """Matmul FLOP/s and copied bytes/s (read and written), of large arrays.
+
+  Args:
+    side: of the square matrices, float32 at highest precision.
+    numbers: in the array that is copied, float32.
+    times: how often, one after the other without waiting.
+  """
+  a = jnp.ones((side, side))
+  b = jnp.ones(numbers)
   matmul = jax.jit(functools.partial(jnp.matmul, precision='highest'))
   copy = jax.jit(lambda x: x + 1)
   taken = []
   for f, args in ((matmul, (a, a)), (copy, (b,))):
     jax.block_until_ready(f(*args))
     begin = time.perf_counter()
-    jax.block_until_ready(f(*args))
-    taken.append(time.perf_counter() - begin)
+    for _ in range(times):
+      found = f(*args)
+    jax.block_until_ready(found)
+    taken.append((time.perf_counter() - begin) / times)
   return 2 * a.shape[0] ** 3 / taken[0], 2 * b.nbytes / taken[1]
