@@ -252,8 +252,7 @@ class Setup:
     both = self.model.layers == 'both'
     if self.output_lr_times_width is not None and not both:
       raise ValueError(
-        'output_lr_times_width is of the output weights, which layers hidden '
-        'does not train; expected layers both with it'
+        'output_lr_times_width is of output weights; expected layers both'
       )
     if both and self.gradient_fn is not sgd.true_gradient:
       raise ValueError(

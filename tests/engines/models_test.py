@@ -235,7 +235,7 @@ class BothLayersTest(parameterized.TestCase):
 
 class SetupTest(parameterized.TestCase):
   def test_a_step_size_without_its_layer(self):
-    with self.assertRaisesRegex(ValueError, 'layers hidden does not train'):
+    with self.assertRaisesRegex(ValueError, 'expected layers both'):
       sweep(ossgd.Model(), output_lr_times_width=1.0)
 
   @parameterized.parameters(
