@@ -92,7 +92,7 @@ def settings(setup: Setup, data: Any) -> dict[str, Any]:
 def results(
   rows: list[execution.Row],
   chosen: Sequence[Setup],
-  seeds: Sequence[int],
+  seeds: Sequence[int | None],
   *,
   setup: Setup,
   data: Any,
