@@ -144,7 +144,8 @@ def _so_far(place: Path, notes: Mapping[str, Any]) -> xr.Dataset | None:
   ]
   results = together[0]
   if len(parts) > 1:
-    results = xr.concat(together, xr.Variable('part', list(parts)))
+    names = xr.Variable('part', list(parts))
+    results = xr.concat(together, names, join='outer', data_vars='all')
   number = sum(map(len, parts.values()))
   of = '' if size is None else f' of {len(size["widths"]) * size["seeds"][1]}'
   results.attrs.pop('pooled', None)

@@ -18,8 +18,8 @@ from ossgd.engines import cost, kinds, measuring
 from ossgd.engines.setup import Setup
 from ossgd.paper import network
 from ossgd.paper.types import Params
-from ossgd.running import compiled, sweeps
-from ossgd.storing import checkpoints, files, records
+from ossgd.running import compiled, sweeps, watching
+from ossgd.storing import checkpoints, files, folders, records
 
 SWEEP = sweeps.sweep
 SPEC = mixtures.gaussian(num_classes=3, num_components=1, dim=12)
@@ -114,9 +114,10 @@ class Case(parameterized.TestCase):
 class GrowingTest(Case):
   @parameterized.parameters(
     dict(steps=(8, 13), optimizer=functools.partial(optax.sgd, momentum=0.9)),
-    dict(steps=(5, 6), order='one_pass', engine='blocked', eval_every=4),
+    dict(steps=(5, 6), engine='blocked', eval_every=4, order='one_pass'),
+    dict(steps=(7, 11), seeds_at_once=2),
     dict(steps=(21, 25, 47), engine='gram', eval_every=1, num_seeds=1),
-    dict(steps=(9, 14), engine='gram', order='full_batch', seeds_at_once=2),
+    dict(steps=(9, 14), engine='gram', order='full_batch', num_seeds=1),
   )
   def test_more_steps(self, steps, **settings):
     """What was done is not done again, and no bit is another."""
@@ -155,7 +156,7 @@ class GrowingTest(Case):
 
   def test_killed_between(self):
     """While it grew: what was done is there, and no bit is another."""
-    settings = dict(engine='blocked', num_steps=20, eval_every=10)
+    settings = dict(num_steps=20, eval_every=10)
 
     class Killed(BaseException):
       pass
@@ -263,8 +264,12 @@ class CallbackTest(Case):
     self.assertEqual(self.chunks, 0)  # it was asked before any step
     self.assertCountEqual(told, [(8, 0, 2), (8, 1, 4)])
     self.assert_same(ossgd.load(self.folder), found)
-    self.assert_same(self.sweep(**settings), whole)
-    self.assert_same(ossgd.load(self.folder), whole)
+    gone_on = self.sweep(**settings)
+    if at_once == 1:
+      self.assert_same(gone_on, whole)
+    else:  # one by one now, since they are at different steps
+      xr.testing.assert_allclose(gone_on, whole, rtol=1e-4, atol=1e-5)
+    self.assert_same(ossgd.load(self.folder), gone_on)
 
   def test_end(self):
     """What it says of the last step stops nothing; what it raises, all."""
@@ -373,6 +378,31 @@ class FolderTest(Case):
       self.assertEqual(part.attrs.pop('unfinished'), '1 of 2 runs are finished')
       self.assert_same(part, found.sel(seed=[0]))
     self.assertNotIn('unfinished', ossgd.load(self.folder).attrs)
+
+  def test_script_in_progress(self):
+    """What is finished of a folder that a script works in, part by part."""
+    checkpoints_of = self.folder / 'checkpoints'
+    folders.prepare(self.folder_made(), {'experiment': 'toy', 'settings': {}})
+    store = checkpoints.Store(checkpoints_of, 60.0)
+    parts = watching.Watch(lambda *told: None, store).parts(
+      [('noise=1', 1), ('noise=2', 1)]
+    )
+    found = [
+      sweeps.sweep(SPEC, progress=part, **SMALL | settings)
+      for part, settings in zip(parts, ({}, dict(num_seeds=1)), strict=True)
+    ]
+    loaded = ossgd.load(self.folder)
+    self.assertEqual(loaded.attrs.pop('unfinished'), '3 runs are finished')
+    self.assertEqual(loaded.part.values.tolist(), ['noise=1', 'noise=2'])
+    for one, whole in zip(loaded.part.values, found, strict=True):
+      part = loaded.sel(part=one, seed=whole.seed).drop_vars('part')
+      self.assert_same(part, whole)
+    missing = loaded.test_loss.sel(part='noise=2', seed=1)
+    self.assertTrue(missing.isnull().all())
+
+  def folder_made(self) -> pathlib.Path:
+    self.folder.mkdir()
+    return self.folder
 
   def test_wrong_settings(self):
     """They leave a complete folder complete."""
