@@ -21,7 +21,7 @@ from ossgd.results import claims, drawing, judging, panels, paper_claims, tables
 from ossgd.results.claims import Claim
 from ossgd.running import sweeps
 
-from .common import command, training
+from .common import command, models, training
 from .common.options import option
 
 if TYPE_CHECKING:
@@ -55,20 +55,14 @@ def run(
   """Trains, then takes the trained weights apart: dim `cut`, the ranks q.
 
   Raises:
-    ValueError: the ranks are none, negative or repeated, or the model is one
-      whose weights cannot be taken apart so.
+    ValueError: the ranks are none, negative or repeated; not the paper's model.
   """
   ranks = config.ranks
   if not ranks or min(ranks) < 0 or len(set(ranks)) < len(ranks):
     raise ValueError(
       f'ranks are {ranks}; expected numbers from 0 on, all different'
     )
-  if (config.activation, config.layers) != ('relu', 'hidden'):
-    raise ValueError(
-      f'--activation={config.activation} --layers={config.layers}; expected '
-      'relu and hidden: f is taken apart by the patterns of ReLUs, with the '
-      'output weights of the start'
-    )
+  models.check_unvaried(config, 'activation', 'layers')  # f by its patterns
   results = training.sweep(
     config,
     training.data(config),

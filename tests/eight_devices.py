@@ -30,6 +30,7 @@ from ossgd.engines import cost, measuring, meshes, sgd, tiles
 from ossgd.engines.setup import Setup
 from ossgd.paper import network
 from ossgd.paper.types import Dataset, Split
+from ossgd.recording.recorders import Recorder
 from ossgd.running import compiled, datasets, free_memory, sweeps, watching
 from ossgd.storing import checkpoints
 from tests import agreement
@@ -38,6 +39,17 @@ M, D, K, N, NUM_TEST, BATCH = 48, 10, 3, 30, 16, 7
 SPEC = mixtures.gaussian(num_classes=K, num_components=2, dim=D)
 COLLECTIVE = re.compile(r'= (.*?) (all-\w+|collective-\w+|reduce-scatter)\(')
 momentum = functools.partial(optax.sgd, momentum=0.9)
+# The least over units is zero where one that pads tiles is counted.
+RECORDERS = (
+  Recorder('margin', of_units=lambda h, h0, a: jnp.abs(h).min(1), reduce='min'),
+  Recorder('moved', of_units=lambda h, h0, a: jnp.sum((h - h0) ** 2)),
+  Recorder(
+    'active',
+    of_units=lambda h, h0, a: jnp.sum(h >= 0, dtype=jnp.int32),
+    examples='train',
+  ),
+  Recorder('f', lambda f, y: f),
+)
 
 
 def sweep(mesh, data=SPEC, **settings):
@@ -135,9 +147,12 @@ class ResultsTest(parameterized.TestCase):
     self.check(mesh, sweep(mesh, engine=engine), on_one_device())
 
   def test_optimizer_and_gradient(self):
-    """An optimizer's own state lies where the weights do."""
+    """An optimizer's own state lies where the weights do; own recorders."""
     settings = dict(
-      optimizer=momentum, gradient_fn=sgd.pseudo_gradient, order='full_batch'
+      optimizer=momentum,
+      gradient_fn=sgd.pseudo_gradient,
+      order='full_batch',
+      recorders=RECORDERS,
     )
     expected = sweep('unit:1', **settings)
     self.check('seed:2,unit:3', sweep('seed:2,unit:3', **settings), expected)
@@ -160,7 +175,9 @@ class ResultsTest(parameterized.TestCase):
 
   def test_padding_of_tiles(self):
     """Units that a device's tiles have no use for are not dropped."""
-    settings = dict(widths=(3 * 521,), num_seeds=1, engine='gram')
+    settings = dict(
+      widths=(3 * 521,), num_seeds=1, engine='gram', recorders=RECORDERS
+    )
     self.assertNotEqual(521 % tiles.width(521), 0)
     expected = sweep('unit:1', **settings)
     self.check('seed:1,unit:3', sweep('unit:3', **settings), expected)

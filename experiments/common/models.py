@@ -55,3 +55,14 @@ def settings(config: Config) -> dict[str, Any]:
     'model': model.Model(**{name: getattr(config, name) for name in names}),
     'output_lr_times_width': config.output_lr_times_width or None,
   }
+
+
+def check_unvaried(config: Config, *names: str) -> None:
+  """Raises ValueError where a script is about the paper's model in these."""
+  for name in names:
+    value, paper = getattr(config, name), getattr(model.PAPER, name)
+    if value != paper:
+      raise ValueError(
+        f'--{name}={value}; expected {paper}, which is what this script takes '
+        'apart'
+      )

@@ -6,7 +6,7 @@ seeds.
 
 import numbers
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,28 +69,14 @@ def seed_keys(seed: ArrayLike) -> SeedKeys:
   return SeedKeys(*jax.random.split(jax.random.key(seed), 4))
 
 
-def draw_params(
-  key: jax.Array,
-  *,
-  width: int,
-  dim: int,
-  num_classes: int,
-  scale: float,
-  model: Model = PAPER,
-) -> Params:
-  """A seed's initialisation at one width, from its init key.
+def draw_params(key: jax.Array, *, width: int, **others: Any) -> Params:
+  """A seed's initialisation at one width: `network.init_params`, by its key.
 
   The width is folded in: else the rows of a narrow network would be rows of
   every wider one, and widths would not be independent samples.
   """
-  return network.init_params(
-    jax.random.fold_in(key, width),
-    width=width,
-    dim=dim,
-    num_classes=num_classes,
-    scale=scale,
-    model=model,
-  )
+  own = jax.random.fold_in(key, width)
+  return network.init_params(own, width=width, **others)
 
 
 def evaluated(
@@ -224,23 +210,32 @@ def evaluate(
     model: of the activation.
   """
 
+  apart, whole = (
+    [recorder for recorder in recorders if recorder.mean is mean]
+    for mean in (True, False)
+  )
+  of_whole = recording.of_kind(whole, 'of_logits', examples)
+
   def one(example):
-    x, p0 = example
+    x, y, p0 = example
     h = network.preactivations(params.w, x[None])
     if w0 is None:
       f = network.outputs(params.a, h, model)
     else:
       h0 = network.preactivations(w0, x[None])
       f = network.linearised_outputs(params.a, h, h0, model)
-    if p0 is None:
-      return f[0], {}
-    holds = recording.of_pattern(recorders, examples, h[0] >= 0, p0)
-    return f[0], jax.tree.map(metrics.share, holds)
+    found = recording.of_logits(apart, examples, f, y[None])
+    if p0 is not None:
+      holds = recording.of_pattern(recorders, examples, h[0] >= 0, p0)
+      found |= jax.tree.map(metrics.share, holds)
+    return found, f[0] if of_whole else None
 
   share = params.w.shape[0] // shards
-  f, shares = _over_examples(one, (data.x, pattern), share)
-  record = recording.of_logits(recorders, examples, f, data.y)
-  return record | jax.tree.map(jnp.mean, shares)
+  each, f = _over_examples(one, (*data, pattern), share)
+  return recording.of_logits(of_whole, examples, f, data.y) | {
+    name: jnp.sum(v, dtype=jnp.int32) if v.dtype == jnp.int32 else jnp.mean(v)
+    for name, v in each.items()
+  }
 
 
 def finish(

@@ -133,7 +133,10 @@ class Setup:
   @property
   def recorder_sizes(self) -> shapes.Sizes:
     """Of the arrays that recorders are given."""
-    examples = {'train': self.num_evaluated, 'test': self.num_test}
+    examples: dict[Examples, int] = {
+      'train': self.num_evaluated,
+      'test': self.num_test,
+    }
     return shapes.Sizes(examples, self.num_classes, self.width, self.dim)
 
   @property
@@ -264,8 +267,7 @@ class Setup:
     both = self.model.layers == 'both'
     if self.output_lr_times_width is not None and not both:
       raise ValueError(
-        'output_lr_times_width is of the output weights, which layers hidden '
-        'does not train; expected layers both with it'
+        'output_lr_times_width is of output weights; expected layers both'
       )
     if both and self.gradient_fn is not sgd.true_gradient:
       raise ValueError(

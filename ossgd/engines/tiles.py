@@ -43,7 +43,7 @@ class Initial(NamedTuple):
 
 
 class Sums(NamedTuple):
-  """What is recorded of units, of each of P pieces; P is there or not."""
+  """What is recorded of units, of each of P pieces."""
 
   logits: jax.Array  # of all examples: (P, n, k)
   counts: Record  # how many pairs recorders of patterns are True of: (P,)
@@ -58,7 +58,7 @@ def pass_over(setup: Setup, mesh: Mesh | None) -> Callable:
   def pass_over_own(h, *others):
     tiles = h.shape[1] // width(h.shape[1])
     first = jax.lax.axis_index(meshes.UNIT) * tiles
-    h, sums = pass_over_units(setup, h, *others, first)
+    h, sums = pass_over_units(setup, h, *others, first=first)
     logits, counts = jax.lax.psum(sums[:2], meshes.UNIT)
     units = recorders.across(setup.measured, sums.units, meshes.UNIT)
     return h, Sums(logits, counts, units)
@@ -83,6 +83,7 @@ def pass_over_units(
   gram: jax.Array,
   updates: jax.Array,
   recorded: jax.Array,
+  *,
   first: jax.Array | int = 0,
 ) -> tuple[jax.Array, Sums]:
   """Moves H tile by tile, and sums what is recorded over the tiles.
@@ -102,16 +103,20 @@ def pass_over_units(
   """
   size = width(h.shape[1])
 
-  def part(values, i):
-    return jax.lax.dynamic_slice_in_dim(values, i * size, size, values.ndim - 1)
-
-  def pass_one(h, i):
-    own = jax.tree.map(lambda v: part(v, i), (h, a, initial, updates))
-    return _pass_one(setup, *own, gram, recorded, first + i)
-
   def tile(i, carry):
     h, sums = carry
-    part_h, more = pass_one(h, i)
+
+    def part(values):
+      return jax.lax.dynamic_slice_in_dim(
+        values, i * size, size, values.ndim - 1
+      )
+
+    own_h, own_a, own_initial, own_updates = jax.tree.map(
+      part, (h, a, initial, updates)
+    )
+    part_h, more = _pass_one(
+      setup, own_h, own_a, own_initial, gram, own_updates, recorded, first + i
+    )
     h = jax.lax.dynamic_update_slice_in_dim(h, part_h, i * size, 1)
     # A tile's number is exact in float32, that of all tiles need not be.
     counts = {
@@ -146,8 +151,8 @@ def _pass_one(
   h: jax.Array,
   a: jax.Array,
   initial: Initial,
-  updates: jax.Array,
   gram: jax.Array,
+  updates: jax.Array,
   recorded: jax.Array,
   index: jax.Array | int,
 ) -> tuple[jax.Array, Sums]:

@@ -68,13 +68,9 @@ class Model:
     ):
       value = getattr(self, name)
       if not is_own and not (isinstance(value, str) and value in known):
-        own = {
-          'activation': ', or (phi, slope)',
-          'loss': ', or (value, residual)',
-        }
-        more = own.get(name, '' if name == 'layers' else ', or a function')
         raise ValueError(
-          f'{name} is {value!r:.100}; expected one of {", ".join(known)}{more}'
+          f'{name} is {value!r:.100}; expected one of {", ".join(known)}'
+          + _OWN.get(name, '')
         )
     if callable(self.start) and self.output_law != 'gaussian':
       raise ValueError(

@@ -29,8 +29,12 @@ def init_params(
   "N(0, 1/sqrt m)" is read as (A3) states it, with sigma = 1 / sqrt(m).
 
   The antisymmetric start draws m / 2 units and puts beside each one with the
-  same w and the opposite a. Its f is zero but for the rounding of a sum in
-  float32: on a CPU at most 4e-7 of sqrt(sum_r (a_{i,r} phi(h_r))^2).
+  same w and the opposite a. So f is zero, to the bit where a matmul adds unit
+  after unit (seen on a CPU), and to a few units of float32 at sqrt(sum_r
+  (a_{i,r} phi(h_r))^2) where it is cut elsewhere, as by the Gram engine's
+  tiles.
+  No f_i is then the largest, or rounding says which: accuracies at step 0 mean
+  nothing.
 
   Args:
     key: PRNG key, consumed.

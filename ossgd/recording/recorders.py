@@ -57,9 +57,10 @@ class Recorder:
   # All test examples, or the training examples that the loss is measured on.
   examples: Examples = 'test'
   reduce: Reduction = 'sum'  # over blocks of units
-  # The int32 scalar of `of_logits` is a number of examples; results have it
-  # divided by n, in float64.
-  counted: bool = False
+  # `of_logits` is the mean of what it is of each example alone, so that they
+  # may come in parts; or, as int32, the number of examples of some kind, which
+  # the results have divided by n, in float64.
+  mean: bool = False
 
   @property
   def kind(self) -> Kind:
@@ -85,14 +86,12 @@ class Recorder:
 DISTANCE = 'relative_distance'
 # What every run measures, in the results' order.
 STANDARD = (
-  Recorder('test_loss', network.loss),
+  Recorder('test_loss', network.loss, mean=True),
   Recorder('pattern_difference', of_pattern=operator.ne),
-  Recorder('train_loss', network.loss, examples='train'),
+  Recorder('train_loss', network.loss, examples='train', mean=True),
   Recorder(DISTANCE, of_weights=metrics.relative_distance),
-  Recorder('test_accuracy', metrics.num_correct, counted=True),
-  Recorder(
-    'train_accuracy', metrics.num_correct, examples='train', counted=True
-  ),
+  Recorder('test_accuracy', metrics.num_correct, mean=True),
+  Recorder('train_accuracy', metrics.num_correct, examples='train', mean=True),
 )
 
 

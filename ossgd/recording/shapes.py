@@ -51,11 +51,11 @@ def shape(recorder: Recorder, sizes: Sizes) -> jax.ShapeDtypeStruct:
   if two.dtype not in (jnp.float32, jnp.float64) and not is_integer:
     wanted = 'float32 or integers, as .astype(jnp.float32) gives'
     raise _refusal(recorder, f'returns {two.dtype}', wanted)
-  if recorder.counted and (
-    recorder.kind != 'of_logits' or _text(two) != 'int32[]'
+  if recorder.mean and (
+    recorder.kind != 'of_logits' or _text(two) not in ('float32[]', 'int32[]')
   ):
-    wanted = 'an int32 scalar of of_logits'
-    raise _refusal(recorder, f'returns {_text(two)} and is counted', wanted)
+    wanted = 'a float32 or int32 scalar of of_logits'
+    raise _refusal(recorder, f'returns {_text(two)} and is a mean', wanted)
   return two
 
 

@@ -63,7 +63,7 @@ def label(
   sizes = {'test': setup.num_test, 'train': setup.num_evaluated}
   measured = {
     recorder.name: record[recorder.name] / sizes[recorder.examples]
-    if recorder.counted
+    if recorder.mean and rows[0][0][recorder.name].dtype == np.int32
     else record[recorder.name]
     for recorder in setup.measured
   }

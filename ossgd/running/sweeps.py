@@ -21,6 +21,7 @@ diverged_at (width, seed)
   First recorded step where a loss or a weight is not finite, from which on all
   is NaN; NaN if never.
 
+Each of `recorders` is one more: width, seed, step, NAME_0, NAME_1, ...
 The coordinate `engine` says how each width was trained, the attribute `mesh` on
 which devices.
 """
@@ -30,7 +31,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -181,8 +182,6 @@ def sweep(
     recorders=recorders,
   )
   _check(setup, widths, seed, num_seeds, seeds_at_once)
-  for remark in dataclasses.replace(setup, width=max(widths)).remarks():
-    logging.getLogger(__name__).warning(remark)
   if not 0 < target <= 1:
     raise ValueError(f'target is {target}; expected an accuracy in (0, 1]')
   grouping = _grouping(mesh, widths, num_seeds, seeds_at_once, source)
@@ -190,11 +189,7 @@ def sweep(
     shared=meshes.put(source.shared, grouping.mesh, of_seeds=False)
   )
   watch = watching.watch(progress)
-  basis = ''
-  if watch.store is not None:
-    basis = _basis(setup, data, transform, extra)
-    if isinstance(data, Split):
-      watch.store.data.add(jobs.data_digest(data))
+  basis = _basis(watch, setup, data, transform, extra)
   seeds = np.arange(seed, seed + num_seeds)
   work = execution.Work(source, grouping, basis, extra, seeds.tolist())
   parts = watch.parts((f'm={width}', width) for width in widths)
@@ -234,12 +229,18 @@ def _grouping(
 
 
 def _basis(
+  watch: watching.Watch,
   setup: Setup,
   data: components.Spec | Split,
   transform: Callable[[jax.Array, Split], Split] | None,
   extra: measuring.Extra | None,
 ) -> str:
-  """All that the numbers of a sweep's jobs depend on, but their own."""
+  """All that the numbers of a sweep's jobs depend on, but their own.
+
+  Nothing where nothing is stored; a store is told of fixed data.
+  """
+  if watch.store is None:
+    return ''
   aside = {'width', 'engine', 'used_columns'}
   if setup.order == 'full_batch':
     aside.add('batch_size')
@@ -248,7 +249,10 @@ def _basis(
   if not setup.recorders:
     aside.add('recorders')
   settings = {n: v for n, v in vars(setup).items() if n not in aside}
-  content = jobs.data_digest(data) if isinstance(data, Split) else data
+  content: Any = data
+  if isinstance(data, Split):
+    content = jobs.data_digest(data)
+    watch.store.data.add(content)
   more = {'data': content, 'transform': transform, 'extra': extra}
   return jobs.basis(settings | more, __name__)
 
@@ -274,6 +278,8 @@ def _check(
   of_widths = [dataclasses.replace(setup, width=width) for width in widths]
   for of_width in of_widths:
     of_width.check()
+  for remark in of_widths[-1].remarks():
+    logging.getLogger(__name__).warning(remark)
   measuring.check_seeds(seed, num_seeds)
   shapes.check(setup.recorders, *(one.recorder_sizes for one in of_widths))
   needed = num_seeds * sum(map(cost.results, of_widths))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from unittest import mock
 
 import jax
@@ -14,6 +15,7 @@ from ossgd.data import mixtures
 from ossgd.engines import blocked, cost, measuring, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params, Split
+from ossgd.recording.recorders import Recorder
 from ossgd.running import free_memory, sweeps
 
 PAPER = Setup(
@@ -34,6 +36,14 @@ MNIST = dataclasses.replace(
 )
 ALL = ('gram', 'blocked', 'plain')
 GB = 10**9
+RECORDERS = (
+  Recorder('moved', of_units=lambda h, h0, a: jnp.sum((h - h0) ** 2, axis=1)),
+  Recorder(
+    'closed',
+    of_units=lambda h, h0, a: jnp.sum((h < 0) & (h0 >= 0), axis=1),
+    examples='train',
+  ),
+)
 
 
 class WorkTest(parameterized.TestCase):
@@ -126,10 +136,50 @@ class MemoryTest(parameterized.TestCase):
     held = stats.argument_size_in_bytes + stats.temp_size_in_bytes
     self.assertBetween(held, 0.5 * estimate, estimate)
 
-  @parameterized.product(engine=ALL, order=('epochs', 'full_batch'))
-  def test_estimate_covers_what_xla_allocates(self, engine, order):
+  def test_recorders(self):
+    """What they look at of w(0) is kept, and counted; and nothing else."""
+    last = Recorder('last', of_units=lambda h, h0, a: jnp.sum(h, axis=1))
+    moved = Recorder('moved', of_units=lambda h, h0, a: jnp.sum(h - h0))
+    of_train = dataclasses.replace(moved, examples='train')
+    closed = Recorder('closed', of_pattern=lambda p, p0: p0 & ~p)
+    of_train_too = dataclasses.replace(closed, examples='train')
+
+    def needed(*recorders):
+      setup = dataclasses.replace(PAPER, recorders=recorders)
+      return cost.memory('gram', setup) / 1.1
+
+    number = PAPER.num_test * PAPER.width
+    for recorder, added in (
+      (last, 0),
+      (moved, 4 * number),
+      (of_train, 0),
+      (closed, 0),
+      (of_train_too, number),
+    ):
+      self.assertAlmostEqual(
+        needed(recorder) - needed(), added, delta=0.05 * number
+      )
+    one, per_example = (
+      cost.results(dataclasses.replace(PAPER, recorders=recorders))
+      for recorders in ((), (last,))
+    )
+    records = len(PAPER.record_steps)
+    self.assertEqual(per_example - one, 3 * 8 * PAPER.num_test * records)
+
+  @parameterized.parameters(
+    *itertools.product(ALL, ('epochs', 'full_batch'), ((),)),
+    ('plain', 'epochs', RECORDERS),
+    ('gram', 'epochs', RECORDERS),
+  )
+  def test_estimate_covers_what_xla_allocates(self, engine, order, recorders):
     """Arguments, results and temporaries of the largest program."""
-    settings = dict(num_train=300, num_test=200, num_steps=20, order=order)
+    settings = dict(
+      num_train=300,
+      num_test=200,
+      num_steps=20,
+      order=order,
+      recorders=recorders,
+    )
     setup = dataclasses.replace(PAPER, width=2048, dim=64, **settings)
     seen = []
     real = jax.jit

@@ -132,7 +132,6 @@ class EnginesTest(parameterized.TestCase):
   @parameterized.parameters(
     ('plain', 24, ('tanh', 'squared'), 'antisymmetric'),
     ('blocked', 13, ('gelu', 'logistic'), 'iid'),
-    ('blocked', 13, ('leaky_relu', 'hinge'), 'iid'),
     ('gram', 530, ('tanh', 'squared'), 'antisymmetric'),  # two tiles
     ('gram', 521, ('leaky_relu', 'hinge'), 'iid'),  # and padding
   )
@@ -235,7 +234,7 @@ class BothLayersTest(parameterized.TestCase):
 
 class SetupTest(parameterized.TestCase):
   def test_a_step_size_without_its_layer(self):
-    with self.assertRaisesRegex(ValueError, 'layers hidden does not train'):
+    with self.assertRaisesRegex(ValueError, 'expected layers both'):
       sweep(ossgd.Model(), output_lr_times_width=1.0)
 
   @parameterized.parameters(

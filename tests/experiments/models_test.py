@@ -1,14 +1,13 @@
 """Another model from the command line to what is shown of it."""
 
 import dataclasses
-import json
 import pathlib
 import tempfile
 
 from absl.testing import parameterized
 
-from experiments import compression, init_scale, random_labels, synthetic
-from experiments.common import models, scripts
+from experiments import compression, random_labels, synthetic
+from experiments.common import command, models, options, scripts
 from ossgd.paper import model
 from ossgd.results import claims
 from ossgd.storing import records
@@ -27,7 +26,8 @@ class ModelsTest(parameterized.TestCase):
     flags += ['--widths=24', '--activation=tanh', '--loss=squared']
     flags += ['--output_law=rademacher', '--start=antisymmetric']
     flags += ['--layers=both', '--output_lr_times_width=7', f'--out={folder}']
-    synthetic.main(['synthetic', *flags])
+    code, _, said = run_folder.ended(synthetic.main, *flags)
+    self.assertEqual(code, 0, said)
     results, config = records.read_measured(folder)
     names = dict(
       activation='tanh',
@@ -54,16 +54,13 @@ class ModelsTest(parameterized.TestCase):
     self.assertIn('activation tanh, paper relu', reasons[0])
     self.assertIn('no pattern_difference', (folder / 'report.md').read_text())
 
-  @parameterized.parameters(init_scale, random_labels)
-  def test_without_patterns(self, script):
+  def test_without_patterns(self):
     """Tables, figures and findings of what there is."""
-    several = {'init_scale': (1.0, 2.0)} if script is init_scale else {}
-    if script is random_labels:
-      several = {'corruption': (0.0, 1.0)}
-    results = script.run(
-      script.Config(**SMALL, widths=(24,), activation='erf', **several)
+    config = random_labels.Config(
+      **SMALL, widths=(24,), activation='erf', corruption=(0.0,)
     )
-    table, found = scripts_test.finish(script.EXPERIMENT, results)
+    results = random_labels.run(config)
+    table, found = scripts_test.finish(random_labels.EXPERIMENT, results)
     self.assertNotIn('pattern', table)
     self.assertNotEmpty(found)
 
@@ -76,17 +73,17 @@ class ModelsTest(parameterized.TestCase):
     self.assertEqual(
       {n: scripts.LATER[n] for n in model.PAPER.names()}, model.PAPER.names()
     )
-    out = self.enter_context(tempfile.TemporaryDirectory())
-    flags = [f'--{n}={v}' for n, v in SMALL.items()]
-    synthetic.main(['synthetic', *flags, '--widths=24', f'--out={out}'])
-    settings = json.loads(pathlib.Path(out, 'config.json').read_text())
-    self.assertEmpty(settings['settings'].keys() & scripts.LATER.keys())
+    for flags, left in (([], set()), (['--loss=hinge'], {'loss'})):
+      argv = ['synthetic', *flags]
+      call = options.parse('synthetic', synthetic.Config, {}, argv)
+      config = command._config(synthetic.EXPERIMENT, call)
+      self.assertEqual(config['settings'].keys() & scripts.LATER.keys(), left)
 
   @parameterized.parameters(
     ('synthetic', '--activation=swish', 'relu|leaky_relu'),
     ('synthetic', '--loss=logistic', 'there are 10 classes; expected 2'),
     ('synthetic', '--output_lr_times_width=1', 'expected layers both'),
-    ('compression', '--activation=tanh', 'expected relu and hidden'),
+    ('compression', '--activation=tanh', 'expected relu, which is what'),
   )
   def test_refused(self, name, flag, message):
     """In a line, before the compute."""

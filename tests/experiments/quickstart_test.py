@@ -53,6 +53,7 @@ class QuickstartTest(absltest.TestCase):
       'plots.training_figure(ds)',
       'plots.training_figure(digits)',
       'plots.distance_figure(digits',
+      'margins.plot.line',
     ):
       self.assertIn('image/png', of(figure), figure)
     (dataset,) = (data for text, data in cells.items() if text == 'ds')
@@ -60,5 +61,6 @@ class QuickstartTest(absltest.TestCase):
     self.assertContainsSubset(
       {'mean', 'std'}, of("'std': std")['text/plain'].split()
     )
+    self.assertIn('width', of('own.dead')['text/plain'])
     self.assertIn('**measured**', of('claims.judge')['text/markdown'])
     self.assertIn('dim ', of('claims.judge')['text/markdown'])

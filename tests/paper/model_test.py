@@ -304,7 +304,6 @@ class ModelTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ({'activation': 'swish'}, "activation is 'swish'; expected one of relu, "),
-    ({'activation': swish}, r'or \(phi, slope\)'),
     ({'activation': ('relu', 'relu')}, 'activation is'),
     ({'loss': 'mse'}, "loss is 'mse'; expected one of cross_entropy, squared"),
     ({'output_law': 'cauchy'}, 'or a function of a key, a shape and a type'),

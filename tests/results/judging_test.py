@@ -192,3 +192,16 @@ class EveryTest(parameterized.TestCase):
     for text in (claims.report([finding]), claims.summary([finding])):
       self.assertIn(f'holds in all {draws}', text)
       self.assertIn(f'at most {limit:.3g} (95 %, one-sided)', text)
+
+
+class NeedsTest(parameterized.TestCase):
+  def test_a_variable_that_is_not_there(self):
+    """Nothing is made up: no value, no verdict, and the reason."""
+    one = claim(low=0.0)._replace(needs='pattern_difference')
+    ds = xr.Dataset({'value': ('seed', [1.0, 2.0])})
+    finding = claims.judge(one, ds)
+    self.assertEqual(finding.verdict, 'measured')
+    self.assertEqual(finding.reason, 'these results have no pattern_difference')
+    self.assertTrue(np.isnan(finding.mean))
+    ds['pattern_difference'] = 0.0
+    self.assertNotEqual(claims.judge(one, ds).verdict, 'measured')

@@ -52,6 +52,16 @@ class TrainingFigureTest(parameterized.TestCase):
         np.testing.assert_allclose(low, (mean - std)[known], rtol=1e-9)
         np.testing.assert_allclose(high, (mean + std)[known], rtol=1e-9)
 
+  def test_without_patterns(self):
+    """A panel that says so, and no curve that is made up."""
+    ds = make_records(num_seeds=2).drop_vars('pattern_difference')
+    fig = plots.training_figure(ds)
+    lines = [len(ax.get_lines()) for ax in fig.axes]
+    self.assertEqual(lines[1], 0)
+    self.assertGreater(lines[0], 0)
+    said = [text.get_text() for text in fig.axes[1].texts]
+    self.assertEqual(said, ['no activation pattern'])
+
   def test_one_seed_has_no_band(self):
     """One seed has no spread to show, and the legend does not claim one."""
     ds = make_records(num_seeds=1)

@@ -1,17 +1,20 @@
 """Tests of sweeps with a store: every job once, however they are grouped."""
 
+import functools
 import pathlib
 import shutil
 import tempfile
 from unittest import mock
 
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from absl.testing import parameterized
 
 from ossgd.data import mixtures
 from ossgd.engines import cost
-from ossgd.running import free_memory, sweeps, watching
+from ossgd.recording.recorders import Recorder
+from ossgd.running import free_memory, jobs, sweeps, watching
 from ossgd.storing import checkpoints
 
 SETTINGS = dict(
@@ -33,6 +36,11 @@ class Transform:
 
   def __call__(self, key, split):
     return split
+
+
+def num_active(h, h0, a, *, least):
+  del h0, a
+  return jnp.sum(h >= least, dtype=jnp.int32)
 
 
 class Case(parameterized.TestCase):
@@ -72,6 +80,10 @@ class IdentityTest(Case):
       x = np.random.default_rng(seed).normal(size=(24, 5))
       y = np.arange(24) % 3
       asked.append(dict(data=(x, y, x[:6], y[:6]), num_seeds=1))
+    for least in (0.0, 0.5):  # other functions of the same name
+      active = functools.partial(num_active, least=least)
+      recorder = Recorder('active', of_units=active)
+      asked.append(dict(recorders=(recorder,), num_seeds=1))
     expected = [sweeps.sweep(**SETTINGS | settings) for settings in asked]
     for again in (False, True):
       for settings, numbers in zip(asked, expected, strict=True):
@@ -86,8 +98,13 @@ class IdentityTest(Case):
     sweeps.sweep(**SETTINGS | settings)
 
   def test_what_does_not_count(self):
-    """Other seeds, widths and targets leave finished jobs as they are."""
-    self.sweep()
+    """Other seeds, widths and targets leave finished jobs as they are.
+
+    So does it that there might have been recorders.
+    """
+    with mock.patch.object(jobs, 'basis', wraps=jobs.basis) as basis:
+      self.sweep()
+    self.assertNotIn('recorders', basis.call_args.args[0])
     self.assertLen(self.names(), 1 + 4)
     self.sweep(widths=(16, 32), num_seeds=2, seed=1, target=0.5)
     labels = {label for _, label in self.told}

@@ -29,9 +29,14 @@ from ossgd.paper import (
   theory,
 )
 from ossgd.paper.types import Dataset, Params, Split
+from ossgd.recording.recorders import Recorder
 from ossgd.running import compiled, datasets
 
 PLATFORMS = ('cuda', 'tpu')
+RECORDERS = (
+  Recorder('margin', of_units=lambda h, h0, a: jnp.abs(h).min(1), reduce='min'),
+  Recorder('moved', of_units=lambda h, h0, a: jnp.sum((h - h0) ** 2)),
+)
 K, L, M, D, NUM_TRAIN, NUM_TEST = 3, 2, 10, 8, 12, 6
 CLASSES = dict(num_classes=K, num_components=L, dim=D)
 SPEC = mixtures.gaussian(**CLASSES)
@@ -244,8 +249,13 @@ class ProgramsTest(_Case):
 
   @parameterized.product(engine=('blocked', 'gram'), seeds_at_once=(1, 2))
   def test_skipping_zeros(self, engine, seeds_at_once):
-    """Data that all seeds share, some of whose coordinates are not used."""
-    skipping, source = programs_of(engine, seeds_at_once, images())
+    """Data that all seeds share, some of whose coordinates are not used.
+
+    With recorders of a user's own.
+    """
+    skipping, source = programs_of(
+      engine, seeds_at_once, images(), recorders=RECORDERS
+    )
     self.assertEqual(skipping.setup.used_columns, (0, 2, 3, 5, 6, 7))
     self.check_all(skipping, source)
 
@@ -255,6 +265,7 @@ class ProgramsTest(_Case):
     dict(gradient_fn=sgd.pseudo_gradient, order='full_batch'),
     dict(gradient_fn=sgd.pseudo_network_gradient, num_train_eval=5),
     dict(extra=functools.partial(decomposition.take_apart, ranks=(1, 2))),
+    dict(recorders=RECORDERS),
   )
   def test_plain_takes_more(self, **settings):
     """Other optimizers, gradients and orders; more to measure at the end."""

@@ -13,6 +13,7 @@ from absl.testing import parameterized
 
 from ossgd.data import mixtures
 from ossgd.engines import measuring
+from ossgd.recording.recorders import Recorder
 from ossgd.running import jobs, sweeps, watching
 from ossgd.storing import checkpoints, files
 
@@ -26,6 +27,11 @@ SETTINGS = dict(
   num_test=10,
   eval_every=5,
   eval_growth=0.0,
+)
+RECORDERS = (
+  Recorder('margin', of_units=lambda h, h0, a: jnp.abs(h).min(1), reduce='min'),
+  Recorder('moved', of_units=lambda h, h0, a: jnp.sum((h - h0) ** 2)),
+  Recorder('f', lambda f, y: f),
 )
 JOB = jobs.Job(3, 0, 'plain', jobs.basis({'lr': 1.0}, 'ossgd.running.sweeps'))
 
@@ -175,10 +181,10 @@ class SweepTest(parameterized.TestCase):
     raise AssertionError('no end')
 
   @parameterized.parameters(
-    {'engine': 'plain'},
+    {'engine': 'plain', 'recorders': RECORDERS},
     {'engine': 'blocked'},
     {'engine': 'gram'},
-    {'engine': 'gram', 'seeds_at_once': 2},
+    {'engine': 'gram', 'seeds_at_once': 2, 'recorders': RECORDERS},
     # Where nothing was measured since the state before.
     {'engine': 'gram', 'num_seeds': 1, 'num_steps': 60, 'eval_every': 50},
   )

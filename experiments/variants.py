@@ -1,0 +1,238 @@
+"""Which of the paper's claims survive another model, beside the paper's own.
+
+Section 7's data, steps and step size; the activation, the loss, the law of the
+output weights, the start or the layers that are trained are another one, one
+at a time. What Section 7 and D.1 say of the paper's model is asked of each: a
+claim that holds for `paper` and not for a variant does not survive the change.
+Where no activation pattern is, none is reported.
+
+  python -m experiments.variants --preset=quick --out=/tmp/quick
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ossgd.results import claims, drawing, panels, paper_claims, tables
+from ossgd.results.claims import Claim
+from ossgd.running import sweeps, watching
+
+from .common import command, training
+from .common.options import option
+
+if TYPE_CHECKING:
+  import xarray as xr
+  from matplotlib.figure import Figure
+
+# By name, the settings that are not the paper's.
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+  'paper': {},
+  'leaky_relu': {'activation': 'leaky_relu'},
+  'abs': {'activation': 'abs'},
+  'identity': {'activation': 'identity'},
+  'tanh': {'activation': 'tanh'},
+  'gelu': {'activation': 'gelu'},
+  # With independent units its outputs begin at about 0.7 sqrt(m).
+  'softplus': {'activation': 'softplus', 'start': 'antisymmetric'},
+  'squared': {'loss': 'squared'},
+  'hinge': {'loss': 'hinge'},
+  'rademacher': {'output_law': 'rademacher'},
+  'antisymmetric': {'start': 'antisymmetric'},
+  'both': {'layers': 'both'},
+}
+_EARLY = 20  # a step at which all are compared
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(training.DataConfig):
+  """Section 7's set-up, with other models."""
+
+  widths: tuple[int, ...] = option(
+    (1000, 4000, 16000),
+    'm, hidden units. Our choice: the text of the paper names none.',
+  )
+  variants: tuple[str, ...] = option(
+    tuple(VARIANTS), f'Of {", ".join(VARIANTS)}: which, and in which order.'
+  )
+
+
+PRESETS = {
+  'quick': {
+    'widths': (500, 1000, 2000),
+    'num_seeds': 2,
+    'variants': ('paper', 'tanh', 'squared'),
+    'num_steps': 100,
+  }
+}
+
+
+def run(
+  config: Config, progress: sweeps.Progress = lambda fraction, label: None
+) -> xr.Dataset:
+  """Every variant at every width with every seed: dim `variant`.
+
+  Raises:
+    ValueError: a variant is not known, or named twice; or as `sweeps.sweep`.
+  """
+  import xarray as xr
+
+  names = config.variants
+  if not names or len(set(names)) < len(names) or set(names) - set(VARIANTS):
+    raise ValueError(
+      f'variants are {names}; expected some of {", ".join(VARIANTS)}, all '
+      'different'
+    )
+  data = training.data(config)
+  parts = watching.watch(progress).parts((name, 1) for name in names)
+  found = []
+  for name, part in zip(names, parts, strict=True):
+    one = dataclasses.replace(config, **VARIANTS[name])
+    found.append(training.sweep(one, data, part))
+  results = xr.concat(
+    found, xr.Variable('variant', list(names)), combine_attrs='drop_conflicts'
+  )
+  k = results.attrs['num_classes']
+  early = min(_EARLY, config.num_steps)
+  scaled = results.relative_distance * np.sqrt(results.width)
+  return results.assign(
+    classes_cliff=paper_claims.cliff(results.singular_values_update, k - 1),
+    scaled_at_target=results.distance_at_accuracy * np.sqrt(results.width),
+    scaled_early=scaled.sel(step=early, drop=True),
+    scaled_last=scaled.isel(step=-1, drop=True),
+  ).assign_attrs(early=early)
+
+
+def _patterns(results: xr.Dataset, variant: str) -> bool:
+  """Whether a variant has activation patterns."""
+  if 'pattern_difference' not in results:
+    return False
+  values = results.pattern_difference.sel(variant=variant)
+  return bool(values.notnull().any())
+
+
+def _of_variant(results: xr.Dataset, variant: str) -> list[Claim]:
+  """What the paper says of its own model, asked of another one."""
+  varied = {'activation', 'loss', 'output_law', 'start', 'layers'}
+  asked = paper_claims.training_claims(
+    'Figure 1', num_patterns=results.attrs.get('num_patterns'), constant=2 / 3
+  )
+
+  def measured(measure, ds):
+    return measure(ds.sel(variant=variant))
+
+  return [
+    claim._replace(
+      words=f'{variant}: {claim.words}',
+      measure=functools.partial(measured, claim.measure),
+      setup={n: v for n, v in claim.setup.items() if n not in varied},
+    )
+    for claim in asked
+    if not claim.needs or _patterns(results, variant)
+  ]
+
+
+def _claims(results: xr.Dataset) -> list[Claim]:
+  """Of all variants."""
+  names = results.variant.values.tolist()
+  return [claim for name in names for claim in _of_variant(results, name)]
+
+
+def _verdicts(results: xr.Dataset) -> Iterator[tuple[str, dict[str, str]]]:
+  """Of each claim, its verdict by variant; no claim, no verdict."""
+  by_claim: dict[str, dict[str, str]] = {}
+  for claim in _claims(results):
+    variant, _, words = claim.words.partition(': ')
+    verdict = claims.judge(claim, results).verdict
+    by_claim.setdefault(words, {})[variant] = verdict
+  yield from by_claim.items()
+
+
+def _quantities(results: xr.Dataset) -> dict[str, xr.DataArray | None]:
+  """What is told of every variant and width: (variant, width, seed)."""
+  last = results.isel(step=-1)
+  percent = f'{100 * results.target:g} %'
+  early, k = results.attrs['early'], results.attrs['num_classes']
+  return {
+    'test accuracy': last.test_accuracy,
+    f'steps to {percent}': results.steps_to_accuracy,
+    f'sqrt(m) x distance at {percent}': results.scaled_at_target,
+    f'at step {early}': results.scaled_early,
+    'at the last step': results.scaled_last,
+    'pattern difference': last.get('pattern_difference'),
+    'singular value k l / (k l + 1)': results.get('cliff'),
+    f'value {k - 1} / {k}': results.classes_cliff,
+  }
+
+
+def _table(results: xr.Dataset) -> str:
+  """Means, slopes in m, and which claims survive which change."""
+  quantities = tables.known(_quantities(results))
+  names = results.variant.values.tolist()
+  means = tables.means_table(quantities, variant='model', width='m')
+  sloped = ['sqrt(m)', 'at step', 'at the last', 'pattern']
+  rows = [
+    (
+      name,
+      *(
+        tables.slope_text(values.sel(variant=name), dim='width')
+        for quantity, values in quantities.items()
+        if quantity.startswith(tuple(sloped))
+      ),
+    )
+    for name in names
+  ]
+  header = [q for q in quantities if q.startswith(tuple(sloped))]
+  slopes = claims.markdown_table(['slope in log m of', *header], rows)
+  survive = claims.markdown_table(
+    ['claim', *names],
+    [
+      (words, *(by_variant.get(name, '') for name in names))
+      for words, by_variant in _verdicts(results)
+    ],
+  )
+  return f'{means}\n{slopes}\n{survive}'
+
+
+def _figures(results: xr.Dataset) -> dict[str, Figure]:
+  """What is told, against width, a curve a variant."""
+  names = results.variant.values.tolist()
+  shown = {
+    'Final test accuracy\n(fraction of examples)': (
+      results.test_accuracy.isel(step=-1)
+    ),
+    r'$\sqrt{m}$ x relative distance at the target': results.scaled_at_target,
+    r'$\sqrt{m}$ x relative distance at the end': results.scaled_last,
+  }
+  fig = panels.panels_figure(
+    {
+      label: {name: values.sel(variant=name) for name in names}
+      for label, values in shown.items()
+    },
+    'width',
+    'Hidden units $m$',
+    'log',
+  )
+  return {'variants': drawing.explain_empty(fig, results)}
+
+
+EXPERIMENT = command.Experiment(
+  'variants',
+  Config,
+  PRESETS,
+  run,
+  _figures,
+  _table,
+  _claims,
+  training.data,
+)
+
+
+main = EXPERIMENT.main
+
+if __name__ == '__main__':
+  main()
