@@ -57,7 +57,9 @@ class WorkTest(parameterized.TestCase):
     method = sgd.Method(optax.sgd(0.1), batch, 'one_pass', sgd.true_gradient)
     advance = sgd.advance
     if engine == 'blocked':
-      advance = functools.partial(blocked.advance, step_size=0.1)
+      advance = functools.partial(
+        blocked.advance, step_size=0.1, output_step_size=0.1
+      )
     params = Params(jnp.ones((m, d)), jnp.ones((k, m)))
     data = Dataset(jnp.ones((n, d)), jnp.zeros(n, jnp.int32))
     state = sgd.initial_state(jax.random.key(0), params.w, n, method)
@@ -129,7 +131,7 @@ class MemoryTest(parameterized.TestCase):
     measure = functools.partial(measuring.measure, num_train_eval=n)
     setup = Setup(m, d, k, n, n)
     with mock.patch.object(measuring, 'EVALUATED_AT_ONCE', 110 * m):
-      lowered = jax.jit(measure).lower(params.w, begun, Split(data, data))
+      lowered = jax.jit(measure).lower(params, begun, Split(data, data))
       estimate = cost.memory('plain', setup)
     stats = lowered.compile().memory_analysis()
     held = stats.argument_size_in_bytes + stats.temp_size_in_bytes
