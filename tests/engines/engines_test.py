@@ -166,7 +166,8 @@ class ChunksTest(parameterized.TestCase):
   def test_every_step_once_and_recorded_in_time(self, record_steps, most):
     """Active slots are all steps in order; a recorded one ends its piece."""
     taken, recorded = [], []
-    for ((slots,), _), ends, last in gram.plan(np.array(record_steps), most):
+    for chunk in gram.plan(np.array(record_steps), most):
+      ((slots,), _), ends, last = chunk[:3]
       self.assertLen(slots.step, most)
       pieces = zip(
         slots.step.reshape(len(ends), -1),
