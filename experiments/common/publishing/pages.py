@@ -38,6 +38,7 @@ RUNS = {
     'processes',
     'kernel',
     'precision',
+    'variants',
     'benchmark',
   ]
 } | {'readings_mnist': 'python -m experiments.readings --preset=mnist'}

@@ -70,7 +70,7 @@ def encode(summary: Summary) -> str:
   for finding, verdict in zip(summary.findings, together, strict=True):
     claim = finding.claim._asdict()
     # A function, and what the reason of the verdict says where it matters.
-    del claim['measure'], claim['setup']
+    del claim['measure'], claim['setup'], claim['needs']
     more = {'claim': claim, 'family_wise': verdict}
     findings.append({**finding._asdict(), **more})
   text = json.dumps({**summary._asdict(), 'findings': findings})
