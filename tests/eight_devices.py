@@ -3,9 +3,7 @@
 They want a process of their own: python -m tests.eight_devices.
 """
 
-import functools
 import itertools
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,116 +12,33 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl.testing import absltest, parameterized
-from jax.sharding import Mesh
 
-from experiments import kernel, precision, processes
-from experiments.common import section7, seeds
-from experiments.common.lemmas import (
-  coupled_units,
-  falling_loss,
-  large_gradients,
-)
-from ossgd.data import mixtures
 from ossgd.engines import cost, measuring, meshes, sgd, tiles
-from ossgd.engines.setup import Setup
 from ossgd.machine import memory
 from ossgd.paper import network
 from ossgd.paper.types import Dataset, Split
-from ossgd.recording.recorders import Recorder
-from ossgd.running import compiled, datasets, sweeps, watching
-from ossgd.storing import checkpoints
+from ossgd.running import compiled, watching
 from tests import agreement
-
-M, D, K, N, NUM_TEST, BATCH = 48, 10, 3, 30, 16, 7
-SPEC = mixtures.gaussian(num_classes=K, num_components=2, dim=D)
-COLLECTIVE = re.compile(r'= (.*?) (all-\w+|collective-\w+|reduce-scatter)\(')
-momentum = functools.partial(optax.sgd, momentum=0.9)
-# The least over units is zero where one that pads tiles is counted.
-RECORDERS = (
-  Recorder('margin', of_units=lambda h, h0, a: jnp.abs(h).min(1), reduce='min'),
-  Recorder('moved', of_units=lambda h, h0, a: jnp.sum((h - h0) ** 2)),
-  Recorder(
-    'active',
-    of_units=lambda h, h0, a: jnp.sum(h >= 0, dtype=jnp.int32),
-    examples='train',
-  ),
-  Recorder('f', lambda f, y: f),
+from tests.devices import (
+  BATCH,
+  NUM_TEST,
+  RECORDERS,
+  D,
+  K,
+  M,
+  N,
+  begun,
+  collectives,
+  make,
+  momentum,
+  on_one_device,
+  setup_of,
+  sweep,
+  two_seeds,
+  watch,
 )
-
-
-def sweep(mesh, data=SPEC, **settings):
-  defaults = dict(
-    widths=(M,),
-    num_seeds=4,
-    num_steps=6,
-    batch_size=BATCH,
-    eval_every=2,
-    num_train=N,
-    num_test=NUM_TEST,
-    engine='plain',
-  )
-  return sweeps.sweep(data, mesh=mesh, **(defaults | settings))
-
-
-@functools.cache
-def on_one_device():
-  return sweep('seed:1,unit:1')
-
-
-SOURCE = datasets.source(SPEC, N, NUM_TEST, None)
-
-
-def setup_of(engine, width=M) -> Setup:
-  return Setup(
-    width=width,
-    **SOURCE.sizes,
-    num_steps=6,
-    eval_every=2,
-    eval_growth=0.0,
-    batch_size=BATCH,
-    lr_times_width=1.0,
-    optimizer=momentum if engine == 'plain' else optax.sgd,
-    engine=engine,
-  )
-
-
-def two_seeds(mesh) -> compiled.Grouping:
-  return compiled.Grouping(2, mesh, shared=False)
-
-
-def make(asked, **settings) -> Mesh | None:
-  defaults = dict(widths=(M,), num_seeds=4, seeds_at_once=None)
-  return meshes.make(asked, **(defaults | settings))
-
-
-def begun(engine, mesh, width=M):
-  """Programs of seeds 0 and 1, their arguments, the state before a step."""
-  programs = compiled.programs(setup_of(engine, width), two_seeds(mesh))
-  seeds = meshes.put(jnp.arange(2), mesh, of_seeds=True)
-  split = meshes.put(SOURCE.draw(seeds), mesh, of_seeds=True)
-  params = programs.draw(seeds, split)
-  state, begin = programs.start(params, seeds, split)
-  return programs, seeds, split, params, state, begin
-
-
-def watch(folder, told, stop_at=2.0) -> watching.Watch:
-  """Keeps what it is told, and stops the work past a fraction."""
-  store = checkpoints.Store(folder, 0)
-
-  def tell(fraction, label):
-    told.append((fraction, label))
-    if fraction > stop_at:
-      store.stopping = 'SIGTERM'
-
-  return watching.Watch(tell, store)
-
-
-def collectives(compiled) -> set[tuple[str, str]]:
-  """What devices send each other: kinds, and shapes without layouts."""
-  found = COLLECTIVE.findall(compiled.as_text())
-  return {(kind, re.sub(r'\{[^}]*\}', '', shape)) for shape, kind in found}
+from tests.eight_devices_scripts import ScriptsTest as ScriptsTest
 
 
 class ResultsTest(parameterized.TestCase):
@@ -297,98 +212,6 @@ class RandomTest(parameterized.TestCase):
       )
       # What is computed of random numbers may round otherwise.
       np.testing.assert_allclose(split.train.x, split_too.train.x, rtol=1e-6)
-
-
-POINTS = dict(
-  widths=(M,), num_seeds=1, num_classes=K, num_components=2, dim=D, num_steps=3
-)
-TRAINED = dict(
-  widths=(M,),
-  num_seeds=1,
-  num_classes=K,
-  dim=D,
-  num_steps=4,
-  batch_size=BATCH,
-  num_train=N,
-  num_test=4,
-)
-STEPS = np.array([0, 1, 4])
-COUPLING = coupled_units.Config(**POINTS, batch_size=2, num_test=5)
-CONVERGENCE = falling_loss.Config(
-  **POINTS | {'widths': (10 * M,)},
-  horizon=5.0,
-  step_sizes=(1.0, 30.0),
-  batch_sizes=(2,),
-  num_test=5,
-)
-GRADIENTS = large_gradients.Config(**POINTS, num_samples=2)
-PROCESSES = processes.Config(**TRAINED)
-PRECISION = precision.Config(**TRAINED)
-
-
-class ScriptsTest(parameterized.TestCase):
-  """Those that train without a sweep, one seed after another."""
-
-  def check(self, found, expected):
-    """To rounding, which a small margin of Lemma A.1 enlarges."""
-    self.assertEqual(found.keys(), expected.keys())
-    for name, values in expected.items():
-      np.testing.assert_allclose(
-        found[name], values, rtol=1e-4, atol=1e-5, err_msg=name
-      )
-
-  @parameterized.named_parameters(
-    ('coupling', COUPLING, coupled_units.measure, 'general'),
-    ('convergence', CONVERGENCE, falling_loss.measure),
-    ('gradient_norm', GRADIENTS, large_gradients.simplified),
-    ('processes', PROCESSES, processes._train, STEPS),
-    ('precision', PRECISION, precision._train, 7, STEPS),
-  )
-  def test_programs(self, config, function, *settings):
-    """Devices send each other no array (n, m) or (m, d)."""
-    function = jax.jit(functools.partial(function, config, *settings))
-    width, sent = 10 * M, set()
-
-    def measure(*arguments):
-      compiled = function.lower(*arguments).compile()
-      sent.update(collectives(compiled))
-      return compiled(*arguments)
-
-    def found(mesh):
-      measured = measure
-      if isinstance(config, section7.Config):
-        measured = section7.with_data(config, measure, mesh)
-      return seeds.over_seeds(
-        config, measured, lambda *told: None, width=width, mesh=mesh
-      )
-
-    results = [found(make(mesh)) for mesh in ('unit:1', 'unit:8')]
-    self.check(*results)
-    self.assertNotEmpty(sent)
-    for kind, shapes in sent:
-      for shape in re.findall(r'\w+\[([\d,]*)\]', shapes):
-        sizes = [int(size) for size in shape.split(',') if size]
-        # Lengths of m gradients, of four kinds, are sorted.
-        self.assertLessEqual(np.prod(sizes), 4 * width, (kind, shapes))
-
-  def test_kernel(self):
-    """The whole script, whose Lanczos iteration is on the host."""
-    shapes, measure = [], kernel._measure
-
-    def seen(params, *data):
-      shapes.append(params.w.addressable_shards[0].data.shape)
-      return measure(params, *data)
-
-    with mock.patch.object(kernel, '_measure', seen):
-      found, expected = (
-        kernel.run(kernel.Config(**TRAINED, mesh=mesh))
-        for mesh in ('auto', 'unit:1')
-      )
-    self.check(found, expected)
-    self.assertEqual(found.mesh, 'seed:1,unit:8')
-    self.assertGreater(found.drift.max(), 0)
-    half = len(shapes) // 2
-    self.assertEqual(shapes, [(M // 8, D)] * half + [(M, D)] * half)
 
 
 class MakeTest(parameterized.TestCase):

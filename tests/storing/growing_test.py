@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 import pathlib
 import tempfile
 from unittest import mock
@@ -18,8 +17,8 @@ from ossgd.engines import cost, kinds, measuring
 from ossgd.engines.setup import Setup
 from ossgd.paper import network
 from ossgd.paper.types import Params
-from ossgd.running import compiled, sweeps, watching
-from ossgd.storing import checkpoints, files, folders, records
+from ossgd.running import compiled, sweeps
+from ossgd.storing import checkpoints
 
 SWEEP = sweeps.sweep
 SPEC = mixtures.gaussian(num_classes=3, num_components=1, dim=12)
@@ -289,142 +288,3 @@ class CallbackTest(Case):
     self.assertEqual(
       ossgd.load(self.folder).unfinished, '2 of 3 runs are finished'
     )
-
-
-class FolderTest(Case):
-  @parameterized.parameters(
-    (dict(lr_times_width=5.0), 'lr_times_width: 10.0 there, 5.0 here'),
-    (dict(optimizer=optax.adam), 'settings.optimizer'),
-    (dict(data=mixtures.gaussian(num_classes=3, dim=13)), 'settings.data'),
-    (dict(extra=lambda *_: {}), 'settings.extra'),
-  )
-  def test_other_settings(self, change, message):
-    """They are refused before any work, and nothing there is touched."""
-    with mock.patch.object(sweeps, 'sweep', self.results):
-      self.sweep()
-    before = self.files()
-    with self.assertRaisesRegex(
-      records.RecordError, f'{message}.*give another folder with folder='
-    ):
-      self.sweep(**change)
-    self.assertEqual(self.files(), before)
-
-  def results(self, *_, **settings):
-    """Of a sweep that was made earlier."""
-    return sweep_of_two()
-
-  def files(self):
-    return {
-      str(path.relative_to(self.folder)): files.sha256(path)
-      for path in self.folder.rglob('*')
-      if path.is_file() and path.name != '.lock'
-    }
-
-  def test_of_the_user(self):
-    """What is not ours is neither touched nor mixed with."""
-    self.folder.mkdir()
-    (self.folder / 'thesis.tex').write_text('x')
-    with self.assertRaisesRegex(records.RecordError, 'thesis.tex.*folder='):
-      self.sweep()
-    self.assertEqual([*self.files()], ['thesis.tex'])
-    (self.folder / 'thesis.tex').unlink()
-    with mock.patch.object(sweeps, 'sweep', self.results):
-      self.sweep()
-      (self.folder / 'thesis.tex').write_text('x')
-      with self.assertRaisesRegex(records.RecordError, 'thesis.tex'):
-        self.sweep(num_seeds=3)
-    self.assertIn('thesis.tex', self.files())
-
-  def test_saved_by_hand(self):
-    """Results that `save` left are not grown from, nor replaced."""
-    ossgd.save(sweep_of_two(), self.folder)
-    before = self.files()
-    with self.assertRaisesRegex(records.RecordError, 'other results'):
-      self.sweep()
-    self.assertEqual(self.files(), before)
-
-  def test_other_sources(self):
-    """Shown; but what grows would be of both."""
-    with mock.patch.object(sweeps, 'sweep', self.results):
-      self.sweep()
-      path = self.folder / 'config.json'
-      path.write_text(path.read_text().replace('"code": "', '"code": "0'))
-      before = self.files()
-      self.assert_same(self.sweep(), sweep_of_two())
-      with self.assertRaisesRegex(
-        records.RecordError, 'code: .*another folder'
-      ):
-        self.sweep(num_seeds=3)
-    self.assertEqual(
-      {n for n, digest in self.files().items() if digest != before.get(n)},
-      set(),
-    )
-
-  def test_two_at_once(self):
-    """The second one is refused; what is finished can be read meanwhile."""
-
-    def look(fraction, label):
-      if label == 'm=8 seed=1':
-        with self.assertRaisesRegex(records.RecordError, 'another process'):
-          ossgd.sweep(SPEC, folder=self.folder, **SMALL)
-        seen.append(ossgd.load(self.folder))
-
-    seen = []
-    with self.assertRaises(records.RecordError):
-      ossgd.load(self.folder)
-    found = self.sweep(progress=look)
-    self.assertNotEmpty(seen)
-    for part in seen:
-      self.assertEqual(part.attrs.pop('unfinished'), '1 of 2 runs are finished')
-      self.assert_same(part, found.sel(seed=[0]))
-    self.assertNotIn('unfinished', ossgd.load(self.folder).attrs)
-
-  def test_script_in_progress(self):
-    """What is finished of a folder that a script works in, part by part."""
-    checkpoints_of = self.folder / 'checkpoints'
-    folders.prepare(self.folder_made(), {'experiment': 'toy', 'settings': {}})
-    store = checkpoints.Store(checkpoints_of, 60.0)
-    parts = watching.Watch(lambda *told: None, store).parts(
-      [('noise=1', 1), ('noise=2', 1)]
-    )
-    found = [
-      sweeps.sweep(SPEC, progress=part, **SMALL | settings)
-      for part, settings in zip(parts, ({}, dict(num_seeds=1)), strict=True)
-    ]
-    loaded = ossgd.load(self.folder)
-    self.assertEqual(loaded.attrs.pop('unfinished'), '3 runs are finished')
-    self.assertEqual(loaded.part.values.tolist(), ['noise=1', 'noise=2'])
-    for one, whole in zip(loaded.part.values, found, strict=True):
-      part = loaded.sel(part=one, seed=whole.seed).drop_vars('part')
-      self.assert_same(part, whole)
-    missing = loaded.test_loss.sel(part='noise=2', seed=1)
-    self.assertTrue(missing.isnull().all())
-
-  def folder_made(self) -> pathlib.Path:
-    self.folder.mkdir()
-    return self.folder
-
-  def test_wrong_settings(self):
-    """They leave a complete folder complete."""
-    with mock.patch.object(sweeps, 'sweep', self.results):
-      found = self.sweep()
-    for wrong in (dict(widths=(8, 8)), dict(num_steps=10, num_seeds=10**9)):
-      with self.assertRaises(ValueError):
-        self.sweep(**wrong)
-    self.assert_same(ossgd.load(self.folder), found)
-    with self.assertRaisesRegex(TypeError, 'widths'):
-      ossgd.sweep(SPEC, folder=self.folder)
-
-  def test_documented(self):
-    """Arguments and words of both."""
-    names = inspect.signature(ossgd.sweep).parameters
-    theirs = inspect.signature(sweeps.sweep).parameters
-    self.assertEqual([*names], [*theirs, 'folder', 'keep_states'])
-    for name in list(names)[1:]:
-      self.assertRegex(ossgd.sweep.__doc__, rf'(?m)^    {name}: ')
-    self.assertIn('  Returns:', ossgd.sweep.__doc__)
-
-
-@functools.cache
-def sweep_of_two() -> xr.Dataset:
-  return SWEEP(SPEC, **SMALL)
