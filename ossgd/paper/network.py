@@ -50,7 +50,7 @@ def init_params(
     sizes = {'width': width, 'dim': dim, 'num_classes': num_classes}
     return Params(*model.start(key, **sizes, scale=scale))
   paired = model.start == 'antisymmetric'
-  drawn = width // 2 if paired else width
+  drawn = int(width) // (2 if paired else 1)  # NumPy's is no int
   key_w, key_a = jax.random.split(key)
   w = jax.random.normal(key_w, (drawn, dim), jnp.float32)
   a = model.draw_outputs(key_a, (num_classes, drawn))
