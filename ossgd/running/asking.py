@@ -69,12 +69,12 @@ def check(
     raise ValueError(
       f'widths are {tuple(widths)}; expected at least one, all different'
     )
-  of_widths = [dataclasses.replace(setup, width=width) for width in widths]
+  of_widths = [dataclasses.replace(setup, width=int(m)) for m in widths]
   for of_width in of_widths:
     of_width.check()
   for remark in models.remarks(
     setup.model,
-    width=widths[-1],
+    width=of_widths[-1].width,
     scale=setup.init_scale,
     lr_times_width=setup.lr_times_width,
   ):

@@ -99,10 +99,10 @@ def source(
     num_test, dim = len(test.y), train.x.shape[1]
   shared = fixed if transform is None else None
   sizes = {
-    'num_classes': num_classes,
-    'dim': dim,
-    'num_train': num_train,
-    'num_test': num_test,
+    'num_classes': int(num_classes),  # NumPy's too
+    'dim': int(dim),
+    'num_train': int(num_train),
+    'num_test': int(num_test),
     'used_columns': None if shared is None else _used_columns(shared),
   }
   return Source(

@@ -82,7 +82,7 @@ def sweep(
         config[SIZE]['stopped'] = True
         folders.prepare(place, config)
       records.write_results(place, results)
-    saving.complete(place, config, results)
+    saving.complete(place, config)
   return results
 
 

@@ -54,13 +54,15 @@ def save(
   with folders.hold(place):
     folders.prepare(place, config, overwrite=overwrite)
     records.write_results(place, results)
-    complete(place, config, results)
+    complete(place, config)
 
 
-def complete(
-  folder: Path, config: Mapping[str, Any], results: xr.Dataset
-) -> None:
-  """Writes what makes a folder with these results complete."""
+def complete(folder: Path, config: Mapping[str, Any]) -> None:
+  """Writes what makes a folder with results complete.
+
+  They are shown as they are read, which is the same however often.
+  """
+  results, _ = records.read_measured(folder)
   report = f'# sweep\n\n```\n{results}\n```\n'
   records.write_report(folder, config, report=report, seconds={})
 
