@@ -93,11 +93,10 @@ def _documented() -> None:
   theirs = _SIGNATURE.parameters.values()
   function: Any = sweep  # whose signature is an attribute made at run time
   function.__signature__ = _SIGNATURE.replace(parameters=[*theirs, *ours])
-  text, words = str(sweeps.sweep.__doc__), str(sweep.__doc__)
-  words = words.partition('  Args:\n')[2].rstrip()
-  function.__doc__ = text.replace(
-    '\n\n  Returns:', f'\n{words}\n\n  Returns:', 1
-  )
+  # Without the indentation, which Python 3.13 and newer leave out.
+  text, words = map(str, map(inspect.getdoc, (sweeps.sweep, sweep)))
+  words = words.partition('Args:\n')[2].rstrip()
+  function.__doc__ = text.replace('\n\nReturns:', f'\n{words}\n\nReturns:', 1)
 
 
 _documented()

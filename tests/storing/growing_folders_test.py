@@ -150,9 +150,10 @@ class FolderTest(Case):
     names = inspect.signature(ossgd.sweep).parameters
     theirs = inspect.signature(sweeps.sweep).parameters
     self.assertEqual([*names], [*theirs, 'folder', 'keep_states'])
+    words = inspect.getdoc(ossgd.sweep)
     for name in list(names)[1:]:
-      self.assertRegex(ossgd.sweep.__doc__, rf'(?m)^    {name}: ')
-    self.assertIn('  Returns:', ossgd.sweep.__doc__)
+      self.assertRegex(words, rf'(?m)^  {name}: ')
+    self.assertIn('\n\nReturns:\n', words)
 
 
 @functools.cache
