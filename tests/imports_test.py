@@ -306,6 +306,12 @@ class MannersTest(parameterized.TestCase):
     readers = {n for n in SOURCES if 'absl.flags' in imported(SOURCES[n])}
     self.assertEqual(readers, {'experiments.common.options'})
 
+  def test_packages_are_declared(self):
+    """An installation has all of them; scripts are below ossgd there."""
+    tools = tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']
+    here = {re.sub('^experiments', 'ossgd.experiments', p) for p in PACKAGES}
+    self.assertEqual(set(tools['setuptools']['packages']), here)
+
   def test_dependencies_are_declared(self):
     """A fresh install has all that is imported, but for the rivals' torch."""
     declared = {

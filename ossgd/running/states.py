@@ -93,7 +93,7 @@ class SavedStates:
     for i, leaf in enumerate(leaves):
       shape = _numbers(leaf).shape[self._of_seeds :]
       parts = [_filled(one[f'state_{i}'], shape) for one in saved]
-      value = np.stack(parts) if self._of_seeds else parts[0]
+      value: Any = np.stack(parts) if self._of_seeds else parts[0]
       if _is_key(leaf):
         kind = jax.random.key_impl(leaf)
         value = jax.random.wrap_key_data(jnp.asarray(value), impl=kind)
