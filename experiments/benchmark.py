@@ -218,7 +218,7 @@ EXPERIMENT = command.Experiment(
 def main(argv: list[str] | None = None) -> None:
   """Runs the script, or what --device asks for."""
   words = sys.argv if argv is None else argv
-  if any(word.lstrip('-') == 'device' for word in words[1:]):
+  if {'-device', '--device'}.intersection(words[1:]):
     device.main(words)
   else:
     EXPERIMENT.main(argv)

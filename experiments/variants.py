@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ossgd.paper.model import PAPER
 from ossgd.results import claims, drawing, panels, paper_claims, tables
 from ossgd.results.claims import Claim
 from ossgd.running import sweeps, watching
 
-from .common import command, training
+from .common import command, models, training
 from .common.options import option
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def run(
       f'variants are {names}; expected some of {", ".join(VARIANTS)}, all '
       'different'
     )
+  models.check_unvaried(config, *PAPER.names())
   data = training.data(config)
   parts = watching.watch(progress).parts((name, 1) for name in names)
   found = []
@@ -97,7 +99,7 @@ def run(
     found, xr.Variable('variant', list(names)), combine_attrs='drop_conflicts'
   )
   k = results.attrs['num_classes']
-  early = min(_EARLY, config.num_steps)
+  early = int(results.step.sel(step=_EARLY, method='nearest'))
   scaled = results.relative_distance * np.sqrt(results.width)
   return results.assign(
     classes_cliff=paper_claims.cliff(results.singular_values_update, k - 1),
@@ -117,7 +119,7 @@ def _patterns(results: xr.Dataset, variant: str) -> bool:
 
 def _of_variant(results: xr.Dataset, variant: str) -> list[Claim]:
   """What the paper says of its own model, asked of another one."""
-  varied = {'activation', 'loss', 'output_law', 'start', 'layers'}
+  varied = PAPER.names()
   asked = paper_claims.training_claims(
     'Figure 1', num_patterns=results.attrs.get('num_patterns'), constant=2 / 3
   )
@@ -142,14 +144,14 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   return [claim for name in names for claim in _of_variant(results, name)]
 
 
-def _verdicts(results: xr.Dataset) -> Iterator[tuple[str, dict[str, str]]]:
+def _verdicts(results: xr.Dataset) -> dict[str, dict[str, str]]:
   """Of each claim, its verdict by variant; no claim, no verdict."""
   by_claim: dict[str, dict[str, str]] = {}
   for claim in _claims(results):
     variant, _, words = claim.words.partition(': ')
     verdict = claims.judge(claim, results).verdict
     by_claim.setdefault(words, {})[variant] = verdict
-  yield from by_claim.items()
+  return by_claim
 
 
 def _quantities(results: xr.Dataset) -> dict[str, xr.DataArray | None]:
@@ -174,25 +176,24 @@ def _table(results: xr.Dataset) -> str:
   quantities = tables.known(_quantities(results))
   names = results.variant.values.tolist()
   means = tables.means_table(quantities, variant='model', width='m')
-  sloped = ['sqrt(m)', 'at step', 'at the last', 'pattern']
+  starts = ('sqrt(m)', 'at step', 'at the last', 'pattern')
+  sloped = {q: v for q, v in quantities.items() if q.startswith(starts)}
   rows = [
     (
       name,
       *(
         tables.slope_text(values.sel(variant=name), dim='width')
-        for quantity, values in quantities.items()
-        if quantity.startswith(tuple(sloped))
+        for values in sloped.values()
       ),
     )
     for name in names
   ]
-  header = [q for q in quantities if q.startswith(tuple(sloped))]
-  slopes = claims.markdown_table(['slope in log m of', *header], rows)
+  slopes = claims.markdown_table(['slope in log m of', *sloped], rows)
   survive = claims.markdown_table(
     ['claim', *names],
     [
       (words, *(by_variant.get(name, '') for name in names))
-      for words, by_variant in _verdicts(results)
+      for words, by_variant in _verdicts(results).items()
     ],
   )
   return f'{means}\n{slopes}\n{survive}'

@@ -40,7 +40,7 @@ ARROWS = {
   'machine': '',
   'data.files': 'machine',
   'data.own': 'machine',
-  'data.tfds': '',
+  'data.tfds': 'machine',
   'data': 'paper data.files data.own data.tfds',
   'recording': 'paper',
   'engines': 'paper data recording',

@@ -63,6 +63,6 @@ def check_unvaried(config: Config, *names: str) -> None:
     value, paper = getattr(config, name), getattr(model.PAPER, name)
     if value != paper:
       raise ValueError(
-        f'--{name}={value}; expected {paper}, which is what this script takes '
-        'apart'
+        f'--{name}={value}; expected {paper}, which is what this script is '
+        'about'
       )

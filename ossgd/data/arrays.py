@@ -78,7 +78,8 @@ def to_split(
   containers.check_order(x_train, y_train, x_test, y_test)
   train = values.inputs('train x', x_train)
   test = values.inputs('test x', x_test)
-  _check_inputs(train, test)
+  _check_sizes(train, test)
+  _check_finite(train, test)
   y_train, y_test = labels.read(
     y_train, y_test, len(train), len(test), num_classes
   )
@@ -110,7 +111,7 @@ def validate(split: Split, num_classes: int | None = None) -> None:
       class or know only one.
   """
   check_shapes(split)
-  _check_inputs(np.asarray(split.train.x), np.asarray(split.test.x))
+  _check_finite(np.asarray(split.train.x), np.asarray(split.test.x))
   labels.check(np.asarray(split.train.y), np.asarray(split.test.y), num_classes)
 
 
@@ -124,11 +125,8 @@ def check_shapes(split: Split) -> None:
     ValueError: a set is empty, shapes disagree, inputs are not real numbers,
       or labels no integers.
   """
+  _check_sizes(split.train.x, split.test.x)
   for name, (x, y) in (('train', split.train), ('test', split.test)):
-    if x.ndim != 2 or x.size == 0:
-      raise ValueError(
-        f'{name} x has shape {x.shape}, expected (n, d) with n, d >= 1.'
-      )
     real = np.floating, np.integer, np.bool_
     if not any(jax.dtypes.issubdtype(x.dtype, kind) for kind in real):
       raise ValueError(f'{name} x has type {x.dtype}, expected real numbers.')
@@ -142,7 +140,6 @@ def check_shapes(split: Split) -> None:
         f'{name} y has type {y.dtype}, expected integers. If its values are '
         'whole numbers, pass y.astype(int).'
       )
-  _check_dims(split.train.x, split.test.x)
 
 
 def _preprocess(normalize: bool, preprocess: str | None) -> str:
@@ -172,24 +169,24 @@ def _placed(
   return jnp.asarray(x)
 
 
-def _check_inputs(
+def _check_finite(
   train: Shaped[np.ndarray, 'n d'], test: Shaped[np.ndarray, 'n_test e']
 ) -> None:
   for name, x in (('train', train), ('test', test)):
-    if x.size == 0:
-      raise ValueError(
-        f'{name} x has shape {x.shape}, expected (n, d) with n, d >= 1.'
-      )
     broken = np.flatnonzero(~np.isfinite(x).all(axis=1))
     if broken.size:
       raise ValueError(
         f'{name} x has values that are not finite in float32, first in row '
         f'{broken[0]} ({broken.size} rows in all). Remove or repair them.'
       )
-  _check_dims(train, test)
 
 
-def _check_dims(train: Any, test: Any) -> None:
+def _check_sizes(train: Any, test: Any) -> None:
+  for name, x in (('train', train), ('test', test)):
+    if x.ndim != 2 or x.size == 0:
+      raise ValueError(
+        f'{name} x has shape {x.shape}, expected (n, d) with n, d >= 1.'
+      )
   if train.shape[1] != test.shape[1]:
     raise ValueError(
       f'train x has {train.shape[1]} coordinates, test x has '

@@ -37,6 +37,12 @@ _EXPECTED = {
 
 Files = Mapping[tuple[str, str], list[Path]]  # by part and role
 
+# A note that those who turn images over need not have.
+LYING = (
+  "images lie transposed, as EMNIST's are stored; transposed: before the name "
+  'sets them upright'
+)
+
 
 class Found(NamedTuple):
   """A user's set as it was read, and what has to be said of it."""
@@ -195,10 +201,7 @@ def _from_idx(prefix: str, files: Files) -> Found:
       y_train=arrays.y_train[:, 0], y_test=arrays.y_test[:, 0]
     )
   if 'emnist' in prefix.lower():
-    notes.append(
-      "images lie transposed, as EMNIST's are stored; transposed: before the "
-      'name sets them upright'
-    )
+    notes.append(LYING)
   return Found(arrays, '; '.join(notes))
 
 

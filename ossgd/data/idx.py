@@ -38,8 +38,7 @@ class Arrays(NamedTuple):
 def read_folder(folder: Path) -> Arrays:
   """Images (n, height, width) and labels (n,), uint8, of four IDX files.
 
-  Each under its name in FILES, plain or with .gz; `train-images.idx3-ubyte`,
-  with a dot, is the same name.
+  Each under its name in FILES, plain or with .gz.
 
   Raises:
     FileNotFoundError: a file is missing.
@@ -134,13 +133,10 @@ def sha256(array: np.ndarray) -> str:
 
 
 def _find(folder: Path, name: str) -> Path:
-  plain = (name, name.replace('-idx', '.idx'))
-  for candidate in (*plain, *(f'{file}.gz' for file in plain)):
-    if (folder / candidate).is_file():
-      return folder / candidate
-  raise FileNotFoundError(
-    f'{folder} has no file {plain[0]} or {plain[1]}, plain or with .gz.'
-  )
+  for path in (folder / name, folder / f'{name}.gz'):
+    if path.is_file():
+      return path
+  raise FileNotFoundError(f'{folder} has no file {name}, plain or with .gz.')
 
 
 def _members(archive: zipfile.ZipFile) -> list[str]:

@@ -88,7 +88,7 @@ def load(
     raise ValueError(
       f"There is no data set {name!r}: expected 'mnist', 'fashion_mnist', "
       "'tfds:NAME', 'file:PATH', 'idx:DIR' or 'npz:FILE'"
-      f'{instead if name else ""}.'
+      f'{instead}.'
     )
   default = os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
   given = (path if kind in _FILES else data_dir) or default
@@ -108,7 +108,8 @@ def load(
   else:
     read = _load_known(stored, place)
   if stored != name:
-    read, note = _transposed(name, read), ''
+    read = _transposed(name, read)
+    note = note.removesuffix(file_sets.LYING).removesuffix('; ')
   if num_classes:
     note = f'TFDS says k = {num_classes}'
   split = arrays.to_split(

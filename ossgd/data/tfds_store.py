@@ -33,9 +33,7 @@ def prepare(name: str, data_dir: Path, files: idx.Arrays) -> None:
   importlib.import_module('array_record')  # before all images are encoded
   import tensorflow_datasets as tfds
 
-  known = tfds.image_classification
-  builders = {'mnist': known.MNIST, 'fashion_mnist': known.FashionMNIST}
-  official: Any = builders[name]
+  official: Any = tfds.builder_cls(name)
   unregistered = {'skip_registration': True}  # its name is the official one's
 
   class Builder(official, **unregistered):

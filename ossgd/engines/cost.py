@@ -122,6 +122,9 @@ def memory(
       held += n_test * padded
     begin = held + weights + inputs + (padded > m) * weights
     train, measure = held + 8 * rows * padded, held + 5 * rows * padded
+    if setup.model.layers == 'both':  # a after every step, and their stack
+      path = 2 * blocked.size(batch, setup.width) * setup.num_classes * padded
+      train, measure = train + path, measure + path
     # Of every piece, and of those of a tile.
     measure += 2 * blocked.size(batch, setup.width) * _recorded(setup)
     kept = c

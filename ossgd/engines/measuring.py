@@ -211,7 +211,7 @@ def evaluate(
   """
 
   apart, whole = (
-    [recorder for recorder in recorders if recorder.mean is mean]
+    [recorder for recorder in recorders if recorder.mean == mean]
     for mean in (True, False)
   )
   of_whole = recording.of_kind(whole, 'of_logits', examples)

@@ -218,6 +218,7 @@ def check(
   """
 
   def any_loss(values):
+    # Fails on a part of what is moved, as the loss of both layers would.
     each = jax.tree.map(lambda _, v: jnp.sum(v), moving, values)
     return sum(jax.tree.leaves(each))
 

@@ -75,7 +75,7 @@ class Setup:
       of_outputs = self.optimizer(self.output_step_size)
       optimizer = optax.multi_transform(
         {'w': optimizer, 'a': of_outputs},
-        lambda tree: Params('w', 'a'),  # type: ignore[arg-type]
+        Params._make(Params._fields),  # each is its own label
       )
     return sgd.Method(
       optimizer,
@@ -204,23 +204,12 @@ class Setup:
 
   def check(self) -> None:
     """Raises ValueError for a setting that no run can have."""
-    for name, value in (
-      ('width', self.width),
-      ('num_train', self.num_train),
-      (
-        'num_train_eval',
-        1 if self.num_train_eval is None else self.num_train_eval,
-      ),
-      ('num_steps', self.num_steps),
-      ('eval_every', self.eval_every),
-      ('lr_times_width', self.lr_times_width),
-      ('init_scale', self.init_scale),
-      (
-        'output_lr_times_width',
-        1 if self.output_lr_times_width is None else self.output_lr_times_width,
-      ),
+    for name in (
+      *('width', 'num_train', 'num_train_eval', 'num_steps', 'eval_every'),
+      *('lr_times_width', 'init_scale', 'output_lr_times_width'),
     ):
-      if not 0 < value < float('inf'):
+      value = getattr(self, name)
+      if value is not None and not 0 < value < float('inf'):
         raise ValueError(f'{name} is {value}; expected a positive number')
     if not 0 <= self.eval_growth < float('inf'):
       raise ValueError(
@@ -235,6 +224,18 @@ class Setup:
       loss=sgd.has_loss(self.gradient_fn),
     )
 
+  def check_recorders(self, *others: 'Setup') -> None:
+    """Raises ValueError for recorders that these setups cannot have."""
+    shapes.check(
+      self.recorders, *(one.recorder_sizes for one in (self, *others))
+    )
+    for recorder in of_kind(self.recorders, 'of_pattern'):
+      if not self.model.piecewise_linear:
+        raise ValueError(
+          f'recorder {recorder.name} is of activation patterns, which only a '
+          'piecewise linear activation has; expected of_units in its place'
+        )
+
   def _check_model(self) -> None:
     models.check(
       self.model,
@@ -243,12 +244,6 @@ class Setup:
       num_classes=self.num_classes,
       scale=self.init_scale,
     )
-    for recorder in of_kind(self.recorders, 'of_pattern'):
-      if not self.model.piecewise_linear:
-        raise ValueError(
-          f'recorder {recorder.name} is of activation patterns, which only a '
-          'piecewise linear activation has; expected of_units in its place'
-        )
     both = self.model.layers == 'both'
     if self.output_lr_times_width is not None and not both:
       raise ValueError(

@@ -126,24 +126,26 @@ def pass_over_units(
     units = recorders.together(setup.measured, sums.units, more.units)
     return h, Sums(sums.logits + more.logits, counts, units)
 
-  pieces = recorded.shape[0]
-  none = {
-    examples: jnp.zeros(pieces, metrics.counting_type(p0.size))
-    for examples, p0 in initial.patterns.items()
-  }
-  of_pattern = recorders.of_kind(setup.measured, 'of_pattern')
-  shapes = {
-    name: jax.ShapeDtypeStruct((pieces, *one.shape), one.dtype)
-    for name, one in setup.record_shapes.items()
-  }
-  nothing = Sums(
-    jnp.zeros((pieces, h.shape[0], a.shape[-2]), h.dtype),
-    {r.name: none[r.examples] for r in of_pattern},
-    recorders.none_of(setup.measured, shapes),
-  )
+  nothing = _of_no_unit(setup, h, a, initial, recorded.shape[0])
   h, sums = jax.lax.fori_loop(0, h.shape[1] // size, tile, (h, nothing))
   counts = {name: v.astype(h.dtype) for name, v in sums.counts.items()}
   return h, sums._replace(counts=counts)
+
+
+def _of_no_unit(
+  setup: Setup, h: jax.Array, a: jax.Array, initial: Initial, pieces: int
+) -> Sums:
+  """What is recorded before the first tile."""
+  counts = {}
+  for recorder in recorders.of_kind(setup.measured, 'of_pattern'):
+    most = initial.patterns[recorder.examples].size
+    counts[recorder.name] = jnp.zeros(pieces, metrics.counting_type(most))
+  units = jax.tree.map(
+    lambda v: jnp.broadcast_to(v, (pieces, *v.shape)),
+    recorders.none_of(setup.measured, setup.record_shapes),
+  )
+  logits = jnp.zeros((pieces, h.shape[0], a.shape[-2]), h.dtype)
+  return Sums(logits, counts, units)
 
 
 def _pass_one(

@@ -91,6 +91,14 @@ def _weighed(
   return jnp.multiply(slopes, weights[:, None])
 
 
+def _forward(
+  params: Params, x: Float[Array, 'n d'], y: Int[Array, ' n'], model: Model
+) -> tuple[Float[jax.Array, 'n m'], Float[jax.Array, 'n k']]:
+  """Pre-activations and residuals."""
+  h = network.preactivations(params.w, x)
+  return h, model.residual(network.outputs(params.a, h, model), y)
+
+
 def gradient(
   params: Params,
   x: Float[Array, 'n d'],
@@ -105,8 +113,7 @@ def gradient(
       this is the gradient of the simplified case (S), Appendix A.
     model: another one's activation and loss.
   """
-  h = network.preactivations(params.w, x)
-  slopes = model.residual(network.outputs(params.a, h, model), y)
+  h, slopes = _forward(params, x, y, model)
   return pattern_gradient(params.a, model.slope(h), x, slopes, weights)
 
 
@@ -121,8 +128,7 @@ def output_gradient(
 
   The paper never trains a. Arguments as those of `gradient`.
   """
-  h = network.preactivations(params.w, x)
-  slopes = model.residual(network.outputs(params.a, h, model), y)
+  h, slopes = _forward(params, x, y, model)
   return matmul(_weighed(slopes, weights).T, model.phi(h))
 
 
@@ -145,7 +151,7 @@ def pseudo_gradient(
     weights: p_s, (n,), summing to one; 1/n each if not given.
     model: another one's activation and loss.
   """
-  slopes = model.residual(network.logits(params, x, model), y)
+  _, slopes = _forward(params, x, y, model)
   return pattern_gradient(params.a, p0, x, slopes, weights)
 
 

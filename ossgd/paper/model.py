@@ -126,7 +126,7 @@ class Model:
 
   def names(self) -> dict[str, str]:
     """Every choice by its name, or by that of its function."""
-    return {n: _name(getattr(self, n)) for n in _FIELDS}
+    return {name: _name(value) for name, value in vars(self).items()}
 
 
 _OWN = {
@@ -135,7 +135,6 @@ _OWN = {
   'output_law': ', or a function of a key, a shape and a type',
   'start': ", or a function of init_params' arguments",
 }
-_FIELDS = tuple(field.name for field in dataclasses.fields(Model))
 
 
 def _is_functions(value: Any, least: int, most: int) -> bool:
@@ -215,7 +214,14 @@ def _check_shape(
   *,
   or_bool: bool = False,
 ) -> None:
-  found = jax.eval_shape(function, *arguments)
+  try:
+    found = jax.eval_shape(function, *arguments)
+  except Exception as error:  # whatever a function of the user's may raise
+    first = str(error).strip().partition('\n')[0]
+    raise ValueError(
+      f'{what} raises {type(error).__name__}: {first}; expected '
+      f'{expected.dtype} {expected.shape}'
+    ) from error
   kinds = (expected.dtype, jnp.dtype(bool)) if or_bool else (expected.dtype,)
   shape, dtype = getattr(found, 'shape', None), getattr(found, 'dtype', None)
   if shape != expected.shape or dtype not in kinds:

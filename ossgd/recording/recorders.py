@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,11 @@ from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Params
 
 Examples = Literal['test', 'train']  # which of the two data sets
-EXAMPLES: tuple[Examples, ...] = ('test', 'train')
+EXAMPLES: tuple[Examples, ...] = get_args(Examples)
 Reduction = Literal['sum', 'min', 'max']
 Kind = Literal['of_logits', 'of_units', 'of_pattern', 'of_weights']
 Record = dict[str, Any]  # what is measured, by name: arrays
-KINDS: tuple[Kind, ...] = ('of_logits', 'of_units', 'of_pattern', 'of_weights')
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What recorders return, found out before anything is trained, or refused."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -120,8 +120,8 @@ def _check_fields(recorder: Any) -> None:
       'such as dead_units'
     )
   for field, allowed in (
-    ('examples', ('test', 'train')),
-    ('reduce', ('sum', 'min', 'max')),
+    ('examples', recorders.EXAMPLES),
+    ('reduce', get_args(recorders.Reduction)),
   ):
     value = getattr(recorder, field)
     if value not in allowed:

@@ -13,7 +13,6 @@ from ossgd.machine import memory
 from ossgd.paper import model as models
 from ossgd.paper.model import PAPER
 from ossgd.paper.types import Split
-from ossgd.recording import shapes
 from ossgd.running import datasets, hosts, jobs, watching
 
 
@@ -84,7 +83,7 @@ def check(
   if keep not in (None, 'weights'):
     raise ValueError(f"keep is {keep!r}; expected None or 'weights'")
   measuring.check_seeds(seed, num_seeds)
-  shapes.check(setup.recorders, *(one.recorder_sizes for one in of_widths))
+  of_widths[0].check_recorders(*of_widths[1:])
   needed = num_seeds * sum(map(cost.results, of_widths))
   if keep:  # twice: as they come, and all seeds of a width together
     of_unit = 8 * (2 * setup.dim + setup.num_classes)

@@ -258,7 +258,8 @@ def _train(
     )
     if divergence.everywhere(records[-1]):
       break  # not one seed is left
-    saved.save(state, records, i + 1)
+    going = [job for job in saved.block if job not in stops.at]
+    saved.save(state, records, i + 1, going)
     tell(chunk.end / programs.setup.num_steps, '')
   else:
     stops.ask(records, at_the_end=True)

@@ -223,13 +223,18 @@ def _stacked(
   return ('width', 'seed', *dims), together
 
 
+def _kind(name: Any) -> str:
+  """Of a variable, without a width at its end."""
+  return str(name).rpartition('_')[0]
+
+
 def to_arrays(results: xr.Dataset) -> dict[str, np.ndarray]:
   """A Dataset as arrays of numbers, which a store can keep among others."""
   numbers, texts = {}, {}
   for name, variable in results.variables.items():
     if variable.dtype.kind in 'OU':
       texts[str(name)] = variable.values.tolist()
-    else:
+    elif _kind(name) not in WEIGHTS:  # these are there as they are
       numbers[execution.TOLD + str(name)] = variable.values
   about = {
     'dims': {str(n): list(v.dims) for n, v in results.variables.items()},
@@ -247,12 +252,15 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
 
   about = json.loads(bytes(arrays[f'{execution.TOLD} about']))
   texts = about['texts']
-  values = {
-    name: np.array(texts[name])
-    if name in texts
-    else arrays[execution.TOLD + name]
-    for name in about['dims']
-  }
+
+  def value(name):
+    if name in texts:
+      return np.array(texts[name])
+    kind = _kind(name)
+    weights = f'last_{kind}'
+    return arrays[weights if kind in WEIGHTS else execution.TOLD + name]
+
+  values = {name: value(name) for name in about['dims']}
   found = {name: (dims, values[name]) for name, dims in about['dims'].items()}
   results = xr.Dataset(found, attrs=about['attrs'])
   return results.set_coords(about['coords'])

@@ -102,8 +102,14 @@ class SavedStates:
     together = jax.tree.map(lambda *v: np.concatenate(v), *records)
     return jax.tree.unflatten(tree, again), [together], int(saved[0]['done'])
 
-  def save(self, state: Any, records: list[Record], done: int) -> None:
-    """Saves the states after so many chunks, if it is time to.
+  def save(
+    self,
+    state: Any,
+    records: list[Record],
+    done: int,
+    block: Sequence[jobs.Job],
+  ) -> None:
+    """Saves these jobs' states after so many chunks, if it is time to.
 
     Raises:
       Stopped: the work was asked to stop, and these states are saved.
@@ -114,7 +120,7 @@ class SavedStates:
     if store.keeps and done == self._common:
       self._keep(state, records, done)
     if store.due():
-      self.write(state, records, done, self.block)
+      self.write(state, records, done, block)
       self._watch.check()
 
   def write(

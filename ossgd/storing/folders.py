@@ -58,7 +58,7 @@ def hold(folder: Path) -> Iterator[None]:
       'folder with --out (without locks it may have been killed: then remove '
       f'{folder / _LOCK}, which says which it was)'
     ) from error
-  except (OSError, NotImplementedError) as error:
+  except OSError as error:
     raise RecordError(
       f'{folder} is on a file system that gives no locks ({error}), so two '
       'processes could write there at once; give a folder of a local disk with '
@@ -187,13 +187,18 @@ def asked(config: Mapping) -> dict[str, Any]:
   return asked
 
 
-def _tell_versions(folder: Path, made: Mapping, config: Mapping) -> None:
-  """Says what results were made with, if it is not what there is today."""
+def moved(made: Mapping, config: Mapping) -> str:
+  """The versions and sources that differ."""
   then, now = (
     {**(one.get('environment') or {}), 'code': one.get('code')}
     for one in (made, config)
   )
-  others = jobs.difference(then, now)
+  return jobs.difference(then, now)
+
+
+def _tell_versions(folder: Path, made: Mapping, config: Mapping) -> None:
+  """Says what results were made with, if it is not what there is today."""
+  others = moved(made, config)
   if others:
     logging.info(
       '%s was made with other versions or sources (%s); --overwrite computes '

@@ -154,7 +154,10 @@ def _config(arguments: Mapping[str, Any]) -> dict[str, Any]:
   size = {
     'widths': [int(width) for width in arguments['widths']],
     'seeds': [int(arguments['seed']), int(arguments['num_seeds'])],
-    **{name: arguments[name] for name in ('num_steps', 'keep', 'target')},
+    **{
+      name: identities.of(arguments[name], name)
+      for name in ('num_steps', 'keep', 'target')
+    },
   }
   return {
     'experiment': 'sweep',
@@ -174,10 +177,7 @@ def _check_versions(
   """
   if not there or folders.difference(there, config):
     return  # to be refused for more than that
-  then, now = (
-    {**one['environment'], 'code': one['code']} for one in (there, config)
-  )
-  difference = jobs.difference(then, now)
+  difference = folders.moved(there, config)
   if difference:
     raise RecordError(
       f'{place} was made with other versions or sources ({difference}), whose '

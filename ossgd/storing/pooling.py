@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 # Attributes and settings that runs of one experiment may differ in.
 _FREE = ('widths', 'num_seeds', 'seed', 'width', 'mesh', 'seeds_at_once')
 _OF_A_RUN = ('command', 'seconds', 'config', 'unfinished', 'pooled')
-_VERSIONS = ('environment', 'code')
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,9 +49,7 @@ def check(configs: Mapping[str, Mapping[str, Any]]) -> None:
         f'{name} holds other results than {first} ({difference}); expected '
         'runs that differ in their seeds and widths only'
       )
-    moved = jobs.difference(
-      *({v: one.get(v) for v in _VERSIONS} for one in (config, other))
-    )
+    moved = folders.moved(config, other)
     if moved:
       logging.warning(
         '%s was made with other versions or sources than %s (%s)',
@@ -88,6 +85,16 @@ def pool(named: Mapping[str, xr.Dataset]) -> xr.Dataset:
   for name, results in named.items():
     if 'seed' not in results.dims:
       raise records.RecordError(f'{name} has no seeds to be pooled')
+  alone = {
+    str(results.attrs.get('width'))
+    for results in named.values()
+    if 'width' not in results.dims
+  }
+  if len(alone) > 1:
+    raise records.RecordError(
+      f'{", ".join(named)} are of the widths {", ".join(sorted(alone))}, and '
+      'have no dim for them'
+    )
   for one, other in itertools.combinations(named, 2):
     _check_overlap(named[one], named[other], f'{one} and {other}')
   bare = [
@@ -163,6 +170,13 @@ def _labelled(
     for name, r in named.items()
   )
   told: dict[str, Any] = {'pooled': of_runs}
+  begun = [
+    f'{name}: {results.attrs["unfinished"]}'
+    for name, results in named.items()
+    if 'unfinished' in results.attrs
+  ]
+  if begun:
+    told['unfinished'] = '; '.join(begun)
   if all('seconds' in one for one in attrs):
     told['seconds'] = sum(one['seconds'] for one in attrs)
   if all('config' in one for one in attrs):
@@ -175,7 +189,7 @@ def _labelled(
   if all('command' in one for one in attrs):
     others = len(attrs) - 1
     told['command'] = f'{attrs[0]["command"]} and {others} more of other seeds'
-  if 'width' in pooled.dims and any('engine' in r for r in named.values()):
+  if 'width' in pooled.dims and all('engine' in r for r in named.values()):
     engines: dict[Any, dict[str, None]] = {w: {} for w in pooled.width.values}
     for results in named.values():
       for width in results.width.values:

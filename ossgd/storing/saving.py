@@ -136,7 +136,7 @@ def _so_far(place: Path, notes: Mapping[str, Any]) -> xr.Dataset | None:
   ):
     if size is None or folders.is_asked(described, size):
       run = described['width'], described['seed']
-      part = parts.setdefault(name.partition('m=')[0].strip(), {})
+      part = parts.setdefault(name.rpartition('m=')[0].strip(), {})
       part[run] = labels.from_arrays(arrays)
   if not parts:
     return None

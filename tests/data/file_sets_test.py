@@ -102,6 +102,16 @@ class IdxTest(cases.Case):
       (self.folder / f'{name}.gz').rename(self.folder / name)
     self.assert_read('', kind='idx')
 
+  def test_names_with_a_dot_and_mixed_compression(self):
+    """Both spellings are in use, and some tools unpack only some files."""
+    idx_files.write(self.folder, self.files)
+    for name in idx_files.NAMES[::2]:
+      content = (self.folder / name).read_bytes()
+      (self.folder / name).unlink()
+      dotted = self.folder / f'{name.replace("-idx", ".idx")}.gz'
+      dotted.write_bytes(gzip.compress(content))
+    self.assert_read('')
+
   def test_no_type_in_the_name(self):
     """Then the file says it."""
     for name, array in zip(

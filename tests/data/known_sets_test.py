@@ -288,16 +288,3 @@ class FashionTest(parameterized.TestCase):
   def test_published_files_are_known_by_their_digests(self):
     """With TFDS's order undone: what was read is those files, to the bit."""
     _check_files('fashion_mnist', self.raw)
-
-  def test_what_is_nearly_it(self):
-    """Labels moved by one, and one pixel: neither file passes for it."""
-    pixels, labels = (
-      np.rint(np.asarray(self.raw.test.x) * 255).astype(np.uint8),
-      np.asarray(self.raw.test.y).astype(np.uint8),
-    )
-    *_, x, y = sources.TFDS_DIGESTS['fashion_mnist']
-    pixels = pixels.reshape(-1, 28, 28)
-    self.assertEqual((idx.sha256(pixels), idx.sha256(labels)), (x, y))
-    pixels[5000, 14, 14] ^= 1
-    self.assertNotEqual(idx.sha256(pixels), x)
-    self.assertNotEqual(idx.sha256((labels + 1) % 10), y)

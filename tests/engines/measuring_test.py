@@ -194,3 +194,14 @@ class RecorderTest(parameterized.TestCase):
         widths=(5, 6),
         recorders=(ossgd.Recorder('w', of_weights=lambda w, w0: w),),
       )
+    for settings, message in (
+      (dict(recorders=MARGIN), 'expected a tuple of ossgd.Recorder'),
+      (
+        dict(recorders=(OWN[-1],), model=ossgd.Model('tanh')),
+        'is of activation patterns',
+      ),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        ossgd.sweep(
+          mixtures.gaussian(num_classes=3, dim=8), widths=(5,), **settings
+        )

@@ -106,7 +106,6 @@ class LossTest(parameterized.TestCase):
       arguments = jnp.ones((3, 2)), state, jnp.ones((3, 2))
       text.append(str(jax.make_jaxpr(update)(*arguments)))
     self.assertEqual(text[0], text[1])
-    self.assertNotIn('exp', text[0])
 
 
 class RefusedTest(parameterized.TestCase):
@@ -211,6 +210,7 @@ class SeededTest(parameterized.TestCase):
         watch = watching.Watch(tell, store)
         try:
           again = swept(noisy, progress=watch, **settings)
+          self.assertGreater(until, 1)  # the first one is stopped
         except watching.Stopped:
           self.assertLess(until, 1)
     for name in ('train_loss', 'relative_distance'):

@@ -24,8 +24,9 @@ class VariantsTest(parameterized.TestCase):
 
   def test_two(self):
     """What is told of each, and what is not made up of tanh."""
+    longer = SMALL | dict(num_steps=22, eval_every=3, eval_growth=0.0)
     config = variants.Config(
-      **SMALL, widths=(48,), variants=('antisymmetric', 'tanh')
+      **longer, widths=(48,), variants=('antisymmetric', 'tanh')
     )
     results = variants.run(config)
     self.assertEqual(results.variant.values.tolist(), list(config.variants))
@@ -33,8 +34,10 @@ class VariantsTest(parameterized.TestCase):
     np.testing.assert_array_equal(has, [True, False])
     np.testing.assert_allclose(
       results.scaled_last.sel(variant='tanh', width=48),
-      results.relative_distance.sel(variant='tanh', width=48, step=6) * 48**0.5,
+      results.relative_distance.sel(variant='tanh', width=48, step=22)
+      * 48**0.5,
     )
+    self.assertEqual(results.early, 21)  # the recorded one next to 20
     values = results.singular_values_update
     np.testing.assert_allclose(
       results.classes_cliff, values.sel(rank=3) / values.sel(rank=4)
@@ -56,3 +59,7 @@ class VariantsTest(parameterized.TestCase):
   def test_refused(self, names):
     with self.assertRaisesRegex(ValueError, 'expected some of paper, leaky'):
       variants.run(variants.Config(variants=names))
+
+  def test_the_papers_model_is_one_of_them(self):
+    with self.assertRaisesRegex(ValueError, '--loss=squared; expected cross'):
+      variants.run(variants.Config(loss='squared'))

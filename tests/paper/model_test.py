@@ -323,6 +323,10 @@ class ModelTest(parameterized.TestCase):
       r'the phi of activation returns float32 \(\); expected float32 \(3, 5\)',
     ),
     (
+      {'activation': (lambda h: h @ h, jnp.sign)},
+      'the phi of activation raises TypeError.*; expected float32',
+    ),
+    (
       {'activation': (jnp.abs, lambda h: h.astype(int))},
       'slope of activation returns int32 .* expected float32 or bool',
     ),

@@ -66,7 +66,7 @@ class UnitsTest(parameterized.TestCase):
       )
     }
     none = recorders.none_of(SOME, shapes)
-    some = {name: v.astype(v.dtype) - 3 for name, v in shapes.items()}
+    some = {name: v - 3 for name, v in shapes.items()}
     for name, values in recorders.together(SOME, some, none).items():
       np.testing.assert_array_equal(values, some[name], name)
       self.assertEqual(values.dtype, some[name].dtype)

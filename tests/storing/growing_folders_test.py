@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import pathlib
 from unittest import mock
 
 import optax
@@ -16,9 +15,10 @@ from ossgd.storing import checkpoints, files, folders, records
 from tests.storing.growing_test import (
   SMALL,
   SPEC,
-  SWEEP,
   Case,
 )
+
+SWEEP = sweeps.sweep
 
 
 class FolderTest(Case):
@@ -112,7 +112,8 @@ class FolderTest(Case):
   def test_script_in_progress(self):
     """What is finished of a folder that a script works in, part by part."""
     checkpoints_of = self.folder / 'checkpoints'
-    folders.prepare(self.folder_made(), {'experiment': 'toy', 'settings': {}})
+    self.folder.mkdir()
+    folders.prepare(self.folder, {'experiment': 'toy', 'settings': {}})
     store = checkpoints.Store(checkpoints_of, 60.0)
     parts = watching.Watch(lambda *told: None, store).parts(
       [('noise=1', 1), ('noise=2', 1)]
@@ -129,10 +130,6 @@ class FolderTest(Case):
       self.assert_same(part, whole)
     missing = loaded.test_loss.sel(part='noise=2', seed=1)
     self.assertTrue(missing.isnull().all())
-
-  def folder_made(self) -> pathlib.Path:
-    self.folder.mkdir()
-    return self.folder
 
   def test_wrong_settings(self):
     """They leave a complete folder complete."""

@@ -52,6 +52,25 @@ class MergeTest(parameterized.TestCase):
     again = ossgd.merge(self.root)
     xr.testing.assert_identical(again, merged.assign_attrs(pooled=pooled))
 
+  def test_widths_without_a_dim(self):
+    """Seeds of two widths are no sample of either."""
+    whole = make().isel(width=0, drop=True)
+    places = self.save(
+      a=whole.isel(seed=[0]).assign_attrs(width=8),
+      b=whole.isel(seed=[1]).assign_attrs(width=16),
+    )
+    with self.assertRaisesRegex(records.RecordError, 'of the widths 16, 8'):
+      ossgd.merge(places)
+
+  def test_unfinished(self):
+    """What is missing of any is told of all."""
+    whole = make().isel(width=[0])
+    named = {
+      name: whole.isel(seed=[i]).assign_attrs(unfinished=text)
+      for i, (name, text) in enumerate((('a', '1 of 2'), ('b', '2 of 3')))
+    }
+    self.assertEqual(pooling.pool(named).unfinished, 'a: 1 of 2; b: 2 of 3')
+
   def test_the_same_run_twice(self):
     """Once, if the numbers are the same; else it is refused."""
     whole = make()

@@ -11,6 +11,7 @@ import collections
 import dataclasses
 import hashlib
 import io
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,8 +73,8 @@ def gather(folder: Path) -> Gathered:
   for path in _places(folder):
     name = str(path.relative_to(folder))
     try:
-      run = read(path)._replace(folder=name)
-      found[name] = run, *records.read(path)
+      run, results, config = _read(path)
+      found[name] = run._replace(folder=name), results, config
     except ValueError as error:
       left_out[name] = str(error)
     except Exception as error:
@@ -89,12 +90,19 @@ def gather(folder: Path) -> Gathered:
 
 def _places(folder: Path) -> Iterator[Path]:
   """Run folders in a folder; those of a job array are one level below."""
-  for path in sorted(folder.iterdir()):
-    if path.is_dir() and not path.name.startswith('.'):
-      array = sorted(one.parent for one in path.glob(f'*/{records.CONFIG}'))
-      of_array = array and not (path / records.CONFIG).exists()
-      checkpoints = [path / records.CHECKPOINTS]
-      yield from array if of_array and array != checkpoints else [path]
+  for path in _below(folder):
+    tasks = [one for one in _below(path) if one.name != records.CHECKPOINTS]
+    several = any((one / records.CONFIG).exists() for one in tasks)
+    alone = (path / records.CONFIG).exists()
+    yield from tasks if several and not alone else [path]
+
+
+def _below(folder: Path) -> list[Path]:
+  return sorted(
+    path
+    for path in folder.iterdir()
+    if path.is_dir() and not path.name.startswith('.')
+  )
 
 
 def _groups(found: Mapping[str, _Read]) -> list[dict[str, _Read]]:
@@ -117,7 +125,9 @@ def _groups(found: Mapping[str, _Read]) -> list[dict[str, _Read]]:
 def _asked(one: _Read) -> tuple[Any, ...]:
   """What has to agree of runs that are judged as one; today's sources too."""
   _, results, config = one
-  return pooling.settings(config), config.get('code'), set(results.variables)
+  widths = [config['settings'].get(name) for name in ('widths', 'width')]
+  agree = widths, config.get('code'), set(results.variables)
+  return pooling.settings(config), *agree
 
 
 def _together(group: Mapping[str, _Read]) -> list[Run]:
@@ -126,9 +136,16 @@ def _together(group: Mapping[str, _Read]) -> list[Run]:
   if len(group) == 1:
     return runs
   try:
-    results = pooling.pool({name: one[1] for name, one in group.items()})
-  except ValueError:  # something else than their seeds differs
+    return [_pooled(group)]
+  except Exception as error:  # more than seeds differs, or breaks the script
+    logging.warning('%s are not judged as one: %s', ', '.join(group), error)
     return runs
+
+
+def _pooled(group: Mapping[str, _Read]) -> Run:
+  """Several run folders as one."""
+  runs = [run for run, _, _ in group.values()]
+  results = pooling.pool({name: one[1] for name, one in group.items()})
   script = scripts.load(runs[0].summary.experiment)
   seconds: collections.Counter[str] = collections.Counter()
   for run in runs:
@@ -152,7 +169,7 @@ def _together(group: Mapping[str, _Read]) -> list[Run]:
   )
   differences = dict.fromkeys(d for one in runs for d in one.differences)
   pooled = str(results.attrs['pooled'])
-  return [run._replace(differences=[*differences], pooled=pooled)]
+  return run._replace(differences=[*differences], pooled=pooled)
 
 
 def read(folder: Path) -> Run:
@@ -161,6 +178,11 @@ def read(folder: Path) -> Run:
   Raises:
     ValueError: it is partial or damaged, or no script of today left it.
   """
+  return _read(folder)[0]
+
+
+def _read(folder: Path) -> _Read:
+  """With the results and the config that it was judged from."""
   for name in (records.CONFIG, records.RESULTS):
     if not (folder / name).is_file():
       raise ValueError(f'partial: there is no {name}')
@@ -168,7 +190,8 @@ def read(folder: Path) -> Run:
   if config.get('experiment') not in scripts.names():
     raise ValueError(f'of an unknown script, {config.get("experiment")!r}')
   script = scripts.load(config['experiment'])
-  return _judged(folder.name, script, results, config, _pictures(folder))
+  run = _judged(folder.name, script, results, config, _pictures(folder))
+  return run, results, config
 
 
 def _judged(

@@ -5,6 +5,7 @@ the names and types of columns are used.
 """
 
 import csv
+import importlib
 import io
 import math
 import re
@@ -18,10 +19,10 @@ from PIL import Image
 from ossgd.data.files import opening
 
 # What a column of labels is called, in capitals or not.
-LABELS = ('label', 'labels', 'class', 'target', 'y')
+_LABELS = ('label', 'labels', 'class', 'target', 'y')
 _LONGEST_LABEL = 200  # characters
 _BATCH = 4096  # rows of Parquet that are unpacked at once
-_NUMBER = re.compile(r'\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*')
+_NUMBER = re.compile(rf'\s*{opening.NUMBER}\s*')
 Columns = dict[Any, np.ndarray]  # by name
 
 
@@ -49,7 +50,7 @@ def read_parquet(train: Sequence[Path], test: Sequence[Path]) -> opening.Four:
     ValueError: as `read_csv`.
   """
   try:
-    import pyarrow.parquet  # noqa: F401
+    importlib.import_module('pyarrow.parquet')
   except ImportError as error:
     raise ImportError(
       f'{train[0]} is Parquet, which pyarrow reads: pip install pyarrow'
@@ -92,7 +93,7 @@ def _csv(path: Path) -> Columns:
       f'is its first line, {line.strip():.80}, one of names or a row? If of '
       'names, call the column of labels "label" in it.'
     )
-  return dict(zip(names, columns, strict=True))
+  return _by_name(names, columns)
 
 
 def _are_names(fields: Sequence[str], separator: str, rows: bytes) -> bool:
@@ -103,7 +104,7 @@ def _are_names(fields: Sequence[str], separator: str, rows: bytes) -> bool:
   """
   if not any(_NUMBER.fullmatch(field) for field in fields):
     return True
-  called = [field for field in fields if field.strip().lower() in LABELS]
+  called = [field for field in fields if field.strip().lower() in _LABELS]
   again = '|'.join(map(re.escape, called))
   ends = rf'[{separator}"\s]'
   alone = rf'(\A|{ends})({again})({ends}|\Z)'
@@ -116,8 +117,6 @@ def _parquet(path: Path) -> Columns:
 
   with pq.ParquetFile(path) as file:
     names = file.schema_arrow.names
-    if len({*names}) < len(names):
-      raise ValueError('several of its columns have one name.')
     num_rows = file.metadata.num_rows
     opening.check_memory(8 * num_rows * len(names))
     batches, size = [], 0
@@ -129,7 +128,13 @@ def _parquet(path: Path) -> Columns:
   if table.num_rows != num_rows or not num_rows:
     raise ValueError(f'it promises {num_rows} rows, it holds {table.num_rows}.')
   columns = zip(names, table.columns, strict=True)
-  return {name: _parquet_values(name, column) for name, column in columns}
+  return _by_name(names, [_parquet_values(*column) for column in columns])
+
+
+def _by_name(names: Sequence[Any], values: Sequence[np.ndarray]) -> Columns:
+  if len({*names}) < len(names):
+    raise ValueError('several of its columns have one name.')
+  return dict(zip(names, values, strict=True))
 
 
 def _parquet_values(name: str, column: Any) -> np.ndarray:
@@ -177,7 +182,7 @@ def _joined(read: Callable[[Path], Columns], paths: Sequence[Path]) -> Columns:
 
 def _label_column(columns: Columns) -> Any:
   """The one that is called so, or the only one of texts."""
-  called = [name for name in columns if str(name).lower() in LABELS]
+  called = [name for name in columns if str(name).lower() in _LABELS]
   texts = [name for name in columns if _is_text(columns[name])]
   for found in (called, texts):
     if len(found) == 1:
@@ -189,7 +194,7 @@ def _label_column(columns: Columns) -> Any:
     )
   raise ValueError(
     'which of its columns holds the labels? Name that one "label", and no '
-    f'other {", ".join(LABELS[:-1])} or {LABELS[-1]}. There are '
+    f'other {", ".join(_LABELS[:-1])} or {_LABELS[-1]}. There are '
     f'{", ".join(map(str, columns)):.200}'
   )
 

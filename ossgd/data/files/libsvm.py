@@ -10,8 +10,9 @@ import numpy as np
 
 from ossgd.data.files import opening
 
-_NUMBER = r'[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?'
-_LINE = re.compile(rf'{_NUMBER}(?:\s+qid:\d+)?(?:\s+\d+:{_NUMBER})+\s*(?:#.*)?')
+_LINE = re.compile(
+  rf'{opening.NUMBER}(?:\s+qid:\d+)?(?:\s+\d+:{opening.NUMBER})+\s*(?:#.*)?'
+)
 
 
 def is_libsvm(line: str) -> bool:

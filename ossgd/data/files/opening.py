@@ -20,6 +20,7 @@ _PACKED: dict[bytes, Any] = {
   b'BZh': bz2.open,
   b'\xfd7zXZ\0': lzma.open,
 }
+NUMBER = r'[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?'  # in text
 _GROWTH = 10  # bytes of memory for a byte of text, at most
 # Inputs and labels to train with, inputs and labels to test with.
 Four = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

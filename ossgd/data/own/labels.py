@@ -30,6 +30,7 @@ class _Labels(NamedTuple):
   values: list[Label]
   kind: str  # 'numbers', 'text', or 'one-hot rows of K'
   described: str  # what they were given as; empty for integers (n,)
+  columns: int = 0  # of one-hot rows
 
 
 def read(
@@ -111,6 +112,7 @@ def check(
   """
   found = np.unique(y_train)
   if num_classes is None:
+    _check_several(found.tolist())
     _check_classes(found)
     num_classes = found.size
   for name, y in (('train', y_train), ('test', y_test)):
@@ -137,7 +139,8 @@ def _labels(name: str, given: Any, number: int) -> _Labels:
     y = _of_objects(name, y)
   if y.ndim == 2 and y.shape[1] > 1:
     kind = f'one-hot rows of {y.shape[1]}'
-    return _Labels(_columns(name, y).tolist(), kind, f' as {kind}, {told},')
+    described = f' as {kind}, {told},'
+    return _Labels(_columns(name, y).tolist(), kind, described, y.shape[1])
   y = y.reshape(-1)
   if y.dtype.kind in 'OUS':
     kind = 'text'
@@ -166,7 +169,9 @@ def _of_objects(name: str, y: np.ndarray) -> np.ndarray:
     raise ValueError(
       f'{name} mixes {" and ".join(sorted(kinds))}; pass y.astype(str).'
     )
-  return np.array(labels).reshape(y.shape) if kinds == {'numbers'} else y
+  if kinds == {'numbers'}:
+    return np.array(labels).reshape(y.shape)
+  return y.astype(object, copy=False)  # NumPy's strings too
 
 
 def _kind(name: str, row: int, label: Any) -> str:
@@ -224,30 +229,25 @@ def _columns(name: str, y: np.ndarray) -> Int64[Array, ' n']:
 def _classes(train: _Labels) -> list[Label]:
   """What the training labels stand for, in the order of 0..k-1."""
   found: list[Any] = list(set(train.values))
-  if train.kind.startswith('one-hot'):
-    columns = int(train.kind.rpartition(' ')[2])
-    lost = set(range(columns)) - set(found)
-    if lost:
-      raise ValueError(
-        f'train y has {columns} columns, but no row with a 1 in column '
-        f'{min(lost)}. Leave that column out in both sets: '
-        'y[:, y_train.any(axis=0)].'
-      )
+  lost = set(range(train.columns)) - set(found)
+  if lost:
+    raise ValueError(
+      f'train y has {train.columns} columns, but no row with a 1 in column '
+      f'{min(lost)}. Leave that column out in both sets: '
+      'y[:, y_train.any(axis=0)].'
+    )
+  _check_several(found)
   if train.kind == 'text':
-    return _checked_text(found)
+    return _ordered(found)
   found.sort()
-  if found == [-1, 1] or found == list(range(1, len(found) + 1)) != [1]:
-    return found
-  _check_classes(np.array(found), _BY_NAME + _QUANTITY * (len(found) > _MANY))
+  if found not in ([-1, 1], [*range(1, len(found) + 1)]):
+    mend = _BY_NAME + _QUANTITY * (len(found) > _MANY)
+    _check_classes(np.array(found), mend)
   return found
 
 
-def _checked_text(found: list[Any]) -> list[Label]:
-  """In the order of the numbers, if all of it is written numbers."""
-  if len(found) == 1:
-    raise ValueError(
-      f'train y holds one class only, {found[0]!r:.50}; expected at least two.'
-    )
+def _ordered(found: list[Any]) -> list[Label]:
+  """Text in the order of the numbers, if all of it is written numbers."""
   found.sort()
   try:
     numbers = [float(text) for text in found]
@@ -256,12 +256,15 @@ def _checked_text(found: list[Any]) -> list[Label]:
   return sorted(found, key=float) if np.isfinite(numbers).all() else found
 
 
-def _check_classes(found: np.ndarray, mend: str = '') -> None:
-  """Raises ValueError unless sorted classes are 0..k-1, two at least."""
-  if found.size == 1:
+def _check_several(found: list[Any]) -> None:
+  if len(found) == 1:
     raise ValueError(
-      f'train y holds one class only, {found[0]}; expected at least two.'
+      f'train y holds one class only, {found[0]!r:.50}; expected at least two.'
     )
+
+
+def _check_classes(found: np.ndarray, mend: str = '') -> None:
+  """Raises ValueError unless sorted classes are 0..k-1."""
   wrong = np.flatnonzero(found != np.arange(found.size))
   if wrong.size:
     raise ValueError(

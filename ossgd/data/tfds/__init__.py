@@ -1,4 +1,4 @@
 """TensorFlow Datasets' folders and builders, without TensorFlow.
 
-Imports nothing of ours; TFDS itself, slow to import, when it is needed.
+May import `machine`; TFDS itself, slow to import, when it is needed.
 """

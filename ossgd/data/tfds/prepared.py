@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ossgd.data.tfds import tfrecords
+from ossgd.machine import memory
 
 INFO = 'dataset_info.json'  # TFDS writes it last
 
@@ -218,6 +219,11 @@ def _arrays(
       raise ValueError(f'example {i} of {split} is no image with one label.')
     pixels, y[i] = _decode(image[0], info.shape), label[0]
     if x is None:
+      size, free = len(records) * pixels.nbytes, memory.free()
+      if size > free:
+        raise ValueError(
+          f'{split} would take {size / 1e9:.3g} GB, {free / 1e9:.3g} are free.'
+        )
       x = np.empty((len(records), *pixels.shape), np.uint8)
     if pixels.shape != x.shape[1:]:
       raise ValueError(
@@ -246,7 +252,8 @@ def _decode(encoded: bytes, shape: Sequence[int | None]) -> np.ndarray:
         f'an image is {h} x {w}, expected {height or "any"} x '
         f'{width or "any"} and at most {_LARGEST} numbers.'
       )
-    wanted = image.mode if channels is None else _MODES[channels]
+    own = {'1': 'L', 'P': 'RGB'}.get(image.mode, image.mode)
+    wanted = own if channels is None else _MODES[channels]
     if image.mode not in ('1', 'P', 'LA', *_MODES.values()):
       raise ValueError(f'an image has mode {image.mode}, expected 8 bits.')
     return np.asarray(image if image.mode == wanted else image.convert(wanted))

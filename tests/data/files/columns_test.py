@@ -98,6 +98,11 @@ class CsvTest(cases.TableCase):
     ('missing', dict(), 'row 3 has nan for a label'),
     ('long', dict(), 'row 0 has .x+.* for a label'),
     ('more', dict(), 'more fields than its first line'),
+    (
+      'twice',
+      dict(header=['a', 'a ', 'c', 'd', 'label']),
+      'several of its columns',
+    ),
   )
   def test_csv_refused(self, settings, message):
     """With the line that mends it, and which file it is."""

@@ -19,6 +19,9 @@ def _one_hot(y, k):
 
 # y in 0..k-1 and k -> the same labels in another encoding.
 ENCODINGS = {
+  'string type': lambda y, k: np.array(
+    [f'n{i}' for i in range(k)], np.dtypes.StringDType()
+  )[y],
   'from 1': lambda y, k: y + 1,
   'uint8': lambda y, k: y.astype(np.uint8),
   'column': lambda y, k: y[:, None],

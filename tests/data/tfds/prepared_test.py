@@ -3,6 +3,7 @@ import random
 import struct
 import sys
 import zlib
+from unittest import mock
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -10,6 +11,7 @@ from absl.testing import parameterized
 from array_record.python import array_record_module
 
 from ossgd.data.tfds import prepared
+from ossgd.machine import memory
 from tests import idx_files, mutations, tfds_folders
 
 
@@ -226,6 +228,12 @@ class FaultsTest(Case):
     splits = {'train': records, 'test': records}
     self.write(splits=splits, shape=(-1, -1, 1))
     self.assert_refused(r'image 1 of train has shape \(4, 5\).*of one size')
+
+  def test_larger_than_memory(self):
+    """Said before an array is made."""
+    self.write()
+    with mock.patch.object(memory, 'free', return_value=100):
+      self.assert_refused('train would take .* GB, 1e-07 are free')
 
   def test_features_of_another_kind(self):
     self.write()
