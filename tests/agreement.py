@@ -9,7 +9,6 @@ disagrees is printed with the command that repeats it.
 """
 
 import argparse
-import dataclasses
 import functools
 import json
 import os
@@ -19,8 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NamedTuple
-from unittest import mock
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +27,8 @@ import threadpoolctl
 
 from ossgd.data import mixtures
 from ossgd.engines import measuring
-from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Split
-from ossgd.running import compiled, sweeps
+from ossgd.running import caching, sweeps
 from tests import rounding
 
 ENGINES = ('plain', 'blocked', 'gram')
@@ -172,26 +169,25 @@ def _found(configuration: Configuration, engine: str):
   )
   if shape.zero_columns >= 0:
     data = _fixed(shape)
-  with mock.patch.object(compiled, 'programs', _compiled_once):
-    return sweeps.sweep(
-      data,
-      widths=(shape.width,),
-      num_seeds=shape.seeds_at_once,
-      seeds_at_once=shape.seeds_at_once,
-      num_train=shape.num_train,
-      num_test=shape.num_test,
-      num_train_eval=shape.num_train_eval,
-      batch_size=shape.batch_size,
-      order=shape.order,
-      lr_times_width=shape.lr_times_width,
-      mesh=shape.mesh,
-      num_steps=configuration.num_steps,
-      eval_every=configuration.eval_every,
-      eval_growth=configuration.eval_growth,
-      seed=configuration.seed,
-      engine=engine,
-      extra=_everything,
-    )
+  return sweeps.sweep(
+    data,
+    widths=(shape.width,),
+    num_seeds=shape.seeds_at_once,
+    seeds_at_once=shape.seeds_at_once,
+    num_train=shape.num_train,
+    num_test=shape.num_test,
+    num_train_eval=shape.num_train_eval,
+    batch_size=shape.batch_size,
+    order=shape.order,
+    lr_times_width=shape.lr_times_width,
+    mesh=shape.mesh,
+    num_steps=configuration.num_steps,
+    eval_every=configuration.eval_every,
+    eval_growth=configuration.eval_growth,
+    seed=configuration.seed,
+    engine=engine,
+    extra=_everything,
+  )
 
 
 def _fixed(shape: Shape) -> Split:
@@ -209,24 +205,6 @@ def _fixed(shape: Shape) -> Split:
 def _everything(params, begun, split):
   values = begun.w, begun.a, *split.train, *split.test
   return dict(zip(_BEGUN, values, strict=True)) | {'w': params.w}
-
-
-_real = compiled.programs
-_known: dict[tuple, compiled.Programs] = {}
-
-
-def _compiled_once(
-  setup: Setup, grouping: compiled.Grouping, extra: Any
-) -> compiled.Programs:
-  """Programs depend on a schedule in their arguments, but for gram's T."""
-  new = _real(setup, grouping, extra)
-  steps = setup.num_steps if setup.engine == 'gram' else 0
-  any_schedule = dataclasses.replace(
-    setup, eval_every=0, eval_growth=0, num_steps=steps
-  )
-  key = any_schedule, grouping, extra, jax.config.jax_enable_x64
-  programs = _known.setdefault(key, new)
-  return programs._replace(setup=setup, chunks=new.chunks)
 
 
 def _problem(configuration, s, found) -> rounding.Problem:
@@ -267,7 +245,7 @@ def _rows(order, seed, num_train, batch_size, num_steps) -> np.ndarray:
 
 def forget() -> None:
   """No program of another shape, or of a patched module, is used again."""
-  _known.clear()
+  caching.forget()
   jax.clear_caches()
 
 

@@ -18,7 +18,7 @@ from ossgd.engines import cost, measuring, meshes, sgd, tiles
 from ossgd.machine import memory
 from ossgd.paper import network
 from ossgd.paper.types import Dataset, Split
-from ossgd.running import compiled, watching
+from ossgd.running import caching, compiled, watching
 from tests import agreement
 from tests.devices import (
   BATCH,
@@ -180,6 +180,8 @@ class LayoutTest(parameterized.TestCase):
 
   def test_batches_of_an_evaluation(self):
     """As many examples as fit with a device's share of the units."""
+    caching.forget()
+    self.addCleanup(caching.forget)
     with mock.patch.object(measuring, 'EVALUATED_AT_ONCE', 5 * M // 4):
       programs, _, split, _, state, begin = begun(
         'plain', make('seed:2,unit:4')

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = {
   'paper': 'types choices model network gradients metrics decomposition theory '
   'descent adversary convexity kernels',
-  'machine': 'memory',
+  'machine': 'memory timing',
   'data.files': 'opening names columns libsvm',
   'data.own': 'containers values labels',
   'data.tfds': 'tfrecords prepared builders',
@@ -28,8 +28,8 @@ LIBRARY = {
   'recording': 'recorders shapes',
   'engines': 'meshes measuring optimizers sgd blocked interface setup tiles '
   'gram kinds divergence cost',
-  'running': 'timing identities jobs watching hosts compiled '
-  'states datasets execution labels asking sweeps',
+  'running': 'identities jobs watching hosts caching datasets compiled '
+  'states execution labels asking sweeps',
   'results': 'statistics judging claims paper_claims tables drawing plots '
   'panels',
   'storing': 'files checkpoints netcdf records folders pooling saving growing',

@@ -2,6 +2,7 @@
 
 import collections
 import sys
+import threading
 import time
 from typing import Any
 
@@ -9,13 +10,14 @@ import jax
 import tqdm
 from absl import logging
 
-from ossgd.running import timing
+from ossgd.machine import timing
 
 _SECONDS_BETWEEN_LOG_LINES = 15
 _RECENT = 60  # seconds of work that say how fast it goes on
 _COMPILING = (
   '/jax/core/compile/jaxpr_to_mlir_module_duration',
   '/jax/core/compile/backend_compile_duration',
+  f'{timing.PREFIX}compile',  # waiting for other threads to do it
 )
 
 
@@ -23,17 +25,21 @@ class Stopwatch:
   """Seconds of each part of the work, compilation apart from the rest.
 
   Parts come from `jax.monitoring`: ossgd's own, and JAX's compilations, which
-  happen inside of them.
+  happen inside of them. What other threads compile meanwhile takes no time
+  before it is waited for.
   """
 
   def __init__(self):
     self.seconds: dict[str, float] = collections.defaultdict(float)
     self._begin = time.monotonic()
+    self._thread = threading.get_ident()
     self._compiled: list[tuple[float, float]] = []  # when done, how long
     jax.monitoring.register_event_duration_secs_listener(self._hear)
 
   def _hear(self, event: str, duration_secs: float, **details: Any) -> None:
     now = time.monotonic()
+    if threading.get_ident() != self._thread:
+      return
     if event in _COMPILING:
       self._compiled.append((now, duration_secs))
       self.seconds['compile'] += duration_secs

@@ -108,7 +108,7 @@ class Gaussian(Spec):
     """Means ~ N(0, sigma_0^2 / d I)."""
     shape = (self.num_classes * self.num_components, self.dim)
     scale = jnp.float32(self.center_scale / self.dim**0.5)
-    return scale * jax.random.normal(key, shape, jnp.float32)
+    return scale * types.normal(key, shape)
 
   def draw(self, key: OneKey, center: Center) -> Example:
     """N(center, sigma^2 / d I), then scaled to unit norm if asked."""

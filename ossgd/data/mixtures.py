@@ -130,7 +130,10 @@ def _examples(
 ) -> tuple[types.Dataset, Int32[jax.Array, ' n']]:
   """n examples and their components j: the mixture's step (1), then (2)."""
   key_z, key_x = jax.random.split(key)
-  z = jax.random.choice(key_z, len(centers), (n,), p=spec.weights)
+  # As `jax.random.choice` does, whose binary search takes long to compile.
+  ends = jnp.cumsum(spec.weights)
+  drawn = ends[-1] * (1 - jax.random.uniform(key_z, (n,), jnp.float32))
+  z = jnp.searchsorted(ends, drawn, method='compare_all')
   x = jax.lax.map(
     lambda drawn: spec.draw(drawn[0], centers[drawn[1]]),
     (jax.random.split(key_x, n), z),

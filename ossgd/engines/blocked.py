@@ -21,6 +21,7 @@ Gram matrix; the weights change once, by U^T X, at the end.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from ossgd.engines import sgd
 from ossgd.paper import network
@@ -71,9 +72,9 @@ def updates(
   gram: jax.Array,
   y: jax.Array,
   active: jax.Array | np.ndarray,
-  step_size: float,
+  rate: ArrayLike,
   model: Model = PAPER,
-  output_step_sizes: jax.Array | None = None,
+  output_rates: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
   """U_t of every step of a block, by the recursion above.
 
@@ -83,9 +84,9 @@ def updates(
     gram: X_t X_u^T, (S, B, S, B).
     y: labels, (S, B).
     active: False for a step that is not to be taken, (S,).
-    step_size: eta.
+    rate: eta / B.
     model: activation and loss.
-    output_step_sizes: of every unit's output weights, (m,), if they move.
+    output_rates: of every unit's output weights, (m,), if they move.
 
   Returns:
     U (S, B, m), zero where not active; h_t at each step's own weights, (S, B,
@@ -101,13 +102,13 @@ def updates(
       earlier = jnp.concatenate(taken)
       h_t += matmul(gram[t, :, :t].reshape(batch_size, -1), earlier)
     slopes = model.residual(network.outputs(a, h_t, model), y[t])
-    backward = matmul(slopes * (-step_size / batch_size), a)
+    backward = matmul(slopes * -rate, a)
     u_t = gated(backward, model.slope(h_t))
     taken.append(jnp.where(active[t], u_t, 0.0))
     current.append(h_t)
-    if output_step_sizes is not None:
-      sizes = jnp.where(active[t], output_step_sizes / batch_size, 0.0)
-      a -= matmul(slopes.T, model.phi(h_t)) * sizes[None]
+    if output_rates is not None:
+      rates = jnp.where(active[t], output_rates, 0.0)
+      a -= matmul(slopes.T, model.phi(h_t)) * rates[None]
       path.append(a)
   moved = jnp.stack(path) if path else None
   return jnp.stack(taken), jnp.stack(current), moved
@@ -143,16 +144,16 @@ def advance(
   end: jax.Array,
   *,
   method: sgd.Method,
-  step_size: float,
-  output_step_size: float,
+  rate: ArrayLike,
+  output_rate: ArrayLike,
 ) -> sgd.WeightState:
   """`sgd.advance` for plain SGD on the true gradient, in blocks of steps.
 
-  The arguments are those of `sgd.advance`, and step_size, which is eta, with
+  The arguments are those of `sgd.advance`, and rate, which is eta / B, with
   that of a, if it is trained; the numbers are its numbers to float32 rounding.
   """
   both = state.a is not None
-  of_outputs = jnp.full(state.w.shape[0], output_step_size) if both else None
+  of_outputs = jnp.full(state.w.shape[0], output_rate) if both else None
   steps_at_once = size(method.batch_size, state.w.shape[0])
 
   def block(i, state):
@@ -169,7 +170,7 @@ def advance(
     gram = matmul(x, x.T).reshape(*rows.shape, *rows.shape)
     _, a = sgd.trained(state, start_params)
     u, _, path = updates(
-      a, h, gram, y, steps < end, step_size, method.model, of_outputs
+      a, h, gram, y, steps < end, rate, method.model, of_outputs
     )
     w = state.w + matmul(u.reshape(x.shape[0], -1).T, x)
     moved = None if path is None else path[-1]

@@ -36,7 +36,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ossgd.engines import blocked, measuring, meshes, tiles
-from ossgd.engines.interface import Chunk, Stage
+from ossgd.engines.interface import Chunk, Numbers, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper import network
 from ossgd.paper.types import Params, matmul
@@ -90,6 +90,7 @@ class OnGram:
 
   setup: Setup
   mesh: Mesh | None
+  numbers: Numbers  # of the setup; they may be traced
 
   @property
   def chunks(self) -> Sequence[Chunk]:
@@ -156,14 +157,14 @@ class OnGram:
     setup, of_outputs = self.setup, None
     if state.a is not None:  # the padding stays as it is
       is_unit = jnp.arange(state.a.shape[1]) < setup.width
-      of_outputs = jnp.where(is_unit, setup.output_step_size, 0.0)
+      of_outputs = jnp.where(is_unit, self.numbers.output_rate, 0.0)
     u, h, a = blocked.updates(
       begin.a if state.a is None else state.a,
       state.h[flat].reshape(shape),
       among,
       split.train.y[rows],
       steps.active,
-      setup.step_size,
+      self.numbers.rate,
       setup.model,
       of_outputs,
     )

@@ -13,6 +13,17 @@ import numpy as np
 from ossgd.paper.types import Params, Split
 
 
+class Numbers(NamedTuple):
+  """What programs are told of a run: no shape depends on it; float32."""
+
+  std: Any  # of the entries of w(0): init_scale / sqrt(m)
+  step_size: Any  # eta
+  output_step_size: Any  # that of the output weights
+  # Both divided by B, each as it was always rounded: the first in float64.
+  rate: Any
+  output_rate: Any
+
+
 class Chunk(NamedTuple):
   """A stretch of steps."""
 

@@ -7,6 +7,7 @@ rounding, for plain SGD on the true gradient.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,34 +22,51 @@ from ossgd.engines import (
   optimizers,
   sgd,
 )
-from ossgd.engines.interface import Chunk, Engine, Stage
+from ossgd.engines.interface import Chunk, Engine, Numbers, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.recording.recorders import DISTANCE
 
 
-def make(setup: Setup, mesh: Mesh | None = None) -> Engine:
+def make(
+  setup: Setup, mesh: Mesh | None = None, numbers: Numbers | None = None
+) -> Engine:
   """The engine of a setup, one that was chosen.
 
   Args:
     setup: with the name of an engine.
     mesh: over which the units are split, if any.
+    numbers: the setup's if not given; they may be traced.
   """
   engine: Engine
+  numbers = numbers or setup.numbers
+  method = setup.method(numbers)
   if setup.engine == 'gram':
-    engine = gram.OnGram(setup, mesh)
+    engine = gram.OnGram(setup, mesh, numbers)
   elif setup.engine == 'blocked':
     advance = functools.partial(
       blocked.advance,
-      step_size=setup.step_size,
-      output_step_size=setup.output_step_size,
+      rate=numbers.rate,
+      output_rate=numbers.output_rate,
     )
-    engine = OnWeights(setup, mesh, setup.method, advance)
+    engine = OnWeights(setup, mesh, method, advance)
   else:
-    engine = OnWeights(setup, mesh, setup.method, sgd.advance)
+    engine = OnWeights(setup, mesh, method, sgd.advance)
   if setup.engine != 'plain' and setup.used_columns is not None:
     return SkippingZeros(engine, np.array(setup.used_columns))
   return engine
+
+
+def without_numbers(setup: Setup) -> Setup:
+  """What programs depend on, besides shapes and the numbers they are told."""
+  aside: dict[str, Any] = {'eval_every': 1, 'eval_growth': 0.0}
+  if setup.engine != 'gram':  # which knows the batch of every step
+    aside['num_steps'] = 1
+  if isinstance(setup.model.start, str):
+    aside['init_scale'] = 0.0
+  if optimizers.is_linear(setup.optimizer):
+    aside |= {'lr_times_width': 0.0, 'output_lr_times_width': None}
+  return dataclasses.replace(setup, **aside)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ keys in its state become each seed's own; and some train at one point and are to
 be judged at another.
 """
 
+import functools
 import inspect
 import itertools
 import re
@@ -25,6 +26,17 @@ Loss = Callable[[Any], jax.Array]  # of what is moved -> scalar
 
 _OF_THE_LOSS = ('value', 'grad', 'value_fn')  # optax's names
 _EPOCHS = 2**32 - 1  # more than there are: the order of each is folded in, too
+
+
+def is_linear(optimizer: Optimizer) -> bool:
+  """Whether updates are known to be a product with the step size.
+
+  Then it may be traced. Others may branch on it, or round it otherwise.
+  """
+  if isinstance(optimizer, functools.partial):
+    named = optimizer.args or 'learning_rate' in optimizer.keywords
+    return optimizer.func is optax.sgd and not named
+  return optimizer is optax.sgd
 
 
 def batch_loss(

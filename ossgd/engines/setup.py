@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from ossgd.engines import optimizers, sgd
+from ossgd.engines.interface import Numbers
 from ossgd.paper import model as models
 from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Params
@@ -68,11 +69,25 @@ class Setup:
     return float(self.output_lr_times_width / self.width)
 
   @property
-  def method(self) -> sgd.Method:
-    """How a step is taken."""
-    optimizer = self.optimizer(self.step_size)
+  def numbers(self) -> Numbers:
+    """What programs are told of the run."""
+    batch = self.examples_per_step
+    return Numbers(
+      np.float32(self.init_scale / self.width**0.5),
+      np.float32(self.step_size),
+      np.float32(self.output_step_size),
+      np.float32(self.step_size / batch),
+      np.float32(self.output_step_size) / np.float32(batch),
+    )
+
+  def method(self, numbers: Numbers | None = None) -> sgd.Method:
+    """How a step is taken, with numbers that may be traced."""
+    sizes: Any = self.step_size, self.output_step_size
+    if numbers and optimizers.is_linear(self.optimizer):
+      sizes = numbers.step_size, numbers.output_step_size
+    optimizer = self.optimizer(sizes[0])
     if self.model.layers == 'both':
-      of_outputs = self.optimizer(self.output_step_size)
+      of_outputs = self.optimizer(sizes[1])
       optimizer = optax.multi_transform(
         {'w': optimizer, 'a': of_outputs},
         Params._make(Params._fields),  # each is its own label
@@ -93,7 +108,7 @@ class Setup:
   @property
   def optimizer_size(self) -> int:
     """How many numbers the optimizer keeps."""
-    return optimizers.size(self.method.optimizer, self._moving)
+    return optimizers.size(self.method().optimizer, self._moving)
 
   @property
   def record_steps(self) -> np.ndarray:
@@ -219,7 +234,7 @@ class Setup:
     self._check_model()
     optimizers.check(
       self.optimizer,
-      lambda: self.method.optimizer,
+      lambda: self.method().optimizer,
       self._moving,
       loss=sgd.has_loss(self.gradient_fn),
     )

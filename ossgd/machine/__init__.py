@@ -1,4 +1,4 @@
-"""What the machine below has to give, wherever that is asked: memory.
+"""The machine below, wherever it is asked about: its memory, and its time.
 
 May import nothing of ours.
 """

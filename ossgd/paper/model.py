@@ -19,14 +19,14 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int, Shaped
 
 from ossgd.paper.choices import ACTIVATIONS, LOSSES, Activation, Loss
-from ossgd.paper.types import Array
+from ossgd.paper.types import Array, normal
 
 _LARGE = 5  # times the paper's, before it is remarked upon
 _DRAWS = 4096  # pre-activations that show how large a network begins
 
 
 OUTPUT_LAWS: dict[str, Callable[..., jax.Array]] = {
-  'gaussian': jax.random.normal,
+  'gaussian': normal,
   'rademacher': jax.random.rademacher,
 }
 STARTS = ('iid', 'antisymmetric')

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, Key
 
 from ossgd.paper.choices import gated
 from ossgd.paper.model import PAPER, Model
-from ossgd.paper.types import Array, Params, matmul
+from ossgd.paper.types import Array, Params, matmul, normal
 
 
 def init_params(
@@ -52,7 +52,7 @@ def init_params(
   paired = model.start == 'antisymmetric'
   drawn = int(width) // (2 if paired else 1)  # NumPy's is no int
   key_w, key_a = jax.random.split(key)
-  w = jax.random.normal(key_w, (drawn, dim), jnp.float32)
+  w = normal(key_w, (drawn, dim))
   a = model.draw_outputs(key_a, (num_classes, drawn))
   if paired:
     w = jnp.repeat(w, 2, axis=0)

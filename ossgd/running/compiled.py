@@ -6,17 +6,19 @@ the next with them; all blocks of a width share one compilation.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from ossgd.engines import cost, kinds, measuring, meshes
-from ossgd.engines.interface import Chunk, Engine
+from ossgd.engines.interface import Chunk
 from ossgd.engines.setup import Setup
 from ossgd.machine import memory
 from ossgd.paper.types import Params
-from ossgd.running import hosts
+from ossgd.running import caching, datasets, hosts
 
 
 class Grouping(NamedTuple):
@@ -67,23 +69,82 @@ class Programs(NamedTuple):
   grouping: Grouping
   chunks: list[Chunk]
   common: int  # chunks that every longer run begins with
-  draw: Callable  # (seeds, split) -> Params at w(0)
-  start: Callable  # (Params at w(0), seeds, split) -> state, begin
+  draw: caching.Program  # (seeds, split) -> Params at w(0)
+  start: caching.Program  # (Params at w(0), seeds, split) -> state, begin
   # (state, begin, split, passed, told) -> state, passed
-  stages: dict[str, Callable]
+  stages: dict[str, caching.Program]
   kept: Callable  # state -> what of it the weights follow from
-  weights: Callable  # (kept, Params at w(0), split) -> Params at the end
+  weights: caching.Program  # (kept, Params at w(0), split) -> Params at the end
   # (Params at the end, Params at w(0), split) -> arrays by name
-  finish: Callable
+  finish: caching.Program
   layout: Callable  # state -> the PartitionSpecs of its arrays on a mesh
 
 
 def programs(
   setup: Setup, grouping: Grouping, extra: measuring.Extra | None = None
 ) -> Programs:
-  """What a block of seeds needs at one width; compiled when first called."""
+  """What a block of seeds needs at one width; compiled when first called.
+
+  Asked for again, they are those that were compiled before, and so they are
+  with other numbers, or with another schedule.
+  """
+  made = caching.remembered(
+    _made, kinds.without_numbers(setup), grouping, extra
+  )
+  told = {name: one.telling(setup.numbers) for name, one in made.items()}
   engine = kinds.make(setup, grouping.mesh)
   chunks = list(engine.chunks)
+  return Programs(
+    setup,
+    grouping,
+    chunks,
+    common(chunks, setup.shared_step),
+    told['draw'],
+    told['start'],
+    {name: told[f'stage {name}'] for name in engine.stages},
+    engine.kept,
+    told['weights'],
+    told['finish'],
+    engine.layout,
+  )
+
+
+def prepare(
+  programs: Programs, source: datasets.Source, num_seeds: int
+) -> None:
+  """Has the programs of a width compiled by other threads, in their order.
+
+  Nothing waits here: a program that is called waits for itself. It may be asked
+  for while another width is at work. Over devices nothing is done: how arrays
+  lie is known when their program has been compiled.
+
+  Args:
+    programs: of the width.
+    source: of the data.
+    num_seeds: that are to run.
+  """
+  at_once = programs.grouping.seeds_at_once
+  if programs.grouping.mesh is not None:
+    return
+  number = min(at_once, num_seeds)
+  seeds = jnp.asarray(np.zeros(() if at_once == 1 else number, int))
+  split = source.shared or source.draw.prepare(seeds)
+  params = programs.draw.prepare(seeds, split)
+  state, begin = programs.start.prepare(params, seeds, split)
+  # Of chunks of as many pieces all arguments have the same shapes.
+  for chunk in {len(c.recorded): c for c in programs.chunks}.values():
+    passed: tuple[Any, ...] = ()
+    stages = zip(programs.stages.values(), chunk.arguments, strict=True)
+    for stage, told in stages:
+      state, passed = stage.prepare(state, begin, split, passed, told)
+  trained = programs.weights.prepare(programs.kept(state), params, split)
+  programs.finish.prepare(trained, params, split)
+
+
+def _made(
+  setup: Setup, grouping: Grouping, extra: measuring.Extra | None
+) -> dict[str, caching.Program]:
+  """The programs of all runs that differ in numbers only."""
   constrain = functools.partial(
     meshes.constrain,
     mesh=grouping.mesh,
@@ -92,41 +153,57 @@ def programs(
   over_seeds = _over_seeds(grouping)
   split_axis = None if grouping.shared else 0
 
-  def draw(seed, split):
-    return measuring.draw_params(
-      measuring.seed_keys(seed).init,
-      width=setup.width,
-      dim=split.train.x.shape[1],
-      num_classes=setup.num_classes,
-      scale=setup.init_scale,
-      model=setup.model,
-    )
+  def engine_of(numbers):
+    return kinds.make(setup, grouping.mesh, numbers)
 
-  def start(params, seed, split):
-    return engine.start(measuring.seed_keys(seed).order, params, split)
+  def draw(seeds, split, numbers):
+    def one(seed, split):
+      return measuring.draw_params(
+        measuring.seed_keys(seed).init,
+        width=setup.width,
+        dim=split.train.x.shape[1],
+        num_classes=setup.num_classes,
+        model=setup.model,
+        # A start of one's own is given the scale.
+        **{'std': numbers.std}
+        if isinstance(setup.model.start, str)
+        else {'scale': setup.init_scale},
+      )
 
-  def drawn(seeds, split):
-    params = over_seeds(draw, (0, split_axis))(seeds, split)
+    params = over_seeds(one, (0, split_axis))(seeds, split)
     return constrain(params, Params(meshes.ROWS, meshes.COLUMNS))
 
-  def started(params, seeds, split):
-    state, begin = over_seeds(start, (0, 0, split_axis))(params, seeds, split)
+  def start(params, seeds, split, numbers):
+    engine = engine_of(numbers)
+
+    def one(params, seed, split):
+      return engine.start(measuring.seed_keys(seed).order, params, split)
+
+    state, begin = over_seeds(one, (0, 0, split_axis))(params, seeds, split)
     return constrain(state, engine.layout(state)), begin
 
-  finish = functools.partial(measuring.finish, extra=extra, mesh=grouping.mesh)
-  return Programs(
-    setup,
-    grouping,
-    chunks,
-    common(chunks, setup.shared_step),
-    jax.jit(drawn),
-    jax.jit(started),
-    _stages(engine, constrain, over_seeds, split_axis),
-    engine.kept,
-    jax.jit(over_seeds(engine.weights, (0, 0, split_axis))),
-    jax.jit(over_seeds(finish, (0, 0, split_axis))),
-    engine.layout,
-  )
+  def weights(kept, params, split, numbers):
+    found = over_seeds(engine_of(numbers).weights, (0, 0, split_axis))
+    return found(kept, params, split)
+
+  def finish(trained, params, split, numbers):
+    del numbers
+    one = functools.partial(measuring.finish, extra=extra, mesh=grouping.mesh)
+    return over_seeds(one, (0, 0, split_axis))(trained, params, split)
+
+  def stage(name, state, begin, split, passed, told, numbers):
+    engine = engine_of(numbers)
+    axes = (0, 0, split_axis, *[0] * len(passed), *[None] * len(told))
+    state, passed = over_seeds(engine.stages[name], axes)(
+      state, begin, split, *passed, *told
+    )
+    return constrain(state, engine.layout(state)), passed
+
+  found = {f.__name__: jax.jit(f) for f in (draw, start, weights, finish)}
+  for name in engine_of(None).stages:
+    own = functools.partial(stage, name)
+    found[f'stage {name}'] = jax.jit(own, donate_argnums=0)
+  return {name: caching.Program(function) for name, function in found.items()}
 
 
 def common(chunks: list[Chunk], shared_step: int) -> int:
@@ -145,21 +222,3 @@ def _over_seeds(grouping: Grouping) -> Callable:
     return lambda function, in_axes: function
   name = None if grouping.mesh is None else meshes.SEED
   return functools.partial(jax.vmap, spmd_axis_name=name)
-
-
-def _stages(
-  engine: Engine, constrain: Callable, over_seeds: Callable, split_axis
-) -> dict[str, Callable]:
-  """The engine's, each a program: what the chunk tells is of all seeds."""
-
-  def compiled(stage):
-    def of_block(state, begin, split, passed, told):
-      axes = (0, 0, split_axis, *[0] * len(passed), *[None] * len(told))
-      state, passed = over_seeds(stage, axes)(
-        state, begin, split, *passed, *told
-      )
-      return constrain(state, engine.layout(state)), passed
-
-    return jax.jit(of_block, donate_argnums=0)
-
-  return {name: compiled(stage) for name, stage in engine.stages.items()}

@@ -13,6 +13,7 @@ from ossgd.data import arrays, components, mixtures
 from ossgd.data.own import containers
 from ossgd.engines import measuring
 from ossgd.paper.types import Dataset, Split
+from ossgd.running import caching
 
 Generator = Callable[[jax.Array], Split]  # of a key
 # Fresh for every seed, fresh by a function of one's own, or one for all.
@@ -54,10 +55,10 @@ def checked(data: Given) -> Known:
 class Source(NamedTuple):
   """Where seeds have their data from, and what these are like."""
 
-  draw: Callable[[jax.Array], Split]  # of a seed or a block of them, compiled
+  draw: caching.Program  # of a seed or a block of them
   shared: Split | None  # the data of all seeds, if they have the same
   sizes: dict[str, Any]  # fields of a `Setup`
-  generated: Callable[[jax.Array], Split] | None = None  # by a function, alone
+  generated: caching.Program | None = None  # by a function, alone
 
 
 def source(
@@ -77,20 +78,19 @@ def source(
   fixed = said = None
   if isinstance(data, Split):
     fixed, said = data._replace(num_classes=None), data.num_classes
-  draw = functools.partial(
-    _draw,
-    fixed=fixed,
-    origin=None if isinstance(data, Split) else data,
-    num_train=num_train,
-    num_test=num_test,
-  )
+  origin = None if isinstance(data, Split) else data
   generated = None
+
+  def drawing(transform):
+    made = caching.remembered(_drawing, origin, num_train, num_test, transform)
+    return made.telling(fixed)
+
   if isinstance(data, components.Spec):
     num_classes, dim = data.num_classes, data.dim
   else:
     example: Any = fixed
     if not isinstance(data, Split):
-      generated = functools.partial(draw, transform=None)
+      generated = drawing(None)
       _check_shapes(data)
       example = generated(_seed(0))
       _validate(example, 0, None)
@@ -105,9 +105,7 @@ def source(
     'num_test': int(num_test),
     'used_columns': None if shared is None else _used_columns(shared),
   }
-  return Source(
-    functools.partial(draw, transform=transform), shared, sizes, generated
-  )
+  return Source(drawing(transform), shared, sizes, generated)
 
 
 def check_seeds(source: Source, seeds: Iterable[int]) -> None:
@@ -173,21 +171,15 @@ def _used_columns(split: Split) -> tuple[int, ...] | None:
   return None if used.all() else tuple(np.flatnonzero(used).tolist())
 
 
-@functools.partial(
-  jax.jit, static_argnames=('origin', 'num_train', 'num_test', 'transform')
-)
-def _draw(
-  seeds: jax.Array,
-  *,
-  fixed: Split | None,
+def _drawing(
   origin: components.Spec | Generator | None,
   num_train: int,
   num_test: int,
   transform: Callable[[jax.Array, Any], Split] | None,
-) -> Split:
-  """The data of one seed, or of a block of them."""
+) -> caching.Program:
+  """The data of one seed, or of a block of them; told fixed data."""
 
-  def one(seed):
+  def one(seed, fixed):
     keys = measuring.seed_keys(seed)
     split = fixed
     if isinstance(origin, components.Spec):
@@ -200,7 +192,11 @@ def _draw(
       split = _float32(transform(keys.transform, split))
     return split
 
-  return jax.vmap(one)(seeds) if seeds.ndim else one(seeds)
+  def draw(seeds, fixed):
+    own = functools.partial(one, fixed=fixed)
+    return jax.vmap(own)(seeds) if seeds.ndim else own(seeds)
+
+  return caching.Program(jax.jit(draw))
 
 
 def _float32(split: Split) -> Split:

@@ -19,8 +19,9 @@ import threadpoolctl
 
 from ossgd.engines import divergence, measuring, meshes
 from ossgd.engines.setup import Setup
+from ossgd.machine import timing
 from ossgd.recording.recorders import Record
-from ossgd.running import compiled, hosts, jobs, states, timing, watching
+from ossgd.running import compiled, hosts, jobs, states, watching
 from ossgd.running.compiled import Grouping, Programs
 from ossgd.running.datasets import Source
 
@@ -95,6 +96,8 @@ def run_width(
       done[job] = {name: arrays[name] for name in ours}
   pending = [job for job in of_width if job not in done]
   stops: dict[jobs.Job, int] = {}
+  if pending:
+    compiled.prepare(programs, work.source, len(pending))
   for block in _blocks(pending, programs, watch):
     watch.check()
     ends = dict.fromkeys([block[0].seed, block[-1].seed])

@@ -132,8 +132,8 @@ def a_coefficient_that_is_set(real, self, state, begin, split, steps):
 
 def one_part_in_ten_thousand(real, *arguments):
   """No bound is so wide that a step size wrong by that passes."""
-  *others, step_size, model, of_outputs = arguments
-  return real(*others, np.float32(step_size * (1 + 1e-4)), model, of_outputs)
+  *others, rate, model, of_outputs = arguments
+  return real(*others, rate * np.float32(1 + 1e-4), model, of_outputs)
 
 
 class FaultTest(parameterized.TestCase):

@@ -17,7 +17,7 @@ from ossgd.engines.setup import Setup
 from ossgd.machine import memory
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.recording.recorders import Recorder
-from ossgd.running import sweeps
+from ossgd.running import caching, sweeps
 
 PAPER = Setup(
   width=4000,
@@ -57,9 +57,7 @@ class WorkTest(parameterized.TestCase):
     method = sgd.Method(optax.sgd(0.1), batch, 'one_pass', sgd.true_gradient)
     advance = sgd.advance
     if engine == 'blocked':
-      advance = functools.partial(
-        blocked.advance, step_size=0.1, output_step_size=0.1
-      )
+      advance = functools.partial(blocked.advance, rate=0.1, output_rate=0.1)
     params = Params(jnp.ones((m, d)), jnp.ones((k, m)))
     data = Dataset(jnp.ones((n, d)), jnp.zeros(n, jnp.int32))
     state = sgd.initial_state(jax.random.key(0), params.w, n, method)
@@ -183,25 +181,20 @@ class MemoryTest(parameterized.TestCase):
     )
     setup = dataclasses.replace(PAPER, width=2048, dim=64, **settings)
     seen = []
-    real = jax.jit
+    real = caching.Program.__call__
 
-    def spy(f, **settings):
-      compiled = real(f, **settings)
-
-      def call(*args):
-        stats = compiled.lower(*args).compile().memory_analysis()
-        seen.append(
-          stats.argument_size_in_bytes
-          + stats.output_size_in_bytes
-          - stats.alias_size_in_bytes
-          + stats.temp_size_in_bytes
-        )
-        return compiled(*args)
-
-      return call
+    def spy(program, *args):
+      stats = program.lower(*args).compile().memory_analysis()
+      seen.append(
+        stats.argument_size_in_bytes
+        + stats.output_size_in_bytes
+        - stats.alias_size_in_bytes
+        + stats.temp_size_in_bytes
+      )
+      return real(program, *args)
 
     spec = mixtures.gaussian(num_classes=10, dim=64)
-    with mock.patch.object(jax, 'jit', spy):
+    with mock.patch.object(caching.Program, '__call__', spy):
       sweeps.sweep(
         spec,
         widths=(2048,),

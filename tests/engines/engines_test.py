@@ -91,7 +91,7 @@ class RecursionTest(parameterized.TestCase):
       jnp.einsum('sbd,tcd->sbtc', x, x),
       split.train.y[rows],
       active,
-      STEP_SIZE,
+      STEP_SIZE / 3,
     )
     path = descend(params, split, rows[active])
     moved = np.einsum('sbm,sbd->smd', np.asarray(u, np.float64), x)

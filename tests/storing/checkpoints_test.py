@@ -14,7 +14,7 @@ from absl.testing import parameterized
 from ossgd.data import mixtures
 from ossgd.engines import measuring
 from ossgd.recording.recorders import Recorder
-from ossgd.running import jobs, sweeps, watching
+from ossgd.running import caching, jobs, sweeps, watching
 from ossgd.storing import checkpoints, files
 
 SETTINGS = dict(
@@ -220,6 +220,8 @@ class SweepTest(parameterized.TestCase):
       last = jnp.nextafter(params.w[0, 0], jnp.inf)
       return params._replace(w=params.w.at[0, 0].set(last))
 
+    caching.forget()
+    self.addCleanup(caching.forget)
     with (
       mock.patch.object(measuring, 'draw_params', other),
       self.assertRaisesRegex(ValueError, 'other random numbers.*begun.*--out'),
