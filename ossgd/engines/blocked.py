@@ -102,7 +102,7 @@ def updates(
       earlier = jnp.concatenate(taken)
       h_t += matmul(gram[t, :, :t].reshape(batch_size, -1), earlier)
     slopes = model.residual(network.outputs(a, h_t, model), y[t])
-    backward = matmul(slopes * -rate, a)
+    backward = matmul(-slopes * rate, a)
     u_t = gated(backward, model.slope(h_t))
     taken.append(jnp.where(active[t], u_t, 0.0))
     current.append(h_t)
