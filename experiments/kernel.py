@@ -24,13 +24,13 @@ import optax
 import threadpoolctl
 
 from ossgd.engines import measuring, sgd
-from ossgd.machine import timing
+from ossgd.machine import hosts, timing
 from ossgd.paper import kernels, metrics, network
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.results import drawing, panels, statistics, tables
 from ossgd.results.claims import Claim
 from ossgd.results.paper_claims import FLAT
-from ossgd.running import hosts, sweeps
+from ossgd.running import sweeps
 
 from .common import command, section7, seeds
 from .common.lemmas.evidence import below, most

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = {
   'paper': 'types choices model network gradients metrics decomposition theory '
   'descent adversary convexity kernels',
-  'machine': 'memory timing',
+  'machine': 'memory timing hosts lanes',
   'data.files': 'opening names columns libsvm',
   'data.own': 'containers values labels',
   'data.tfds': 'tfrecords prepared builders',
@@ -28,8 +28,8 @@ LIBRARY = {
   'recording': 'recorders shapes',
   'engines': 'meshes measuring optimizers sgd blocked interface setup tiles '
   'gram kinds divergence cost',
-  'running': 'identities jobs watching hosts caching datasets compiled '
-  'states execution labels asking sweeps',
+  'running': 'identities jobs watching caching datasets compiled '
+  'states blocks execution labels asking sweeps',
   'results': 'statistics judging claims paper_claims tables drawing plots '
   'panels',
   'storing': 'files checkpoints netcdf records folders pooling saving growing',
@@ -45,7 +45,7 @@ ARROWS = {
   'recording': 'paper',
   'engines': 'paper data recording',
   'running': 'machine paper data data.own recording engines',
-  'storing': 'paper data recording engines running',
+  'storing': 'machine paper data recording engines running',
   'results': 'paper',
 }
 # The same below `experiments`; every other module there is a script.

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 from absl import app, logging
 
-from ossgd.machine import timing
+from ossgd.machine import hosts, timing
 from ossgd.paper.types import Split
 from ossgd.results import claims
-from ossgd.running import hosts, identities, jobs, watching
+from ossgd.running import identities, jobs, watching
 from ossgd.storing import checkpoints, files, folders, records
 
 from . import company, options, printing, progress_line, scripts, stopping

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 import tqdm
 from absl import logging
 
@@ -25,39 +26,59 @@ class Stopwatch:
   """Seconds of each part of the work, compilation apart from the rest.
 
   Parts come from `jax.monitoring`: ossgd's own, and JAX's compilations, which
-  happen inside of them. What other threads compile meanwhile takes no time
-  before it is waited for.
+  happen inside of them. While several threads are at work, each of their parts
+  has its share of the time: all parts add up to what a clock shows. What is
+  compiled ahead takes no time before it is waited for.
   """
 
   def __init__(self):
-    self.seconds: dict[str, float] = collections.defaultdict(float)
-    self._begin = time.monotonic()
-    self._thread = threading.get_ident()
-    self._compiled: list[tuple[float, float]] = []  # when done, how long
+    self.compiling = 0.0  # seconds in which anyone has waited for it
+    self._begin = self._compiled = time.monotonic()
+    self._main = threading.get_ident()
+    # By thread what has ended: when it began, when it ended, and its name.
+    self._spans: dict[int, list[tuple[float, float, str]]] = {self._main: []}
     jax.monitoring.register_event_duration_secs_listener(self._hear)
 
   def _hear(self, event: str, duration_secs: float, **details: Any) -> None:
-    now = time.monotonic()
-    if threading.get_ident() != self._thread:
-      return
-    if event in _COMPILING:
-      self._compiled.append((now, duration_secs))
-      self.seconds['compile'] += duration_secs
-    elif event.startswith(timing.PREFIX):
-      begin = now - duration_secs
-      inside = sum(s for done, s in self._compiled if done > begin)
-      name = event.removeprefix(timing.PREFIX)
-      self.seconds[name] += max(0.0, duration_secs - inside)
-      self._compiled.clear()
+    end, thread = time.monotonic(), threading.get_ident()
+    ours = event.startswith(timing.PREFIX)
+    compiles = event in _COMPILING
+    if not ours and not (compiles and thread in self._spans):
+      return  # other threads compile ahead
+    if compiles:
+      since = max(self._compiled, end - duration_secs)
+      self.compiling += max(0.0, end - since)
+      self._compiled = end
+    name = 'compile' if compiles else event.removeprefix(timing.PREFIX)
+    spans = self._spans.setdefault(thread, [])
+    spans.append((end - duration_secs, end, name))
 
   def total(self) -> float:
     """Seconds since it was made."""
     return time.monotonic() - self._begin
 
+  def seconds(self) -> dict[str, float]:
+    """Seconds by part."""
+    threads = [spans for spans in self._spans.values() if spans]
+    spans = [span for own in threads for span in own]
+    names = list(dict.fromkeys(name for _, _, name in spans))
+    times = np.unique([time for span in spans for time in span[:2]])
+    at_work = np.full((len(threads), max(0, len(times) - 1)), -1)
+    for row, own in zip(at_work, threads, strict=True):
+      # Compilations are inside of parts, and come after them here.
+      for begin, end, name in sorted(own, key=lambda s: s[2] == 'compile'):
+        first, last = np.searchsorted(times, (begin, end))
+        row[first:last] = names.index(name)
+    shares = np.diff(times) / np.maximum(1, np.sum(at_work >= 0, axis=0))
+    return {
+      name: float(np.sum(shares * np.sum(at_work == i, axis=0)))
+      for i, name in enumerate(names)
+    }
+
   def report(self) -> dict[str, float]:
     """Seconds by part; what is in none of them is `other`."""
-    other = self.total() - sum(self.seconds.values())
-    parts = self.seconds | {'other': other}
+    parts = self.seconds()
+    parts['other'] = self.total() - sum(parts.values())
     return {part: round(seconds, 2) for part, seconds in parts.items()}
 
 
@@ -98,7 +119,7 @@ class Progress:
 
   def _left(self, now: float, fraction: float) -> float | None:
     """Seconds at the recent pace, compilation and work done before apart."""
-    worked = now - self.stopwatch.seconds.get('compile', 0.0)
+    worked = now - self.stopwatch.compiling
     recent = self._recent
     recent.append((worked, fraction))
     while len(recent) > 2 and worked - recent[1][0] > _RECENT:

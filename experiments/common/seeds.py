@@ -11,10 +11,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ossgd.engines import measuring, meshes
-from ossgd.machine import memory
+from ossgd.machine import hosts, memory
 from ossgd.paper.types import Params
 from ossgd.results import paper_claims
-from ossgd.running import hosts, identities, jobs, watching
+from ossgd.running import identities, jobs, watching
 
 from .options import option
 

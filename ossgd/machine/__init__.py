@@ -1,4 +1,4 @@
-"""The machine below, wherever it is asked about: its memory, and its time.
+"""The machine below, wherever it is asked about: memory, time, threads, hosts.
 
 May import nothing of ours.
 """

@@ -9,11 +9,11 @@ import jax
 
 from ossgd.engines import cost, measuring
 from ossgd.engines.setup import Setup
-from ossgd.machine import memory
+from ossgd.machine import hosts, memory
 from ossgd.paper import model as models
 from ossgd.paper.model import PAPER
 from ossgd.paper.types import Split
-from ossgd.running import datasets, hosts, jobs, watching
+from ossgd.running import datasets, jobs, watching
 
 
 def basis(

@@ -16,9 +16,9 @@ from jax.sharding import Mesh
 from ossgd.engines import cost, kinds, measuring, meshes
 from ossgd.engines.interface import Chunk
 from ossgd.engines.setup import Setup
-from ossgd.machine import memory
+from ossgd.machine import hosts, lanes, memory
 from ossgd.paper.types import Params
-from ossgd.running import caching, datasets, hosts
+from ossgd.running import caching, datasets
 
 
 class Grouping(NamedTuple):
@@ -60,6 +60,33 @@ def choose_engine(setup: Setup, grouping: Grouping) -> str:
     grouping.seeds_at_once,
     meshes.shards(grouping.mesh),
   )
+
+
+def side_by_side(
+  chosen: Sequence[Setup], grouping: Grouping, *, callback: bool
+) -> int:
+  """How many seeds run side by side in threads: on a CPU, one a core.
+
+  Where memory is short they run one after the other, and so do groups under
+  `vmap`, devices and hosts, and seeds with a callback, which no two threads
+  call.
+
+  Args:
+    chosen: the setup of each width, with its engine.
+    grouping: of the seeds.
+    callback: whether there is one.
+  """
+  if (
+    jax.default_backend() != 'cpu'
+    or jax.process_count() > 1
+    or grouping.mesh is not None
+    or grouping.seeds_at_once > 1
+    or callback
+  ):
+    return 1
+  largest = max(cost.memory(one.engine, one) for one in chosen)
+  fitting = (memory.of_device() - cost.RUNTIME) // largest
+  return max(1, min(lanes.number(), fitting))
 
 
 class Programs(NamedTuple):

@@ -29,7 +29,7 @@ NO_NUMBERS = (
   'ossgd.storing',
   'ossgd.results',
   'ossgd.machine',
-  *(f'ossgd.running.{n}' for n in ('identities', 'jobs', 'hosts', 'caching')),
+  *(f'ossgd.running.{n}' for n in ('identities', 'jobs', 'caching')),
   'ossgd.running.watching',
   'ossgd.engines.cost',
   *(

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ossgd.engines import meshes
+from ossgd.machine import hosts
 from ossgd.recording.recorders import Record
-from ossgd.running import hosts, jobs, watching
+from ossgd.running import jobs, watching
 
 
 class SavedStates:

@@ -138,7 +138,8 @@ def sweep(
     num_train_eval: training loss and accuracy are measured on the first so
       many training examples; on all if not given.
     seeds_at_once: seeds trained side by side under `vmap`. By default one on
-      a CPU, where batched matmuls are slower, and all on an accelerator.
+      a CPU, where batched matmuls are slower, and all on an accelerator. Where
+      it is one, threads train as many as there are cores and memory for.
     transform: (key, split) -> split, applied to each seed's data with a key
       of its own, to corrupt labels say. Sizes and classes stay as they are.
     extra: (params, params at initialisation, split) -> arrays by name, to be
@@ -238,8 +239,4 @@ def _run(
     execution.with_engine(one, work, part)
     for one, part in zip(asked, parts, strict=True)
   ]
-  rows = [
-    execution.run_width(*of_width, work)
-    for of_width in zip(asked, chosen, parts, strict=True)
-  ]
-  return rows, chosen
+  return execution.run(asked, chosen, parts, work, watch.tell), chosen

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -116,6 +118,29 @@ class Watch:
     """Raises Stopped if the work was asked to stop."""
     if self.store is not None and self.store.stopping:
       raise Stopped(self.store.stopping)
+
+
+def together(
+  tell: Callable[[float, str], None],
+  shares: Sequence[float],
+  begun: Sequence[float],
+) -> list[Callable[[float, str], None]]:
+  """Tells of works that go on at the same time as of one.
+
+  Args:
+    tell: of all the work.
+    shares: of all the work; what they lack to 1 is done.
+    begun: fraction of each that is done.
+  """
+  lock = threading.Lock()
+  told = [share * done for share, done in zip(shares, begun, strict=True)]
+
+  def one(i, fraction, label):
+    with lock:
+      told[i] = shares[i] * fraction
+      tell(1 - (sum(shares) - sum(told)), label)
+
+  return [functools.partial(one, i) for i in range(len(shares))]
 
 
 class Stops:

@@ -13,6 +13,7 @@ import glob
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,12 +23,20 @@ import jax
 import numpy as np
 
 from ossgd.data import idx
-from ossgd.running import hosts, jobs
+from ossgd.machine import hosts
+from ossgd.running import jobs
 from ossgd.storing import files
 
 _IDENTITY = 'identity'
 _KEPT = ' kept'  # ends the name of a state that longer runs go on from
 _NAME = r'[A-Za-z0-9=._-]+\.[0-9a-f]{16}\.npz'
+
+
+class _Since(threading.local):
+  """When a thread saved last, or began: each has states of its own."""
+
+  def __init__(self):
+    self.saved = time.monotonic()
 
 
 class Store:
@@ -47,7 +56,7 @@ class Store:
       keeps: whether states stay, for longer runs to go on from.
     """
     self._folder, self._every, self.keeps = folder, every, keeps
-    self._saved = time.monotonic()
+    self._since = _Since()
     self._asked = self._agreed = ''
     self._told: set[tuple[str, Path]] = set()
     self.data: set[str] = set()  # digests of the fixed data that were used
@@ -64,7 +73,7 @@ class Store:
 
   def due(self) -> bool:
     """Whether what is begun should save its state now."""
-    late = time.monotonic() - self._saved > self._every
+    late = time.monotonic() - self._since.saved > self._every
     late = late and jax.process_index() == 0
     said = hosts.gathered([bool(self._asked), late])
     stop, late = (bool(column.any()) for column in said.T)
@@ -96,7 +105,7 @@ class Store:
         temporary.open('wb') as file,
       ):
         np.savez(file, **members)
-      self._saved = time.monotonic()
+      self._since.saved = time.monotonic()
     if jax.process_count() > 1:  # work without chunks hears here of stopping
       self.due()
 

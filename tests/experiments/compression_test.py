@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import parameterized
 
 from experiments import compression
-from ossgd.running import execution
+from ossgd.running import blocks
 from tests.experiments import scripts_test
 
 TINY = compression.Config(
@@ -115,7 +115,7 @@ class CompressionTest(parameterized.TestCase):
   def test_bad_ranks(self, ranks):
     """Said before any training, which would be lost."""
     with (
-      mock.patch.object(execution, 'run_block', side_effect=AssertionError),
+      mock.patch.object(blocks, 'run', side_effect=AssertionError),
       self.assertRaisesRegex(ValueError, 'ranks are .* expected'),
     ):
       compression.run(dataclasses.replace(TINY, ranks=ranks))

@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import parameterized
 
 from experiments import init_scale
-from ossgd.running import execution
+from ossgd.running import blocks
 from tests.experiments import scripts_test
 
 TINY = init_scale.Config(
@@ -101,7 +101,7 @@ class InitScaleTest(parameterized.TestCase):
   def test_bad_setting(self, settings, part):
     """Said before any training: the last scale too."""
     with (
-      mock.patch.object(execution, 'run_block', side_effect=AssertionError),
+      mock.patch.object(blocks, 'run', side_effect=AssertionError),
       self.assertRaisesRegex(ValueError, part),
     ):
       init_scale.run(dataclasses.replace(TINY, **settings))

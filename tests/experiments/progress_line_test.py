@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from concurrent import futures
 from unittest import mock
 
 import jax
@@ -9,6 +10,37 @@ from absl.testing import absltest
 
 from experiments.common import progress_line
 from tests.experiments.command_test import Terminal
+
+
+class StopwatchTest(absltest.TestCase):
+  def test_threads_share_the_time(self):
+    """Parts add up to what a clock shows, whoever works at the same time."""
+    now = self.enter_context(mock.patch.object(progress_line, 'time')).monotonic
+    now.return_value = 1000
+    stopwatch = progress_line.Stopwatch()
+    backend = '/jax/core/compile/backend_compile_duration'
+
+    def ends(event, end, seconds, thread=None):
+      now.return_value = 1000 + end
+      tell = jax.monitoring.record_event_duration_secs
+      if thread is None:
+        tell(event, seconds)
+      else:
+        thread.submit(tell, event, seconds).result()
+
+    with futures.ThreadPoolExecutor(1) as lane:
+      with futures.ThreadPoolExecutor(1) as compiler:
+        ends(backend, 5.0, 4.0, compiler)  # ahead: nobody waits
+      ends('/ossgd/train', 10.0, 6.0)  # 4 to 10
+      ends('/ossgd/compile', 8.0, 2.0, lane)
+      ends('/ossgd/measure', 12.0, 6.0, lane)  # 6 to 12, but 6 to 8
+      ends(backend, 14.0, 1.0)
+    now.return_value = 1020
+    self.assertEqual(
+      stopwatch.report(),
+      {'train': 4.0, 'compile': 2.0, 'measure': 3.0, 'other': 11.0},
+    )
+    self.assertEqual(stopwatch.total(), 20)
 
 
 class ProgressTest(absltest.TestCase):
@@ -53,6 +85,7 @@ class ProgressTest(absltest.TestCase):
     """A minute of it, then 1 % a second: 90 s are left, not 700."""
     with self.assertLogs('absl', 'INFO') as logs:
       self.told((0, 0.0))
+      self.time.monotonic.return_value = 1060
       jax.monitoring.record_event_duration_secs(
         '/jax/core/compile/backend_compile_duration', 60.0
       )

@@ -12,7 +12,7 @@ from absl.testing import parameterized
 from experiments import theorem
 from ossgd.data import mixtures
 from ossgd.results import claims
-from ossgd.running import execution, sweeps
+from ossgd.running import blocks, sweeps
 from tests.experiments import scripts_test
 
 TINY = theorem.Config(
@@ -162,7 +162,7 @@ class TheoremTest(parameterized.TestCase):
   def test_bad_setting(self, settings, part):
     """Said before any training, whichever list it stands in."""
     with (
-      mock.patch.object(execution, 'run_block', side_effect=AssertionError),
+      mock.patch.object(blocks, 'run', side_effect=AssertionError),
       self.assertRaisesRegex(ValueError, part),
     ):
       theorem.run(dataclasses.replace(TINY, **settings))

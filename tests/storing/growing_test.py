@@ -15,6 +15,7 @@ import ossgd
 from ossgd.data import mixtures
 from ossgd.engines import cost, kinds, measuring
 from ossgd.engines.setup import Setup
+from ossgd.machine import lanes
 from ossgd.paper import network
 from ossgd.paper.types import Params
 from ossgd.running import compiled, sweeps
@@ -165,7 +166,10 @@ class GrowingTest(Case):
 
     self.sweep(**settings)
     settings |= dict(num_steps=40)
-    with mock.patch.object(checkpoints.Store, 'due', return_value=True):
+    with (
+      mock.patch.object(checkpoints.Store, 'due', return_value=True),
+      mock.patch.object(lanes, 'number', return_value=1),
+    ):
       for _ in range(2):
         with self.assertRaises(Killed):
           self.sweep(**settings, progress=kill)

@@ -81,7 +81,7 @@ def _measure(
     engine='gram',
     mesh='auto',
   )
-  parts = stopwatch.seconds
+  parts = stopwatch.seconds()
   return (parts['train'] + parts['measure']) / num_steps, peak()
 
 
