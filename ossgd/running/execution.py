@@ -131,7 +131,7 @@ def run(
     [width.setup.width * len(block) / total for width, block, _ in parts],
     [steps / width.setup.num_steps for width, _, steps in parts],
   )
-  following = [*(width for width, _, _ in parts[1:]), None]
+  following = [*(width for width, _, _ in parts[1:]), None][: len(parts)]
   works = [
     functools.partial(_run_block, width, after, block, work, own)
     for (width, block, _), after, own in zip(

@@ -4,6 +4,8 @@ import functools
 import pathlib
 import shutil
 import tempfile
+import threading
+from concurrent import futures
 from unittest import mock
 
 import jax.numpy as jnp
@@ -13,10 +15,11 @@ from absl.testing import parameterized
 
 from ossgd.data import mixtures
 from ossgd.engines import cost
-from ossgd.machine import memory
+from ossgd.engines.setup import Setup
+from ossgd.machine import lanes, memory
 from ossgd.recording.recorders import Recorder
-from ossgd.running import jobs, sweeps, watching
-from ossgd.storing import checkpoints
+from ossgd.running import blocks, compiled, jobs, sweeps, watching
+from ossgd.storing import checkpoints, files
 
 SETTINGS = dict(
   data=mixtures.gaussian(num_classes=3, num_components=1, dim=12),
@@ -30,6 +33,9 @@ SETTINGS = dict(
   eval_growth=0.0,
   engine='plain',
 )
+
+
+SIZES = dict(width=16, dim=12, num_classes=3, num_train=24, num_test=10)
 
 
 class Transform:
@@ -142,6 +148,92 @@ class GroupingTest(Case):
     labels = list(dict.fromkeys(label for _, label in self.told))
     self.assertEqual(labels, ['m=16 seed=1-2', 'm=16 seed=0-3'])
     xr.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-5)
+
+
+class LanesTest(Case):
+  """Seeds in threads of their own, however many cores this machine has."""
+
+  def sweep(self, number=3, **settings):
+    with mock.patch.object(lanes, 'number', return_value=number):
+      return super().sweep(**settings)
+
+  @parameterized.parameters('plain', 'blocked', 'gram')
+  def test_no_bit_is_another(self, engine):
+    """Of two widths at once; the fraction that is done only grows, to 1."""
+    asked = dict(engine=engine, widths=(16, 20))
+    for name in ('one', 'three'):
+      (self.folder / name).mkdir()
+    one = self.sweep(1, folder=self.folder / 'one', **asked)
+    threads = set()
+    run = blocks.run
+
+    def noted(*arguments):
+      threads.add(threading.get_ident())
+      return run(*arguments)
+
+    with mock.patch.object(blocks, 'run', noted):
+      three = self.sweep(folder=self.folder / 'three', **asked)
+    xr.testing.assert_identical(three, one)
+    self.assertBetween(len(threads), 2, 3)
+    self.assertNotIn(threading.get_ident(), threads)
+    fractions = [fraction for fraction, _ in self.told]
+    self.assertEqual(fractions, sorted(fractions))
+    self.assertEqual(fractions[-1], 1)
+
+  def test_stopped_and_taken_up(self):
+    """All that is at work saves its state, and goes on from there."""
+    whole = sweeps.sweep(**SETTINGS)
+    self.assertIsNone(self.sweep(stop_at=0.3))
+    begun = [name for name in self.names() if 'begun' in name]
+    self.assertGreater(len(begun), 1)
+    stopped, _ = self.told[-1]
+    xr.testing.assert_identical(self.sweep(), whole)
+    first, _ = self.told[0]
+    self.assertGreaterEqual(first, stopped)
+
+  def test_an_error_of_one(self):
+    """It is raised as it is; the others keep what they have."""
+    save = checkpoints.Store.save
+
+    def fails(store, name, job, arrays):
+      if 'seed=1 finished' in name:
+        raise files.SaveError('cannot write')
+      save(store, name, job, arrays)
+
+    whole = sweeps.sweep(**SETTINGS)
+    with (
+      mock.patch.object(checkpoints.Store, 'save', fails),
+      self.assertRaisesRegex(files.SaveError, 'cannot write'),
+    ):
+      self.sweep(2)
+    self.assertNotEmpty([name for name in self.names() if 'seed=0' in name])
+    xr.testing.assert_identical(self.sweep(), whole)
+
+  @parameterized.parameters(
+    (dict(callback=lambda job, step, record: False),),
+    (dict(seeds_at_once=2),),
+  )
+  def test_in_this_thread(self, settings):
+    """A callback is called by no two threads; a group is all that is asked."""
+    with mock.patch.object(futures, 'ThreadPoolExecutor') as pool:
+      self.sweep(num_steps=2, **settings)
+    pool.assert_not_called()
+
+  def test_memory(self):
+    """As many as fit, one at least."""
+    needed = cost.memory('plain', Setup(**SIZES, engine='plain'))
+    for free, expected in ((0.5, 1), (2.5, 2), (9.0, 3)):
+      of_device = int(cost.RUNTIME + free * needed)
+      with (
+        mock.patch.object(memory, 'of_device', return_value=of_device),
+        mock.patch.object(lanes, 'number', return_value=3),
+      ):
+        found = compiled.side_by_side(
+          [Setup(**SIZES, engine='plain')],
+          compiled.Grouping(1, None, shared=True),
+          callback=False,
+        )
+      self.assertEqual(found, expected)
 
 
 class EngineTest(Case):
