@@ -4,6 +4,8 @@ Neither has biases. What is not the paper's, ReLU's above all, is said by a
 `Model`.
 """
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,7 @@ def init_params(
   num_classes: int,
   scale: float = 1.0,
   model: Model = PAPER,
+  normal: Callable = jax.random.normal,
 ) -> Params:
   """Random initialisation (A3): w_r ~ N(0, scale^2 / m I), a_{i,r} ~ N(0, 1).
 
@@ -42,6 +45,7 @@ def init_params(
     dim: d, input coordinates.
     scale: multiplies 1 / sqrt(m).
     model: its output law and its start.
+    normal: draws N(0, 1) for w: (key, shape, dtype) -> array.
 
   Returns:
     Params of w (m, d) and a (k, m), float32.
@@ -52,7 +56,7 @@ def init_params(
   paired = model.start == 'antisymmetric'
   drawn = int(width) // (2 if paired else 1)  # NumPy's is no int
   key_w, key_a = jax.random.split(key)
-  w = jax.random.normal(key_w, (drawn, dim), jnp.float32)
+  w = normal(key_w, (drawn, dim), jnp.float32)
   a = model.draw_outputs(key_a, (num_classes, drawn))
   if paired:
     w = jnp.repeat(w, 2, axis=0)

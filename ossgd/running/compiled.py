@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from ossgd.compact import normals, weights
 from ossgd.engines import cost, kinds, measuring, meshes
 from ossgd.engines.interface import Chunk, Engine
 from ossgd.engines.setup import Setup
@@ -46,8 +47,15 @@ def group(
   return Grouping(at_once, devices, shared)
 
 
-def choose_engine(setup: Setup, grouping: Grouping) -> str:
+def choose_engine(
+  setup: Setup, grouping: Grouping, *, whole: bool = False
+) -> str:
   """The engine of one width: the fastest that is exact, allowed, and fits.
+
+  Args:
+    setup: of each run.
+    grouping: of the seeds.
+    whole: w(T) is asked for, not its singular values alone.
 
   Raises:
     ValueError: no engine is both allowed and exact, or none fits in memory.
@@ -57,6 +65,7 @@ def choose_engine(setup: Setup, grouping: Grouping) -> str:
     hosts.least(memory.of_device()),
     grouping.seeds_at_once,
     meshes.shards(grouping.mesh),
+    whole=whole,
   )
 
 
@@ -72,9 +81,7 @@ class Programs(NamedTuple):
   # (state, begin, split, passed, told) -> state, passed
   stages: dict[str, Callable]
   kept: Callable  # state -> what of it the weights follow from
-  weights: Callable  # (kept, Params at w(0), split) -> Params at the end
-  # (Params at the end, Params at w(0), split) -> arrays by name
-  finish: Callable
+  finish: Callable  # (kept, Params at w(0), split) -> arrays by name
   layout: Callable  # state -> the PartitionSpecs of its arrays on a mesh
 
 
@@ -100,10 +107,22 @@ def programs(
       num_classes=setup.num_classes,
       scale=setup.init_scale,
       model=setup.model,
+      # Devices would each draw all pieces.
+      normal=normals.draw if grouping.mesh is None else jax.random.normal,
     )
 
   def start(params, seed, split):
     return engine.start(measuring.seed_keys(seed).order, params, split)
+
+  def start_from_rows(a, seed, split):
+    keys = measuring.seed_keys(seed)
+    rows = weights.drawn(
+      jax.random.fold_in(keys.init, setup.width),
+      width=setup.width,
+      dim=split.train.x.shape[1],
+      scale=setup.init_scale,
+    )
+    return engine.start_from_rows(keys.order, rows, a, split)
 
   def drawn(seeds, split):
     params = over_seeds(draw, (0, split_axis))(seeds, split)
@@ -113,20 +132,45 @@ def programs(
     state, begin = over_seeds(start, (0, 0, split_axis))(params, seeds, split)
     return constrain(state, engine.layout(state)), begin
 
-  finish = functools.partial(measuring.finish, extra=extra, mesh=grouping.mesh)
+  def started_from_rows(a, seeds, split):
+    return over_seeds(start_from_rows, (0, 0, split_axis))(a, seeds, split)
+
+  def finish(kept, begun, split):
+    if extra is None and grouping.mesh is None:
+      return weights.spectra(engine.rows(kept, begun, split), begun)
+    trained = engine.weights(kept, begun, split)
+    return measuring.finish(
+      trained, begun, split, extra=extra, mesh=grouping.mesh
+    )
+
   return Programs(
     setup,
     grouping,
     chunks,
     common(chunks, setup.shared_step),
     jax.jit(drawn),
-    jax.jit(started),
+    _started(started, started_from_rows, setup, grouping),
     _stages(engine, constrain, over_seeds, split_axis),
     engine.kept,
-    jax.jit(over_seeds(engine.weights, (0, 0, split_axis))),
     jax.jit(over_seeds(finish, (0, 0, split_axis))),
     engine.layout,
   )
+
+
+def _started(
+  whole: Callable, from_rows: Callable, setup: Setup, grouping: Grouping
+) -> Callable:
+  """Starts from w(0), or from a few rows of it at a time where H is large."""
+  is_wide = setup.engine == 'gram' and grouping.mesh is None
+  if not (is_wide and cost.from_rows(setup)):
+    return jax.jit(whole)
+  compiled = jax.jit(from_rows)
+
+  def start(params, seeds, split):
+    params.w.delete()  # H has to have its memory
+    return compiled(params.a, seeds, split)
+
+  return start
 
 
 def common(chunks: list[Chunk], shared_step: int) -> int:
