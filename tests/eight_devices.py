@@ -193,8 +193,9 @@ class LayoutTest(parameterized.TestCase):
 
   def test_spectra_send_triangles(self):
     """Where a device has more units than there are coordinates."""
-    programs, _, split, params, _, _ = begun('plain', make('unit:4'))
-    sent = collectives(programs.finish.lower(params, params, split).compile())
+    programs, _, split, params, state, _ = begun('plain', make('unit:4'))
+    kept = programs.kept(state)
+    sent = collectives(programs.finish.lower(kept, params, split).compile())
     self.assertEqual(sent, {('all-gather', f'f32[2,{4 * D},{D}]')})
 
 

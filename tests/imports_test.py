@@ -26,6 +26,7 @@ LIBRARY = {
   'data': 'geometry components mixtures arrays paths idx file_sets tfds_store '
   'sources images',
   'recording': 'recorders shapes',
+  'compact': 'normals coefficients weights',
   'engines': 'meshes measuring optimizers sgd blocked interface setup tiles '
   'gram kinds divergence cost',
   'running': 'identities jobs watching caching datasets compiled '
@@ -43,8 +44,9 @@ ARROWS = {
   'data.tfds': 'machine',
   'data': 'paper data.files data.own data.tfds',
   'recording': 'paper',
-  'engines': 'paper data recording',
-  'running': 'machine paper data data.own recording engines',
+  'compact': 'paper',
+  'engines': 'paper data recording compact',
+  'running': 'machine paper data data.own recording compact engines',
   'storing': 'machine paper data recording engines running',
   'results': 'paper',
 }

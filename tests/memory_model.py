@@ -79,9 +79,9 @@ def run(index: int) -> None:
   """Prints what `sweeps.sweep` thinks that a shape needs, and what it took."""
   expected, memory = [], cost.memory
 
-  def spy(*args):
-    expected.append(memory(*args) + cost.RUNTIME)
-    return memory(*args)
+  def spy(*args, **others):
+    expected.append(memory(*args, **others) + cost.RUNTIME)
+    return memory(*args, **others)
 
   with mock.patch.object(cost, 'memory', spy):
     sweeps.sweep(**arguments(SHAPES[index]))

@@ -18,12 +18,17 @@ look-up where pre-activations are at hand; the second has the block's own small
 Gram matrix; the weights change once, by U^T X, at the end.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
-from ossgd.engines import sgd
+from ossgd.compact import coefficients
+from ossgd.compact.coefficients import Visits
+from ossgd.engines import meshes, sgd
 from ossgd.paper import network
 from ossgd.paper.choices import gated
 from ossgd.paper.model import PAPER, Model
@@ -68,19 +73,19 @@ def next_rows(
 
 def updates(
   a: jax.Array,
-  h: jax.Array,
+  h: jax.Array | Sequence[jax.Array],
   gram: jax.Array,
   y: jax.Array,
   active: jax.Array | np.ndarray,
   rate: ArrayLike,
   model: Model = PAPER,
   output_rates: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array]:
   """U_t of every step of a block, by the recursion above.
 
   Args:
     a: output weights, (k, m).
-    h: X_t w^T with the weights before the block, (S, B, m).
+    h: X_t w^T with the weights before the block, (S, B, m), or of each step.
     gram: X_t X_u^T, (S, B, S, B).
     y: labels, (S, B).
     active: False for a step that is not to be taken, (S,).
@@ -90,28 +95,32 @@ def updates(
 
   Returns:
     U (S, B, m), zero where not active; h_t at each step's own weights, (S, B,
-    m); and a after each step, (S, k, m), if it moves.
+    m); a after each step, (S, k, m), if it moves; and -eta/B times the
+    residuals of every step, (S, B, k), zero where not active.
   """
-  num_steps, batch_size, _ = h.shape
+  num_steps, batch_size = y.shape
   taken: list[jax.Array] = []
   current: list[jax.Array] = []
   path: list[jax.Array] = []
+  scaled: list[jax.Array] = []
   for t in range(num_steps):
     h_t = h[t]
     if t:
       earlier = jnp.concatenate(taken)
       h_t += matmul(gram[t, :, :t].reshape(batch_size, -1), earlier)
     slopes = model.residual(network.outputs(a, h_t, model), y[t])
-    backward = matmul(-slopes * rate, a)
+    own = -slopes * rate
+    backward = matmul(own, a)
     u_t = gated(backward, model.slope(h_t))
     taken.append(jnp.where(active[t], u_t, 0.0))
     current.append(h_t)
+    scaled.append(jnp.where(active[t], own, 0.0))
     if output_rates is not None:
       rates = jnp.where(active[t], output_rates, 0.0)
       a -= matmul(slopes.T, model.phi(h_t)) * rates[None]
       path.append(a)
   moved = jnp.stack(path) if path else None
-  return jnp.stack(taken), jnp.stack(current), moved
+  return jnp.stack(taken), jnp.stack(current), moved, jnp.stack(scaled)
 
 
 def squared_distances(
@@ -133,6 +142,82 @@ def squared_distances(
   own = gram[steps, :, steps]  # (S, B, B)
   products = jax.vmap(lambda u: matmul(u, u.T))(u)
   return 2 * jnp.sum(u * moved, (1, 2)) + jnp.sum(own * products, (1, 2))
+
+
+def visited(
+  visits: Visits,
+  new: coefficients.Visited,
+  u: jax.Array,
+  a: jax.Array,
+  gram: jax.Array,
+  among: jax.Array,
+  *,
+  tile: int,
+  mesh: Mesh | None,
+) -> tuple[Visits, jax.Array]:
+  """What C is made of after a block, and `squared_distances` without h_s(0).
+
+  h_s(t) - h_s(0) is K_{s, train} C before the block, and K times the updates
+  of its earlier steps. The units are taken in tiles, each of which finds its
+  part of C again.
+
+  Args:
+    visits: before the block, of N examples.
+    new: the block's S B visits.
+    u: U, (S, B, m).
+    a: output weights, (k, m).
+    gram: K of the block's examples and all training examples, (S B, N).
+    among: of the block's own, (S, B, S, B).
+    tile: units at a time, which divides those of each device.
+    mesh: over which the units are split, if any.
+
+  Returns:
+    The visits after it, and (S,).
+  """
+  steps, flat = jnp.arange(among.shape[0]), gram.shape[0]
+  is_earlier = steps[:, None, None, None] > steps[None, None, :, None]
+  earlier = jnp.where(is_earlier, among, 0.0).reshape(flat, flat)
+  slopes = visits.slopes
+
+  def of_units(patterns, slopes, new, u, a, gram, earlier, among):
+    def part(patterns, i):
+      own_patterns, own_u, own_a = (
+        jax.lax.dynamic_slice_in_dim(v, i * tile, tile, v.ndim - 1)
+        for v in (patterns, u, a)
+      )
+      own = Visits(own_patterns, slopes)
+      c = coefficients.coefficients(own, own_a, new.visit[0] + 1)
+      rows = own_u.reshape(flat, tile)
+      moved = matmul(gram, c) + matmul(earlier, rows)
+      own_patterns = coefficients.marked(own, new, rows)
+      return (
+        jax.lax.dynamic_update_slice_in_dim(
+          patterns, own_patterns, i * tile, 1
+        ),
+        squared_distances(own_u, moved.reshape(own_u.shape), among),
+      )
+
+    number = jnp.arange(u.shape[-1] // tile)
+    patterns, parts = jax.lax.scan(part, patterns, number)
+    total = jnp.sum(parts, axis=0)
+    return patterns, total if mesh is None else jax.lax.psum(total, meshes.UNIT)
+
+  if mesh is not None:
+    columns, whole = meshes.COLUMNS, meshes.WHOLE
+    of_units = jax.shard_map(
+      of_units,
+      mesh=mesh,
+      in_specs=(
+        *(columns, whole, whole, PartitionSpec(None, None, meshes.UNIT)),
+        *(columns, whole, whole, whole),
+      ),
+      out_specs=(columns, whole),
+      check_vma=False,
+    )
+  patterns, total = of_units(
+    *(visits.patterns, slopes, new, u, a, gram, earlier, among)
+  )
+  return Visits(patterns, coefficients.told(slopes, new)), total
 
 
 def advance(
@@ -169,7 +254,7 @@ def advance(
     h = network.preactivations(state.w, x).reshape(*rows.shape, -1)
     gram = matmul(x, x.T).reshape(*rows.shape, *rows.shape)
     _, a = sgd.trained(state, start_params)
-    u, _, path = updates(
+    u, _, path, _ = updates(
       a, h, gram, y, steps < end, rate, method.model, of_outputs
     )
     w = state.w + matmul(u.reshape(x.shape[0], -1).T, x)

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ossgd.compact import normals
+from ossgd.compact import weights as rows_of_weights
 from ossgd.data import mixtures
-from ossgd.engines import blocked, gram, measuring, tiles
+from ossgd.engines import blocked, interface, measuring, tiles
 from ossgd.engines.setup import Setup
 from ossgd.recording import recorders
 
@@ -56,7 +58,7 @@ def work(engine: str, setup: Setup) -> Work:
   block_bytes = _FLOAT * m * block * batch * (6 + block / 2)
   if engine == 'gram':
     n = setup.num_train + setup.num_test
-    planned = list(gram.plan(record_steps, block))
+    planned = list(interface.plan(record_steps, block))
     pieces = sum(c.recorded.shape[0] for c in planned)
     recorded = sum(int(c.recorded.sum()) for c in planned)
     update = 2 * n * block * batch * m
@@ -90,6 +92,8 @@ def memory(
   setup: Setup,
   seeds_at_once: int = 1,
   shards: tuple[int, int] = (1, 1),
+  *,
+  whole: bool = False,
 ) -> int:
   """The most bytes a block of seeds holds on a device at any time.
 
@@ -102,6 +106,7 @@ def memory(
     setup: of each run.
     seeds_at_once: runs side by side.
     shards: parts that the seeds and the units are split into.
+    whole: w(T) is asked for, not its singular values alone.
   """
   seeds, units = shards
   m, d = setup.width // units, setup.num_inputs
@@ -109,18 +114,27 @@ def memory(
   n, n_test = setup.num_train + setup.num_test, setup.num_test
   weights = m * (d + setup.num_classes)
   inputs = n * d
-  drawn = 4 * weights  # w(0), and the random bits it comes from
+  # w(0), and the random bits it comes from where it is drawn at once.
+  drawn = weights if _in_pieces(setup, shards) else 4 * weights
   examples = setup.recorder_sizes.examples
-  patterns = sum(examples[e] for e in setup.patterns_of) * m / _FLOAT  # bytes
+  of_patterns = sum(examples[e] for e in setup.patterns_of)
+  patterns = of_patterns * m / _FLOAT  # bytes
   rows = blocked.size(batch, setup.width) * batch
   if engine == 'gram':
     padded = m + -m % tiles.width(m)
     fixed = n * setup.num_train + setup.num_steps * batch
     h, c = n * padded, setup.num_train * padded
-    held = fixed + h + 2 * c + patterns
+    held = fixed + h + patterns / 8
+    if setup.initial_of or not setup.by_visits:
+      held += c
     if 'test' in setup.initial_of:
       held += n_test * padded
+    if setup.by_visits:  # a byte for eight visits
+      c = -(-setup.num_visits // 8) * c / _FLOAT
+    held += c
     begin = held + weights + inputs + (padded > m) * weights
+    if from_rows(setup, shards):
+      begin = held + inputs + patterns / 8
     train, measure = held + 8 * rows * padded, held + 5 * rows * padded
     if setup.model.layers == 'both':  # a after every step, and their stack
       path = 2 * blocked.size(batch, setup.width) * setup.num_classes * padded
@@ -138,8 +152,35 @@ def memory(
     kept = weights
   # Begun again, w(T) and its update, QR decompositions of both.
   end = max(kept + drawn, kept + 3 * weights, 5.1 * weights)
+  if engine == 'gram' and not whole and shards == (1, 1):
+    block = min(m, max(2**14, 4 * d)) * d  # w(T) and its update, QR of each
+    end = max(kept + drawn, kept + 2 * weights + 3.5 * block)
+  elif engine == 'gram':
+    end = max(end, kept + 5.3 * weights)
   floats = inputs + max(_data(setup), drawn, begin, train, measure, end)
   return int(_KEPT * _FLOAT * floats) * (seeds_at_once // seeds)
+
+
+def from_rows(setup: Setup, shards: tuple[int, int] = (1, 1)) -> bool:
+  """Whether a run begins with a few rows of w(0) at a time, never all."""
+  return (
+    setup.by_visits
+    and setup.used_columns is None
+    and shards == (1, 1)
+    and rows_of_weights.can_draw_rows(
+      jax.random.key(0), setup.width, setup.dim, setup.model
+    )
+  )
+
+
+def _in_pieces(setup: Setup, shards: tuple[int, int]) -> bool:
+  """Whether `normals.draw` needs no memory beside what it draws."""
+  return (
+    jax.default_backend() == 'cpu'
+    and shards == (1, 1)
+    and setup.model.start == 'iid'
+    and normals.draws_pieces(jax.random.key(0), (setup.width, setup.dim))
+  )
 
 
 def _data(setup: Setup) -> float:
@@ -190,6 +231,8 @@ def choose(
   limit: int,
   seeds_at_once: int = 1,
   shards: tuple[int, int] = (1, 1),
+  *,
+  whole: bool = False,
 ) -> str:
   """The engine that has the results first, of those that are exact and fit.
 
@@ -198,13 +241,14 @@ def choose(
     limit: bytes of a device.
     seeds_at_once: runs side by side.
     shards: parts that the seeds and the units are split into.
+    whole: as `memory` has it.
 
   Raises:
     ValueError: none fits, or the one asked for is unknown or not exact.
   """
   runtime = RUNTIME // jax.local_device_count()
   needed = {
-    engine: memory(engine, setup, seeds_at_once, shards) + runtime
+    engine: memory(engine, setup, seeds_at_once, shards, whole=whole) + runtime
     for engine in setup.engines
   }
   fitting = [engine for engine in needed if needed[engine] <= limit]

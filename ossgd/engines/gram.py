@@ -4,7 +4,7 @@ Every update of plain SGD lies in the span of the training inputs,
 
   w(t) = w(0) + C(t)^T X,                              C (N, m), C(0) = 0,
 
-and a step adds the rows U_t of eq. (1) (`blocks`) to C at the batch's rows. So
+and a step adds the rows U_t of eq. (1) (`blocked`) to C at the batch's rows. So
 the pre-activations H = X_all w^T of all examples, training and test, move by
 
   H(t+1) = H(t) + K_{all, batch} U_t,                  K = X_all X^T,
@@ -22,12 +22,17 @@ steps of any size, beside 1e-5 of itself. It is H that decides, not the sum:
 where the distance is 1.5e-4 ||W(0)|| after 3000 steps, H(t) - H(0) is off by
 1e-2. C begins at zero, and keeps its digits.
 
+Wide networks keep C as the patterns it is made of (`compact.coefficients`), and
+instead of H(0) the distance has h_s(t) - h_s(0) = K_{s, train} C(t), for 2 N B m
+FLOPs a step and what it takes to find C again, tile by tile.
+
 A chunk of steps first finds its U from the batches alone, then goes through
 the units in tiles that stay in cache while H passes all its recorded steps.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -35,7 +40,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ossgd.engines import blocked, measuring, meshes, tiles
+from ossgd.compact import coefficients, weights
+from ossgd.compact.coefficients import Visits
+from ossgd.engines import blocked, interface, measuring, meshes, tiles
 from ossgd.engines.interface import Chunk, Numbers, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper import network
@@ -50,9 +57,10 @@ class Constants(NamedTuple):
   a: jax.Array  # output weights: (k, M); zero in the padding, which is inert
   gram: jax.Array  # K^T = X X_all^T: (N, n)
   # Pre-activations at w(0), of the training examples first: (N, M); of all,
-  # (n, M), where a recorder looks at those of the test examples.
-  h: jax.Array
-  patterns: dict[Examples, jax.Array]  # at w(0): (., M) bool
+  # (n, M), where a recorder looks at those of the test examples. None where
+  # nothing looks at them.
+  h: jax.Array | None
+  patterns: dict[Examples, jax.Array]  # at w(0), as bits: (ceil(. / 8), M)
   norm: jax.Array  # ||w(0)||_F
   # n m of the patterns of each data set, without the padding.
   num_patterns: dict[Examples, jax.Array]
@@ -63,16 +71,11 @@ class GramState(NamedTuple):
   """All that training carries from one chunk to the next."""
 
   h: jax.Array  # pre-activations, training examples first: (n, M)
-  c: jax.Array  # coefficients of w - w(0) in the training inputs: (N, M)
+  # Coefficients of w - w(0) in the training inputs, (N, M), or what they are
+  # made of.
+  c: jax.Array | Visits
   squared_distance: jax.Array  # ||w - w(0)||_F^2
   a: jax.Array | None = None  # output weights, where they are trained: (k, M)
-
-
-class Steps(NamedTuple):
-  """The S slots of a chunk; one that is not used repeats a step."""
-
-  step: np.ndarray  # (S,) int
-  active: np.ndarray  # (S,) bool
 
 
 class Trained(NamedTuple):
@@ -97,7 +100,7 @@ class OnGram:
     """Several recorded steps each."""
     setup = self.setup
     most = blocked.size(setup.examples_per_step, setup.width)
-    return list(plan(setup.record_steps, most))
+    return list(interface.plan(setup.record_steps, most))
 
   @property
   def stages(self) -> Mapping[str, Stage]:
@@ -106,20 +109,36 @@ class OnGram:
 
   def start(self, key, params, split):
     """State: `GramState`. Begin: `Constants`."""
+
+    rows = functools.partial(weights.part, params.w)
+    return self.start_from_rows(key, rows, params.a, split)
+
+  def start_from_rows(self, key, rows_of_w, a, split):
+    """The same from w(0) a few rows at a time: `weights.Rows`."""
     setup = self.setup
-    width, shards = params.w.shape[0], meshes.shards(self.mesh)[1]
+    width, shards = a.shape[1], meshes.shards(self.mesh)[1]
     share = width // shards
     padding = shards * (-share % tiles.width(share))  # whole tiles everywhere
-    w, a = params
     if padding:
-      w = jnp.pad(w, ((0, padding), (0, 0)))
       a = jnp.pad(a, ((0, 0), (0, padding)))
     x, num_train = split.train.x, split.train.x.shape[0]
     everything = jnp.concatenate([x, split.test.x])
-    h = network.preactivations(w, everything)
+    if setup.by_visits and self.mesh is None:
+      h, norm = weights.preactivations(rows_of_w, everything, width, padding)
+    else:
+      w = rows_of_w(0, width)
+      h = network.preactivations(
+        jnp.pad(w, ((0, padding), (0, 0))) if padding else w, everything
+      )
+      norm = jnp.linalg.norm(w)
+    c: jax.Array | Visits
+    if setup.by_visits:
+      c = coefficients.nothing(setup.num_visits, num_train, *a.shape)
+    else:
+      c = jnp.zeros((num_train, h.shape[1]), h.dtype)
     state = GramState(
       h,
-      jnp.zeros((num_train, w.shape[0]), h.dtype),
+      c,
       jnp.zeros((), h.dtype),
       a if setup.model.layers == 'both' else None,
     )
@@ -130,16 +149,20 @@ class OnGram:
       order=setup.order,
       batch_size=setup.examples_per_step,
     )
-    patterns = {e: h[setup.rows(e)] >= 0 for e in setup.patterns_of}
+    numbers = setup.recorder_sizes.examples
+    h0 = h if 'test' in setup.initial_of else h[:num_train]
     begin = Constants(
       a,
       matmul(x, everything.T),
-      h if 'test' in setup.initial_of else h[:num_train],
-      patterns,
-      jnp.linalg.norm(params.w),
+      h0 if setup.initial_of or not setup.by_visits else None,
       {
-        examples: jnp.asarray(p0.shape[0] * float(width), h.dtype)
-        for examples, p0 in patterns.items()
+        e: jnp.packbits(h[setup.rows(e)] >= 0, axis=0)
+        for e in setup.patterns_of
+      },
+      norm,
+      {
+        e: jnp.asarray(numbers[e] * float(width), h.dtype)
+        for e in setup.patterns_of
       },
       rows,
     )
@@ -158,9 +181,9 @@ class OnGram:
     if state.a is not None:  # the padding stays as it is
       is_unit = jnp.arange(state.a.shape[1]) < setup.width
       of_outputs = jnp.where(is_unit, self.numbers.output_rate, 0.0)
-    u, h, a = blocked.updates(
+    u, h, a, slopes = blocked.updates(
       begin.a if state.a is None else state.a,
-      state.h[flat].reshape(shape),
+      [state.h[some] for some in rows],
       among,
       split.train.y[rows],
       steps.active,
@@ -168,16 +191,30 @@ class OnGram:
       setup.model,
       of_outputs,
     )
-    h0 = begin.h[flat].reshape(shape)
-    moved = blocked.squared_distances(u, h - h0, among)
+    if isinstance(state.c, Visits):
+      visit = steps.step // (setup.num_train // setup.examples_per_step)
+      c, moved = blocked.visited(
+        state.c,
+        coefficients.Visited(
+          flat,
+          jnp.repeat(visit, rows.shape[1]),
+          slopes.reshape(flat.shape[0], -1),
+        ),
+        u,
+        begin.a,
+        gram[:, : setup.num_train],
+        among,
+        tile=tiles.width(u.shape[-1] // meshes.shards(self.mesh)[1]),
+        mesh=self.mesh,
+      )
+      u = u.reshape(flat.shape[0], -1)
+    else:
+      h0 = begin.h[flat].reshape(shape)
+      moved = blocked.squared_distances(u, h - h0, among)
+      u = u.reshape(flat.shape[0], -1)
+      c = state.c.at[flat].add(u)
     distances = state.squared_distance + jnp.cumsum(moved)
-    u = u.reshape(flat.shape[0], -1)
-    state = GramState(
-      state.h,
-      state.c.at[flat].add(u),
-      distances[-1],
-      None if a is None else a[-1],
-    )
+    state = GramState(state.h, c, distances[-1], None if a is None else a[-1])
     return state, (Trained(gram, u, distances, a),)
 
   def move_all(self, state, begin, split, trained, recorded):
@@ -218,7 +255,8 @@ class OnGram:
       with jax.ensure_compile_time_eval():
         counted = recorder.function(np.True_, np.True_)
       if counted:
-        number -= padding * begin.patterns[recorder.examples].shape[0]
+        numbers = setup.recorder_sizes.examples
+        number -= padding * numbers[recorder.examples]
       record[recorder.name] = number / begin.num_patterns[recorder.examples]
     at_ends = trained.squared_distances.reshape(pieces, -1)[:, -1]
     distance = jnp.sqrt(jnp.maximum(at_ends, 0)) / begin.norm
@@ -230,58 +268,34 @@ class OnGram:
 
   def weights(self, kept, params, split):
     """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> Params."""
-    c, a = kept
-    units = params.w.shape[0]
-    w = params.w + matmul(c[:, :units].T, split.train.x)
-    return Params(w, params.a if a is None else a[:, :units])
+    w = self.rows(kept, params, split)(0, params.w.shape[0])
+    a = kept[1]
+    return Params(w, params.a if a is None else a[:, : w.shape[0]])
+
+  def rows(self, kept, params, split):
+    """The same of some units at a time."""
+    setup, x = self.setup, split.train.x
+
+    def of_units(first, number):
+      def columns(v):
+        return weights.part(v, first, number, axis=1)
+
+      c = kept[0]
+      if isinstance(c, Visits):
+        c = coefficients.coefficients(
+          c._replace(patterns=columns(c.patterns)),
+          columns(params.a),
+          setup.num_visits,
+        )
+      else:
+        c = columns(c)
+      return weights.part(params.w, first, number) + matmul(c.T, x)
+
+    return of_units
 
   def layout(self, state):
     """H, C and a are split by units."""
     columns = meshes.COLUMNS
     of_outputs = None if state.a is None else columns
-    return GramState(columns, columns, meshes.WHOLE, of_outputs)
-
-
-def plan(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:
-  """Cuts a run at its recorded steps and into chunks of `most` slots.
-
-  Chunks are told their Steps and which of their P pieces end at a recorded
-  step, (P,) bool. The gaps between recorded steps decide how many slots a
-  piece has: a power of two, so that few shapes are compiled. A chunk is open if
-  another piece would have fitted in.
-  """
-  waiting: list[tuple[np.ndarray, bool]] = []
-  size = 1
-  begins = np.append(0, record_steps[:-1])
-  for begin, end in zip(begins, record_steps, strict=True):
-    num_parts = max(1, -(-(end - begin) // most))
-    parts = np.array_split(np.arange(begin, end), num_parts)
-    for part in parts:
-      needed = 1 << max(0, len(part) - 1).bit_length()
-      if waiting and (needed != size or len(waiting) * size == most):
-        yield _chunk(waiting, size, most)
-        waiting = []
-      size = needed
-      waiting.append((part, part is parts[-1]))
-  yield _chunk(waiting, size, most)
-
-
-def _chunk(
-  pieces: list[tuple[np.ndarray, bool]], size: int, most: int
-) -> Chunk:
-  """Pieces of up to `size` steps, and empty ones to make `most` slots."""
-  steps = np.zeros((most // size, size), int)
-  active = np.zeros(steps.shape, bool)
-  recorded = np.zeros(len(steps), bool)
-  last, end = 0, 0
-  for i in range(len(steps)):
-    part, ends = pieces[i] if i < len(pieces) else (np.arange(0), False)
-    active[i, : len(part)] = True
-    recorded[i] = ends
-    if len(part):
-      last, end = part[-1], int(part[-1]) + 1
-    steps[i] = last
-    steps[i, : len(part)] = part
-  slots = Steps(steps.ravel(), active.ravel())
-  is_open = len(pieces) * size < most
-  return Chunk(((slots,), (recorded,)), recorded, end, is_open)
+    c = Visits(columns, meshes.WHOLE) if self.setup.by_visits else columns
+    return GramState(columns, c, meshes.WHOLE, of_outputs)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from ossgd.compact import weights
 from ossgd.engines import (
   blocked,
   gram,
@@ -145,6 +146,12 @@ class OnWeights:
       return Params(optimizers.judged(averages, w), params.a)
     return optimizers.judged(averages, Params(w, a))
 
+  def rows(self, kept, params, split):
+    """Of the weights, which are there."""
+    w = self.weights(kept, params, split).w
+
+    return functools.partial(weights.part, w)
+
   def layout(self, state):
     """What an optimizer keeps of each weight lies where the weight does."""
     (w, a), whole = (state.w, state.a), meshes.WHOLE
@@ -216,6 +223,16 @@ class SkippingZeros:
     """The engine's, beside those that stayed as they were."""
     used = self.engine.weights(kept, *self._narrow(params, split))
     return Params(params.w.at[:, self.columns].set(used.w), used.a)
+
+  def rows(self, kept, params, split):
+    """The same of some units at a time."""
+    used = self.engine.rows(kept, *self._narrow(params, split))
+
+    def of_units(first, number):
+      w = weights.part(params.w, first, number)
+      return w.at[:, self.columns].set(used(first, number))
+
+    return of_units
 
   def layout(self, state):
     """The engine's."""

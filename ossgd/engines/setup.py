@@ -24,6 +24,9 @@ from ossgd.recording.recorders import (
   standard,
 )
 
+_WIDE = 2**27  # numbers in C, 512 MB: from there on it may be kept as patterns,
+_MOST_VISITS = 16  # of so few visits that it is found again fast
+
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
@@ -60,6 +63,20 @@ class Setup:
   def examples_per_step(self) -> int:
     """B as engines and costs have it: N with full batches."""
     return sgd.examples_per_step(self.order, self.num_train, self.batch_size)
+
+  @property
+  def num_visits(self) -> int:
+    """The most often that training comes to an example: V."""
+    steps_per_epoch = self.num_train // self.examples_per_step
+    return max(1, -(-self.num_steps // steps_per_epoch))
+
+  @property
+  def by_visits(self) -> bool:
+    """Whether a wide network's updates are kept as the patterns of visits."""
+    few = self.num_visits <= _MOST_VISITS and self.model.layers == 'hidden'
+    h = jax.ShapeDtypeStruct((1,), np.float32)
+    is_pattern = jax.eval_shape(self.model.slope, h).dtype == bool
+    return few and is_pattern and self.num_train * self.width > _WIDE
 
   @property
   def output_step_size(self) -> float:

@@ -37,7 +37,7 @@ def width(units: int) -> int:
 class Initial(NamedTuple):
   """What recorders look at of w(0)."""
 
-  patterns: dict[Examples, jax.Array]  # of each data set: (n, M) bool
+  patterns: dict[Examples, jax.Array]  # of each: bits, (ceil(n / 8), M)
   # Pre-activations, of training examples first, if any are looked at: (n, M).
   h: jax.Array | None
 
@@ -102,6 +102,7 @@ def pass_over_units(
     H after the chunk (n, M), and what is recorded of each piece.
   """
   size = width(h.shape[1])
+  numbers = setup.recorder_sizes.examples
 
   def tile(i, carry):
     h, sums = carry
@@ -113,6 +114,12 @@ def pass_over_units(
 
     own_h, own_a, own_initial, own_updates = jax.tree.map(
       part, (h, a, initial, updates)
+    )
+    own_initial = own_initial._replace(
+      patterns={
+        e: jnp.unpackbits(p, axis=0, count=numbers[e]).astype(bool)
+        for e, p in own_initial.patterns.items()
+      }
     )
     part_h, more = _pass_one(
       setup, own_h, own_a, own_initial, gram, own_updates, recorded, first + i
@@ -138,7 +145,8 @@ def _of_no_unit(
   """What is recorded before the first tile."""
   counts = {}
   for recorder in recorders.of_kind(setup.measured, 'of_pattern'):
-    most = initial.patterns[recorder.examples].size
+    numbers = setup.recorder_sizes.examples
+    most = numbers[recorder.examples] * h.shape[1]
     counts[recorder.name] = jnp.zeros(pieces, metrics.counting_type(most))
   units = jax.tree.map(
     lambda v: jnp.broadcast_to(v, (pieces, *v.shape)),

@@ -1,5 +1,7 @@
 """What Section 7 reports, as pure functions of logits, patterns and weights."""
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -92,24 +94,43 @@ def spectrum(w: Float[Array, 'm d']) -> Float[jax.Array, ' q']:
 
 
 def triangle(tall: Float[Array, 'm d']) -> Float[jax.Array, 'd d']:
-  """R of a QR decomposition: (m, d) -> (d, d), where m >= d.
+  """R of a QR decomposition: (m, d) -> (d, d), where m >= d."""
+
+  def rows(first, number):
+    return (jax.lax.dynamic_slice_in_dim(tall, first, number),)
+
+  return triangles(rows, *tall.shape)[0]
+
+
+def triangles(
+  rows: Callable[[jax.Array | int, int], tuple[jax.Array, ...]],
+  height: int,
+  dim: int,
+) -> list[jax.Array]:
+  """`triangle` of several matrices, none of which need be there as a whole.
 
   A block of rows at a time, which needs little memory: [R; block] = Q R' and
   R'^T R' = R^T R + block^T block.
+
+  Args:
+    rows: so many rows of each matrix from the first one on: (number, d) each.
+    height: m, of each.
+    dim: d, at most m.
   """
-  rows = max(_ROWS_AT_ONCE, 4 * tall.shape[1])
-  whole = tall.shape[0] // rows * rows
+  at_once = max(_ROWS_AT_ONCE, 4 * dim)
+  whole = height // at_once * at_once
 
-  def absorb(r, i):
-    block = jax.lax.dynamic_slice_in_dim(tall, i * rows, rows)
-    return jnp.linalg.qr(jnp.concatenate([r, block]), mode='r'), None
+  def absorb(rs, i):
+    blocks = rows(i * at_once, at_once)
+    both = (jnp.concatenate(pair) for pair in zip(rs, blocks, strict=True))
+    return [jnp.linalg.qr(one, mode='r') for one in both], None
 
-  r = jnp.linalg.qr(tall[whole:], mode='r')
-  missing = tall.shape[1] - r.shape[0]  # an exact multiple leaves none
-  r = jnp.pad(r, ((0, missing), (0, 0)))
+  last = (jnp.linalg.qr(v, mode='r') for v in rows(whole, height - whole))
+  # An exact multiple leaves no rows.
+  rs = [jnp.pad(r, ((0, dim - r.shape[0]), (0, 0))) for r in last]
   if whole:
-    r, _ = jax.lax.scan(absorb, r, jnp.arange(whole // rows))
-  return r
+    rs, _ = jax.lax.scan(absorb, rs, jnp.arange(whole // at_once))
+  return rs
 
 
 def steps_to_accuracy(

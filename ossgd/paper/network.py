@@ -4,6 +4,8 @@ Neither has biases. What is not the paper's, ReLU's above all, is said by a
 `Model`.
 """
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,7 @@ def init_params(
   num_classes: int,
   scale: float = 1.0,
   model: Model = PAPER,
+  normal: Callable = normal,
 ) -> Params:
   """Random initialisation (A3): w_r ~ N(0, scale^2 / m I), a_{i,r} ~ N(0, 1).
 
@@ -42,6 +45,7 @@ def init_params(
     dim: d, input coordinates.
     scale: multiplies 1 / sqrt(m).
     model: its output law and its start.
+    normal: draws N(0, 1) for w: (key, shape) -> array.
 
   Returns:
     Params of w (m, d) and a (k, m), float32.

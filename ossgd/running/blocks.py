@@ -60,8 +60,12 @@ def run(
     split = source.shared or put(source.draw(seeds))
     params = programs.draw(seeds, split)
     saved.check(params, split, shared=grouping.shared)
-    state, begin = wait(programs.start(params, seeds, split))
-    del params
+    given = params
+    if programs.from_rows:
+      given = params.a
+      params.w.delete()  # H has to have its memory
+    state, begin = wait(programs.start(given, seeds, split))
+    del params, given
   state, records, done = saved.resume(state)
   stops = watching.Stops(callback, block)
   kept = _train(
@@ -70,9 +74,7 @@ def run(
   del state, begin  # a wide network needs their memory at the end
   with timing.part('spectrum'), lanes.one_blas_thread():
     begun = programs.draw(seeds, split)
-    trained = programs.weights(kept, begun, split)
-    del kept
-    last = hosts.fetch(programs.finish(trained, begun, split))
+    last = hosts.fetch(programs.finish(kept, begun, split))
   if one:
     last = jax.tree.map(lambda v: v[None], last)
   record = _padded(states.joined(records), len(setup.record_steps))

@@ -4,6 +4,7 @@ Here is the edge where `jit` lives. `execution` goes from one chunk of steps to
 the next with them; all blocks of a width share one compilation.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from ossgd.compact import normals, weights
 from ossgd.engines import cost, kinds, measuring, meshes
-from ossgd.engines.interface import Chunk
+from ossgd.engines.interface import Chunk, Engine, Numbers
 from ossgd.engines.setup import Setup
 from ossgd.machine import hosts, lanes, memory
-from ossgd.paper.types import Params
+from ossgd.paper.types import Params, normal
 from ossgd.running import caching, datasets
 
 
@@ -48,8 +50,15 @@ def group(
   return Grouping(at_once, devices, shared)
 
 
-def choose_engine(setup: Setup, grouping: Grouping) -> str:
+def choose_engine(
+  setup: Setup, grouping: Grouping, *, whole: bool = False
+) -> str:
   """The engine of one width: the fastest that is exact, allowed, and fits.
+
+  Args:
+    setup: of each run.
+    grouping: of the seeds.
+    whole: w(T) is asked for, not its singular values alone.
 
   Raises:
     ValueError: no engine is both allowed and exact, or none fits in memory.
@@ -59,6 +68,7 @@ def choose_engine(setup: Setup, grouping: Grouping) -> str:
     hosts.least(memory.of_device()),
     grouping.seeds_at_once,
     meshes.shards(grouping.mesh),
+    whole=whole,
   )
 
 
@@ -97,12 +107,12 @@ class Programs(NamedTuple):
   chunks: list[Chunk]
   common: int  # chunks that every longer run begins with
   draw: caching.Program  # (seeds, split) -> Params at w(0)
-  start: caching.Program  # (Params at w(0), seeds, split) -> state, begin
+  from_rows: bool  # whether a start draws w(0) again, a few rows at a time
+  start: caching.Program  # (Params at w(0), or a, seeds, split) -> state, begin
   # (state, begin, split, passed, told) -> state, passed
   stages: dict[str, caching.Program]
   kept: Callable  # state -> what of it the weights follow from
-  weights: caching.Program  # (kept, Params at w(0), split) -> Params at the end
-  # (Params at the end, Params at w(0), split) -> arrays by name
+  # (kept, Params at w(0), split) -> arrays by name
   finish: caching.Program
   layout: Callable  # state -> the PartitionSpecs of its arrays on a mesh
 
@@ -127,13 +137,18 @@ def programs(
     chunks,
     common(chunks, setup.shared_step),
     told['draw'],
+    _from_rows(setup, grouping),
     told['start'],
     {name: told[f'stage {name}'] for name in engine.stages},
     engine.kept,
-    told['weights'],
     told['finish'],
     engine.layout,
   )
+
+
+def _from_rows(setup: Setup, grouping: Grouping) -> bool:
+  is_wide = setup.engine == 'gram' and grouping.mesh is None
+  return is_wide and cost.from_rows(setup)
 
 
 def prepare(
@@ -157,33 +172,67 @@ def prepare(
   seeds = jnp.asarray(np.zeros(() if at_once == 1 else number, int))
   split = source.shared or source.draw.prepare(seeds)
   params = programs.draw.prepare(seeds, split)
-  state, begin = programs.start.prepare(params, seeds, split)
+  given = params.a if programs.from_rows else params
+  state, begin = programs.start.prepare(given, seeds, split)
   # Of chunks of as many pieces all arguments have the same shapes.
   for chunk in {len(c.recorded): c for c in programs.chunks}.values():
     passed: tuple[Any, ...] = ()
     stages = zip(programs.stages.values(), chunk.arguments, strict=True)
     for stage, told in stages:
       state, passed = stage.prepare(state, begin, split, passed, told)
-  trained = programs.weights.prepare(programs.kept(state), params, split)
-  programs.finish.prepare(trained, params, split)
+  programs.finish.prepare(programs.kept(state), params, split)
 
 
 def _made(
   setup: Setup, grouping: Grouping, extra: measuring.Extra | None
 ) -> dict[str, caching.Program]:
   """The programs of all runs that differ in numbers only."""
-  constrain = functools.partial(
-    meshes.constrain,
-    mesh=grouping.mesh,
-    of_seeds=grouping.seeds_at_once > 1,
-  )
-  over_seeds = _over_seeds(grouping)
-  split_axis = None if grouping.shared else 0
+  block = _Block(setup, grouping, extra)
+  found = {
+    'draw': jax.jit(block.draw),
+    'start': jax.jit(block.start),
+    'finish': jax.jit(block.finish),
+  }
+  for name in block.engine(None).stages:
+    own = functools.partial(block.stage, name)
+    found[f'stage {name}'] = jax.jit(own, donate_argnums=0)
+  return {name: caching.Program(function) for name, function in found.items()}
 
-  def engine_of(numbers):
-    return kinds.make(setup, grouping.mesh, numbers)
 
-  def draw(seeds, split, numbers):
+@dataclasses.dataclass(frozen=True)
+class _Block:
+  """A block of seeds as JAX traces it; its numbers are told last."""
+
+  setup: Setup
+  grouping: Grouping
+  extra: measuring.Extra | None
+
+  def engine(self, numbers: Numbers | None) -> Engine:
+    """Of one seed."""
+    return kinds.make(self.setup, self.grouping.mesh, numbers)
+
+  def over_seeds(self, one: Callable, *axes: Any) -> Callable:
+    """`vmap`, unless seeds go one by one."""
+    if self.grouping.seeds_at_once == 1:
+      return one
+    name = None if self.grouping.mesh is None else meshes.SEED
+    return jax.vmap(one, axes, spmd_axis_name=name)
+
+  @property
+  def split_axis(self) -> int | None:
+    """Of the data, if seeds have their own."""
+    return None if self.grouping.shared else 0
+
+  def constrain(self, arrays: Any, specs: Any) -> Any:
+    """Arrays where they are to lie."""
+    of_seeds = self.grouping.seeds_at_once > 1
+    mesh = self.grouping.mesh
+    return meshes.constrain(arrays, specs, mesh=mesh, of_seeds=of_seeds)
+
+  def draw(self, seeds, split, numbers):
+    """Params at w(0)."""
+    setup = self.setup
+
     def one(seed, split):
       return measuring.draw_params(
         measuring.seed_keys(seed).init,
@@ -191,46 +240,58 @@ def _made(
         dim=split.train.x.shape[1],
         num_classes=setup.num_classes,
         model=setup.model,
+        # Devices would each draw all pieces.
+        normal=normals.draw if self.grouping.mesh is None else normal,
         # A start of one's own is given the scale.
         **{'std': numbers.std}
         if isinstance(setup.model.start, str)
         else {'scale': setup.init_scale},
       )
 
-    params = over_seeds(one, (0, split_axis))(seeds, split)
-    return constrain(params, Params(meshes.ROWS, meshes.COLUMNS))
+    params = self.over_seeds(one, 0, self.split_axis)(seeds, split)
+    return self.constrain(params, Params(meshes.ROWS, meshes.COLUMNS))
 
-  def start(params, seeds, split, numbers):
-    engine = engine_of(numbers)
+  def start(self, given, seeds, split, numbers):
+    """State and begin, from w(0) or, where that is drawn again, from a."""
+    engine = self.engine(numbers)
 
-    def one(params, seed, split):
-      return engine.start(measuring.seed_keys(seed).order, params, split)
+    def one(given, seed, split):
+      keys = measuring.seed_keys(seed)
+      if isinstance(given, Params):
+        return engine.start(keys.order, given, split)
+      rows = weights.drawn(
+        jax.random.fold_in(keys.init, self.setup.width),
+        dim=split.train.x.shape[1],
+        std=numbers.std,
+      )
+      return engine.start_from_rows(keys.order, rows, given, split)
 
-    state, begin = over_seeds(one, (0, 0, split_axis))(params, seeds, split)
-    return constrain(state, engine.layout(state)), begin
+    axes = 0, 0, self.split_axis
+    state, begin = self.over_seeds(one, *axes)(given, seeds, split)
+    return self.constrain(state, engine.layout(state)), begin
 
-  def weights(kept, params, split, numbers):
-    found = over_seeds(engine_of(numbers).weights, (0, 0, split_axis))
-    return found(kept, params, split)
-
-  def finish(trained, params, split, numbers):
-    del numbers
-    one = functools.partial(measuring.finish, extra=extra, mesh=grouping.mesh)
-    return over_seeds(one, (0, 0, split_axis))(trained, params, split)
-
-  def stage(name, state, begin, split, passed, told, numbers):
-    engine = engine_of(numbers)
-    axes = (0, 0, split_axis, *[0] * len(passed), *[None] * len(told))
-    state, passed = over_seeds(engine.stages[name], axes)(
+  def stage(self, name, state, begin, split, passed, told, numbers):
+    """What the chunk tells is of all seeds."""
+    engine = self.engine(numbers)
+    axes = 0, 0, self.split_axis, *[0] * len(passed), *[None] * len(told)
+    state, passed = self.over_seeds(engine.stages[name], *axes)(
       state, begin, split, *passed, *told
     )
-    return constrain(state, engine.layout(state)), passed
+    return self.constrain(state, engine.layout(state)), passed
 
-  found = {f.__name__: jax.jit(f) for f in (draw, start, weights, finish)}
-  for name in engine_of(None).stages:
-    own = functools.partial(stage, name)
-    found[f'stage {name}'] = jax.jit(own, donate_argnums=0)
-  return {name: caching.Program(function) for name, function in found.items()}
+  def finish(self, kept, params, split, numbers):
+    """What is measured of w(T): its spectra need no more than some rows."""
+    engine, mesh = self.engine(numbers), self.grouping.mesh
+
+    def one(kept, params, split):
+      if self.extra is None and mesh is None:
+        return weights.spectra(engine.rows(kept, params, split), params)
+      trained = engine.weights(kept, params, split)
+      return measuring.finish(
+        trained, params, split, extra=self.extra, mesh=mesh
+      )
+
+    return self.over_seeds(one, 0, 0, self.split_axis)(kept, params, split)
 
 
 def common(chunks: list[Chunk], shared_step: int) -> int:
@@ -241,11 +302,3 @@ def common(chunks: list[Chunk], shared_step: int) -> int:
   within = [chunk for chunk in chunks if chunk.end <= shared_step]
   grows = within and within[-1].end == shared_step and within[-1].open
   return len(within) - bool(grows)
-
-
-def _over_seeds(grouping: Grouping) -> Callable:
-  """`vmap`, unless seeds go one by one."""
-  if grouping.seeds_at_once == 1:
-    return lambda function, in_axes: function
-  name = None if grouping.mesh is None else meshes.SEED
-  return functools.partial(jax.vmap, spmd_axis_name=name)

@@ -53,16 +53,16 @@ def with_engine(setup: Setup, work: Work, watch: watching.Watch) -> Setup:
   Raises:
     ValueError: it does not fit in memory, and there is work left for it.
   """
-  begun = watch.load('engine', work.job(setup))
+  begun, whole = watch.load('engine', work.job(setup)), work.extra is not None
   if begun is None:
-    today = compiled.choose_engine(setup, work.grouping)
+    today = compiled.choose_engine(setup, work.grouping, whole=whole)
     return dataclasses.replace(setup, engine=today)
   name = bytes(begun['engine']).decode()
   setup = dataclasses.replace(setup, engine=name)
   of_width = (work.job(setup, seed) for seed in work.seeds)
   if any(watch.load(_finished(job), job) is None for job in of_width):
     try:
-      compiled.choose_engine(setup, work.grouping)
+      compiled.choose_engine(setup, work.grouping, whole=whole)
     except ValueError as error:
       raise ValueError(
         f'{error}; it was begun with engine {name} and goes on with it: its '

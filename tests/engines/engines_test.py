@@ -9,7 +9,7 @@ import optax
 from absl.testing import parameterized
 
 from ossgd.data import arrays, mixtures
-from ossgd.engines import blocked, gram, kinds, sgd, tiles
+from ossgd.engines import blocked, interface, kinds, sgd, tiles
 from ossgd.engines.setup import Setup
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.running import datasets, sweeps
@@ -85,7 +85,7 @@ class RecursionTest(parameterized.TestCase):
     rows = np.array([[0, 3, 5], [3, 7, 9], [5, 0, 1], [2, 3, 4]])
     active = np.array([True, True, False, True])
     x = split.train.x[rows]
-    u, h, _ = blocked.updates(
+    u, h, *_ = blocked.updates(
       params.a,
       jnp.einsum('sbd,md->sbm', x, params.w),
       jnp.einsum('sbd,tcd->sbtc', x, x),
@@ -166,7 +166,7 @@ class ChunksTest(parameterized.TestCase):
   def test_every_step_once_and_recorded_in_time(self, record_steps, most):
     """Active slots are all steps in order; a recorded one ends its piece."""
     taken, recorded = [], []
-    for chunk in gram.plan(np.array(record_steps), most):
+    for chunk in interface.plan(np.array(record_steps), most):
       ((slots,), _), ends, last = chunk[:3]
       self.assertLen(slots.step, most)
       pieces = zip(

@@ -1,0 +1,60 @@
+"""w(0) in pieces has the bits of `jax.random.normal`, or is drawn whole."""
+
+import functools
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import parameterized
+
+from ossgd.compact import normals
+
+
+def bits(v):
+  return np.asarray(v).view(np.uint32)
+
+
+class NormalsTest(parameterized.TestCase):
+  @parameterized.parameters((3, 400000), (1100, 1000), (150001, 7))
+  def test_to_the_bit(self, *shape):
+    """Whole, in pieces of which the last one overlaps, and by rows."""
+    key = jax.random.key(5)
+    whole = jax.jit(lambda key: jax.random.normal(key, shape, jnp.float32))
+    lowered = jax.jit(functools.partial(normals.draw, shape=shape)).lower(key)
+    compiled = lowered.compile()
+    expected = bits(whole(key))
+    np.testing.assert_array_equal(bits(compiled(key)), expected)
+    memory = compiled.memory_analysis().temp_size_in_bytes
+    self.assertLess(memory, 4 * expected.size)
+    first, number = shape[0] // 3, 2
+    rows = jax.jit(lambda key, i: normals.rows(key, i, number, shape[1]))
+    some = bits(rows(key, first))
+    np.testing.assert_array_equal(some, expected[first : first + number])
+
+  def test_seeds_side_by_side(self):
+    keys = jax.random.split(jax.random.key(2), 2)
+    draw = functools.partial(normals.draw, shape=(2200, 500))
+    drawn = jax.jit(jax.vmap(draw))(keys)
+    for key, one in zip(keys, drawn, strict=True):
+      expected = jax.random.normal(key, (2200, 500), jnp.float32)
+      np.testing.assert_array_equal(bits(one), bits(expected))
+
+  @parameterized.parameters('rbg', 'unsafe_rbg')
+  def test_other_generators(self, impl):
+    """Their bits are made otherwise: the whole matrix at once."""
+    key = jax.random.key(0, impl=impl)
+    self.assertFalse(normals.can_draw_rows(key, (2000, 1000)))
+    expected = jax.random.normal(key, (2000, 1000), jnp.float32)
+    drawn = normals.draw(key, (2000, 1000))
+    np.testing.assert_array_equal(bits(drawn), bits(expected))
+
+  def test_bits_that_are_made_otherwise(self):
+    """As they were before partitionable ones, or may be one day."""
+    normals._as_folded.cache_clear()
+    self.addCleanup(normals._as_folded.cache_clear)
+    with mock.patch.object(normals, 'rows', return_value=jnp.zeros((3, 7))):
+      self.assertFalse(normals.can_draw_rows(jax.random.key(0), (9, 9)))
+    normals._as_folded.cache_clear()
+    self.assertTrue(normals.can_draw_rows(jax.random.key(0), (9, 9)))
+    self.assertFalse(normals.can_draw_rows(jax.random.key(0), (2**22, 2**11)))
