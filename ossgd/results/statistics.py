@@ -7,6 +7,7 @@ values are judged by their mean, `Cells` too but known up to a cell each,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -116,7 +117,7 @@ def _of_proportion(counts: np.ndarray, trials: int, cases: int) -> Estimate:
 
   level = 1 - (1 - LEVEL) / cases
   pooled, total = int(counts.sum()), counts.size * trials
-  low, high = stats.binomtest(pooled, total).proportion_ci(level, 'exact')
+  low, high = _exact_limits(pooled, total, level)
   fractions = counts / trials
   differ = not no_spread(fractions)
   if differ:
@@ -132,6 +133,15 @@ def _of_proportion(counts: np.ndarray, trials: int, cases: int) -> Estimate:
     return min(1.0, cases * float(p))
 
   return Estimate(pooled / total, (float(low), float(high)), tail)
+
+
+@functools.lru_cache(maxsize=1024)
+def _exact_limits(count: int, trials: int, level: float) -> tuple[float, float]:
+  """Clopper and Pearson's, which are searched for: many runs have all right."""
+  from scipy import stats
+
+  found = stats.binomtest(count, trials).proportion_ci(level, 'exact')
+  return float(found.low), float(found.high)
 
 
 def _t_tail(values: np.ndarray, x: float, side: str) -> float:

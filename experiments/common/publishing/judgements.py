@@ -31,7 +31,7 @@ def key(*parts: Any) -> str:
   Args:
     *parts: JSON values, digests of content among them.
   """
-  text = json.dumps([_judging(), *parts], sort_keys=True)
+  text = json.dumps([judging(), *parts], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -64,22 +64,20 @@ def write(folder: Path, judgements: Mapping[str, Any]) -> None:
 
 
 def _place(folder: Path) -> Path:
-  """Beside compiled programs, below XDG_CACHE_HOME or ~/.cache.
+  """Beside compiled programs.
 
   Raises:
     ValueError: there is no home folder.
   """
-  chosen = os.environ.get('XDG_CACHE_HOME', '')
-  if not os.path.isabs(chosen):  # to be ignored, says its specification
-    chosen = os.path.expanduser('~/.cache')
-  if not os.path.isabs(chosen):
+  cache = files.cache()
+  if cache is None:
     raise ValueError('there is no home folder')
   name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
-  return Path(chosen, 'ossgd', 'judgements', f'{name}.json')
+  return cache / 'judgements' / f'{name}.json'
 
 
 @functools.cache
-def _judging() -> list[Any]:
+def judging() -> list[Any]:
   """The sources of this checkout or installation, and what they run on.
 
   All sources: which of them judge is for no list to say. Read once a process.
