@@ -22,7 +22,7 @@ from ossgd.storing import files, records
 
 from .common import options, printing
 from .common.options import option
-from .common.publishing import pages, run_folders, summaries
+from .common.publishing import judged, pages, summaries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ def publish(folder: Path, into: Path) -> None:
     ValueError: the folder is partial or damaged, or not of today's version.
   """
   try:
-    run = run_folders.read(folder)
+    run = judged.read(folder)
     if run.differences:
       raise ValueError('; '.join(run.differences))
   except Exception as error:

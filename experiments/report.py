@@ -4,14 +4,18 @@ The claims come first, judged again from the results; then every run's table
 and figures with its command, settings, versions and time. Folders of one script
 that differ in their seeds only, such as those of a job array, are judged as
 one. Runs made with other versions are marked, folders that are partial or
-damaged are listed.
+damaged are listed. Figures are links to those of the run folders, so the page
+moves together with them.
 
   python -m experiments.report --runs=runs
 """
 
 import dataclasses
+import hashlib
 import logging
 import os
+import urllib.parse
+from pathlib import Path
 
 from absl import app
 
@@ -21,6 +25,7 @@ from ossgd.storing import files, records
 from .common import options, printing
 from .common.options import option
 from .common.publishing import pages, run_folders
+from .common.publishing.judged import Picture, Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +43,10 @@ class Config:
 def page(name: str, gathered: run_folders.Gathered, runs: str) -> str:
   """The report, all runs one family of claims.
 
+  Figures are links to those of the run folders.
+
   Args:
-    name: report.html, which needs no other file, or report.md, for a terminal
-      or a repository's page.
+    name: report.html, or report.md for a terminal or a repository's page.
     gathered: what to report.
     runs: the folder of the run folders, as seen from where the report will be.
   """
@@ -56,7 +62,7 @@ def page(name: str, gathered: run_folders.Gathered, runs: str) -> str:
   return pages.render(
     f'{name}.jinja',
     **gathered._asdict(),
-    path=runs,
+    link=lambda run, picture: _link(run, picture, runs),
     counts={v: verdicts.count(v) for v in claims.VERDICTS},
     counts_together={v: together.count(v) for v in claims.VERDICTS},
     header=[*rows[0]] if rows else [],
@@ -64,6 +70,47 @@ def page(name: str, gathered: run_folders.Gathered, runs: str) -> str:
     table=claims.rows_table(named) if named else '',
     note=claims.note(findings),
   )
+
+
+def _link(run: Run, picture: Picture, runs: str) -> str:
+  """Where a figure is, as seen from the report."""
+  if run.pooled:
+    return _own_name(picture.content)
+  where = Path(runs, run.folder, f'{picture.name}.png')
+  return urllib.parse.quote(where.as_posix())
+
+
+def _own_name(content: bytes) -> str:
+  """Of a figure that is in no run folder, beside the report."""
+  return f'report_{hashlib.sha256(content).hexdigest()[:16]}.png'
+
+
+def _figures(out: Path) -> set[str]:
+  """Names of the figures that reports have left in a folder."""
+  return {
+    path.name
+    for path in out.glob('report_*.png')
+    if path.is_file() and path.name == _own_name(path.read_bytes())
+  }
+
+
+def _put(out: Path, gathered: run_folders.Gathered, runs: str) -> None:
+  """Writes the report, and removes figures that only an earlier one had."""
+  there = _figures(out)
+  drawn = {
+    _own_name(picture.content): picture.content
+    for run in gathered.runs
+    if run.pooled
+    for picture in run.pictures
+  }
+  for name in drawn.keys() - there:
+    with records.replacing(out / name) as path:
+      path.write_bytes(drawn[name])
+  for name in ('report.html', 'report.md'):
+    with records.replacing(out / name) as path:
+      path.write_text(page(name, gathered, runs), encoding='utf-8')
+  for name in there - drawn.keys():
+    (out / name).unlink()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -82,10 +129,7 @@ def _write(config: Config) -> None:
   try:
     gathered = run_folders.gather(folder)
     out.mkdir(parents=True, exist_ok=True)
-    for name in ('report.html', 'report.md'):
-      with records.replacing(out / name) as path:
-        text = page(name, gathered, os.path.relpath(folder, out))
-        path.write_text(text, encoding='utf-8')
+    _put(out, gathered, os.path.relpath(folder, out))
   except (ValueError, OSError, files.SaveError) as error:
     options.fail(str(error))
   printing.say(

@@ -54,7 +54,7 @@ ARROWS = {
 SHARED = {
   'common': 'printing options scripts stopping progress_line company '
   'command models training fits seeds section7',
-  'common.publishing': 'summaries run_folders pages',
+  'common.publishing': 'summaries judgements judged run_folders pages',
   'common.lemmas': 'evidence precisions cases coupled_units falling_loss '
   'large_gradients exponents',
   'common.speed': 'rivals floor growth agreement device_table device',

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import logging as stdlib_logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -79,16 +78,14 @@ def _cache_compilations() -> None:
   """Keeps compiled programs for the next process, if no one else has chosen."""
   config: Any = jax.config  # its options are attributes made at run time
   if config.jax_compilation_cache_dir is None:
-    chosen = os.environ.get('XDG_CACHE_HOME', '')
-    if not os.path.isabs(chosen):  # to be ignored, says its specification
-      chosen = os.path.expanduser('~/.cache')
-    if not os.path.isabs(chosen):
+    folder = files.cache()
+    if folder is None:
       logging.warning(
         'no home folder: what is compiled is not kept; XDG_CACHE_HOME may '
         'name a place for it'
       )
       return
-    jax.config.update('jax_compilation_cache_dir', f'{chosen}/ossgd')
+    jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 

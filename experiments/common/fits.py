@@ -55,18 +55,18 @@ def _rows(results: xr.Dataset) -> Iterator[tuple[str, int, list[Claim]]]:
   """Of every reading and grid the words, n, and the numbers asked of it."""
   numbers = _numbers(results)
 
-  def asked(number, reading, every):
+  def asked(number, here, one):
     return number._replace(
-      words=f'{reading.words.item()}; seen every {every} steps',
-      measure=lambda ds: number.measure(
-        ds.sel(reading=reading.item(), seen_every=every)
-      ),
+      words=f'{one.words.item()}; seen every {here["seen_every"]} steps',
+      measure=lambda ds: number.measure(one if ds is results else ds.sel(here)),
     )
 
-  for reading in results.reading:
+  for reading in results.reading.values.tolist():
     for every in results.seen_every.values.tolist():
-      found = [asked(number, reading, every) for number in numbers]
-      yield reading.words.item(), every, found
+      here = {'reading': reading, 'seen_every': every}
+      one = results.sel(here)  # once, not once a number
+      found = [asked(number, here, one) for number in numbers]
+      yield one.words.item(), every, found
 
 
 def _numbers(results: xr.Dataset) -> list[Claim]:

@@ -70,16 +70,26 @@ def means_table(columns: Mapping[str, xr.DataArray], **symbols: str) -> str:
     **symbols: the dims that tell the rows apart: their names in the header.
   """
   first = next(iter(columns.values()))
-  rows = []
-  for values in itertools.product(*(first[dim].values for dim in symbols)):
-    here = dict(zip(symbols, values, strict=True))
-    rows.append((*values, *(mean_std(v.sel(here)) for v in columns.values())))
+  coords = {dim: first[dim].values for dim in symbols}
+  # In the rows' order, and then by place: a label costs a millisecond.
+  arrays = [
+    v.sel(coords).transpose(*symbols, ...).values for v in columns.values()
+  ]
+  rows = [
+    (*values, *(mean_std(array[place]) for array in arrays))
+    for place, values in zip(
+      np.ndindex(*map(len, coords.values())),
+      itertools.product(*coords.values()),
+      strict=True,
+    )
+  ]
   return claims.markdown_table((*symbols.values(), *columns), rows)
 
 
-def mean_std(values: xr.DataArray) -> str:
+def mean_std(values: xr.DataArray | np.ndarray) -> str:
   """`mean ± std` over the seeds that have a value, and how many do not."""
-  known = values.values[np.isfinite(values.values)].astype(np.float64)
+  values = np.asarray(values)
+  known = values[np.isfinite(values)].astype(np.float64)
   missing = values.size - known.size
   note = f' ({missing} of {values.size} without)' if missing else ''
   if not known.size:

@@ -8,6 +8,7 @@ it; neither is what only draws, judges or stores.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -80,7 +81,7 @@ def environment() -> dict[str, Any]:
   packages = ('jax', 'jaxlib', 'numpy')
   return {
     'ossgd': ossgd.__version__,  # of the code that runs, installed or not
-    **{name: importlib.metadata.version(name) for name in packages},
+    **{name: _version(name) for name in packages},
     'python': platform.python_version(),
     'prng': config.jax_default_prng_impl,
     'threefry_partitionable': config.jax_threefry_partitionable,
@@ -88,6 +89,12 @@ def environment() -> dict[str, Any]:
     'matmul_precision': config.jax_default_matmul_precision or 'highest',
     'x64': config.jax_enable_x64,
   }
+
+
+@functools.cache
+def _version(package: str) -> str:
+  """Of an installed package; reading it takes milliseconds."""
+  return importlib.metadata.version(package)
 
 
 def data_digest(split: Split) -> str:

@@ -19,6 +19,14 @@ class SaveError(Exception):
   """A file cannot be written; what was there before still is."""
 
 
+def cache() -> Path | None:
+  """Our folder for what may be lost; None where there is no home folder."""
+  chosen = os.environ.get('XDG_CACHE_HOME', '')
+  if not os.path.isabs(chosen):  # to be ignored, says its specification
+    chosen = os.path.expanduser('~/.cache')
+  return Path(chosen, 'ossgd') if os.path.isabs(chosen) else None
+
+
 def sha256(path: Path) -> str:
   """Of a file, in hexadecimal."""
   with path.open('rb') as file:

@@ -11,12 +11,27 @@ from __future__ import annotations
 
 import io
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+  import h5py
   import xarray as xr
+
+# Attributes by which HDF5 and netCDF-4 know dimensions, and no reader's affair.
+_STRUCTURE = {
+  'CLASS',
+  'DIMENSION_LIST',
+  'NAME',
+  'REFERENCE_LIST',
+  '_NCProperties',
+  '_Netcdf4Coordinates',
+  '_Netcdf4Dimid',
+  '_nc3_strict',
+}
+_NO_VARIABLE = b'This is a netCDF dimension but not a netCDF variable.'
 
 
 def content(results: xr.Dataset) -> bytes:
@@ -38,6 +53,91 @@ def content(results: xr.Dataset) -> bytes:
       backends.H5NetCDFStore(file), encoder=_with_characters
     )
   return stream.getvalue()
+
+
+def read(path: Path) -> xr.Dataset:
+  """The Dataset in a file, all of it in memory.
+
+  What `xarray.load_dataset` gives with h5netcdf, which asks the file for every
+  dimension of every variable five times over. A file with more in it than
+  `content` leaves, such as groups, is left to that.
+
+  Raises:
+    Exception: of the kind that suits the damage.
+  """
+  import h5py
+  import xarray as xr
+  from xarray import backends
+
+  with h5py.File(path) as file:
+    items = dict(file.items())
+    if all(map(_is_plain, items.items())):
+      store = backends.InMemoryDataStore(_variables(items), _attributes(file))
+      return xr.decode_cf(store).load()
+  return xr.load_dataset(path, engine='h5netcdf')
+
+
+def _is_plain(item: tuple[str, Any]) -> bool:
+  """Whether it is a variable or a dimension of netCDF, under its own name."""
+  import h5py
+
+  name, found = item
+  return bool(
+    isinstance(found, h5py.Dataset)
+    and not name.startswith('_nc4_non_coord_')
+    and (found.dtype.kind != 'O' or h5py.check_string_dtype(found.dtype))
+  )
+
+
+def _variables(items: Mapping[str, h5py.Dataset]) -> dict[str, xr.Variable]:
+  """As they are in the file: characters are characters, missing is a number."""
+  import h5py
+  import xarray as xr
+
+  attrs = {name: item.attrs for name, item in items.items()}
+  scales = {
+    int(own['_Netcdf4Dimid']): name
+    for name, own in attrs.items()
+    if own.get('CLASS') == b'DIMENSION_SCALE'
+  }
+  found = {}
+  for name, item in items.items():
+    if attrs[name].get('NAME', b'').startswith(_NO_VARIABLE):
+      continue
+    if 'DIMENSION_LIST' in attrs[name]:
+      # Of several scales of a dimension the last counts, as for netCDF's own C.
+      refs = [several[-1] for several in attrs[name]['DIMENSION_LIST']]
+      dims = [h5py.h5r.get_name(ref, item.id).decode()[1:] for ref in refs]
+    elif 'CLASS' in attrs[name]:  # texts have a second dimension, characters
+      dims = [scales[number] for number in attrs[name]['_Netcdf4Coordinates']]
+    else:
+      dims = []
+    is_text = item.dtype.kind == 'O'  # of an earlier version, or a user's own
+    values = (item.asstr() if is_text else item)[...]
+    encoding = {'dtype': str} if is_text else None
+    found[name] = xr.Variable(dims, values, _attributes(item), encoding)
+  return found
+
+
+def _attributes(item: h5py.File | h5py.Dataset) -> dict[str, Any]:
+  names = (name for name in item.attrs if name not in _STRUCTURE)
+  return {name: _plain(item.attrs[name]) for name in names}
+
+
+def _plain(value: Any) -> Any:
+  """An attribute as Python's text, a number, or a list of several."""
+  import h5py
+
+  if isinstance(value, h5py.Empty):
+    return ''
+  if isinstance(value, bytes):
+    return value.decode(errors='surrogateescape')
+  if isinstance(value, np.ndarray):
+    if value.dtype.kind in 'SO':
+      value = [_plain(one) for one in value.flat]
+    if len(value) == 1:
+      return value[0]
+  return value
 
 
 def _with_characters(

@@ -95,7 +95,7 @@ def pool(named: Mapping[str, xr.Dataset]) -> xr.Dataset:
       f'{", ".join(named)} are of the widths {", ".join(sorted(alone))}, and '
       'have no dim for them'
     )
-  for one, other in itertools.combinations(named, 2):
+  for one, other in _sharing(named):
     _check_overlap(named[one], named[other], f'{one} and {other}')
   bare = [
     results.drop_vars('engine', errors='ignore') for results in named.values()
@@ -120,6 +120,22 @@ def pool(named: Mapping[str, xr.Dataset]) -> xr.Dataset:
       f'{", ".join(named)} differ in what no seed decides: {error}'
     ) from error
   return _labelled(pooled.sortby(_dims(pooled)), named)
+
+
+def _sharing(named: Mapping[str, xr.Dataset]) -> list[tuple[str, str]]:
+  """Pairs of names that may have a run in common, in their order."""
+  holders: dict[tuple[Any, ...], list[str]] = {}
+  for name, results in named.items():
+    dims = _dims(results)
+    values = (results[dim].values.tolist() for dim in dims)
+    for run in itertools.product([tuple(dims)], *values):
+      holders.setdefault(run, []).append(name)
+  pairs = {
+    pair
+    for names in holders.values()
+    for pair in itertools.combinations(names, 2)
+  }
+  return [pair for pair in itertools.combinations(named, 2) if pair in pairs]
 
 
 def _dims(results: xr.Dataset) -> list[str]:
@@ -192,8 +208,9 @@ def _labelled(
   if 'width' in pooled.dims and all('engine' in r for r in named.values()):
     engines: dict[Any, dict[str, None]] = {w: {} for w in pooled.width.values}
     for results in named.values():
-      for width in results.width.values:
-        engines[width][str(results.engine.sel(width=width).values)] = None
+      pairs = zip(results.width.values, results.engine.values, strict=True)
+      for width, engine in pairs:
+        engines[width][str(engine)] = None
     texts = [', '.join(names) for names in engines.values()]
     pooled = pooled.assign_coords(engine=('width', texts))
   return pooled.assign_attrs(told)

@@ -193,14 +193,12 @@ def read(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
 
 
 def _read_results(folder: Path, config: Mapping[str, Any]) -> xr.Dataset:
-  import xarray as xr
-
   path = folder / RESULTS
   try:
     # HDF5 would read many flipped bits as good, and hang in some.
     if listed(config).get(RESULTS) not in (None, sha256(path)):
       raise ValueError(f'it is not the one that {CONFIG} was written for')
-    return xr.load_dataset(path, engine='h5netcdf')
+    return netcdf.read(path)
   except Exception as error:  # HDF5's depend on which bytes are damaged
     raise RecordError(
       f'cannot read {path}: {error}; move it away and run the script again, or '

@@ -9,7 +9,7 @@ import tempfile
 from absl.testing import parameterized
 
 from experiments import publish
-from experiments.common.publishing import pages, run_folders, summaries
+from experiments.common.publishing import judged, pages, summaries
 from ossgd.results import claims
 from tests.experiments.run_folder import ended, make_config, make_results, write
 
@@ -89,7 +89,7 @@ class SummaryTest(parameterized.TestCase):
     root = self.enter_context(tempfile.TemporaryDirectory())
     self.root = pathlib.Path(root)
     folder = run_folder(self.root / 'runs' / 'synthetic')
-    self.summary = run_folders.read(folder).summary
+    self.summary = judged.read(folder).summary
 
   def test_look_ups(self):
     """Numbers of the tables as printed; what is not there is an error."""

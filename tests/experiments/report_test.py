@@ -1,14 +1,17 @@
 """Tests of experiments.report and gathering: run folders to two pages."""
 
-import base64
+import hashlib
 import json
+import os
 import pathlib
 import re
 import tempfile
 import urllib.parse
 from unittest import mock
 
+import numpy as np
 from absl.testing import parameterized
+from PIL import Image
 
 from experiments import report, synthetic
 from experiments.common.publishing import run_folders
@@ -22,6 +25,7 @@ from tests.experiments.run_folder import (
   write,
 )
 
+PAGES = ('report.html', 'report.md')
 HOSTILE = '<img src=x onerror=alert(1)>"\'&`|](http:x)[*{{ 7 * 191 }}'
 
 
@@ -29,6 +33,8 @@ class _Case(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     root = self.enter_context(tempfile.TemporaryDirectory())
+    cache = {'XDG_CACHE_HOME': str(pathlib.Path(root, 'cache'))}
+    self.enter_context(mock.patch.dict(os.environ, cache))
     self.runs = pathlib.Path(root, 'runs')
     self.folder = write(self.runs / 'first')
 
@@ -87,12 +93,12 @@ class PagesTest(_Case):
     rows = zip(expected, together, strict=True)
     self.assertEqual(words, [word for row in rows for word in row])
 
-  def test_page_stands_alone(self):
-    """Nothing is fetched, nothing runs, all figures are inside."""
+  def test_page_fetches_nothing(self):
+    """But the figures of its own run folders; nothing runs."""
     text = self.text('report.html')
     page = Page(text)
     for source in page.values('src'):
-      self.assertStartsWith(source, 'data:image/png;base64,')
+      self.assertRegex(source, r'\Aruns/first/\w+\.png\Z')
     for target in page.values('href'):
       self.assertRegex(target, r'\A(#[-\w]+|data:,)\Z')
     self.assertNoCommonElements(
@@ -110,15 +116,23 @@ class PagesTest(_Case):
     self.assertIn('content="width=device-width', text)
 
   def test_figures(self):
-    """The files' own bytes in one page, links to them in the other."""
-    sources = self.page().values('src')
+    """Links to the files, fetched where they are looked at, in both pages."""
+    page = self.page()
     files = [self.folder / 'b.png', self.folder / 'figure1.png']
-    self.assertEqual(
-      [base64.b64decode(source.partition(',')[2]) for source in sources],
-      [path.read_bytes() for path in files],
-    )
     links = re.findall(r'^!\[\w+\]\((.*)\)$', self.markdown(), re.M)
-    self.assertEqual([self.runs.parent / link for link in links], files)
+    for found in (page.values('src'), links):
+      self.assertEqual([self.runs.parent / link for link in found], files)
+    self.assertEqual(page.values('loading'), ['lazy'] * 2)
+
+  def test_size(self):
+    """A folder more is a few kB more, however large its figures are."""
+    before = [len(self.text(name).encode()) for name in PAGES]
+    folder = write(self.runs / 'second')
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
+    Image.fromarray(noise).save(folder / 'b.png')
+    self.assertGreater((folder / 'b.png').stat().st_size, 10**6)
+    for name, size in zip(PAGES, before, strict=True):
+      self.assertLess(len(self.text(name).encode()) - size, 14_000)
 
   def test_tables(self):
     """A script's table cell by cell, its other lines as they are."""
@@ -214,7 +228,29 @@ class PooledTest(_Case):
     for text in self.texts():
       self.assertIn('array/0: width 250 1000 4000, seed 0', text)
       self.assertIn('and 2 more of other seeds', text)
-    self.assertNotIn('array/0', ''.join(re.findall(r'!\[.*', self.markdown())))
+
+  def test_figures(self):
+    """Drawn of all seeds, beside the report; those of earlier ones go."""
+    out = self.runs.parent / 'out'
+    foreign = write(self.runs.parent / 'other') / 'b.png'
+    args = f'--runs={self.runs}', f'--out={out}'
+    earlier: set[str] = set()
+    for seeds in ((0, 1), (2,)):
+      for seed in seeds:
+        self.write(seed)
+      self.assertEqual(ended(report.main, *args)[0], 0)
+      foreign.replace(out / 'report_0123456789abcdef.png')
+      foreign = out / 'report_0123456789abcdef.png'
+      names = {path.name for path in out.glob('*.png')} - {foreign.name}
+      self.assertLen(names, 3)
+      self.assertNoCommonElements(names, earlier)
+      for name in names:
+        digest = hashlib.sha256((out / name).read_bytes()).hexdigest()
+        self.assertEqual(name, f'report_{digest[:16]}.png')
+      for page in PAGES:
+        text = (out / page).read_text(encoding='utf-8')
+        self.assertEqual(names, {*re.findall(r'report_\w+\.png', text)})
+      earlier = names
 
   def test_not_pooled(self):
     """Other settings, and the same seed again: each is judged alone."""
@@ -307,13 +343,16 @@ class UnfitTest(_Case):
 
 class MainTest(_Case):
   def test_beside_the_runs(self):
-    """Both files, nothing else; again, they are replaced, and no run."""
+    """Both files, nothing else; again, they are the same, and no run."""
     (self.runs / '.hidden').mkdir()
+    texts = []
     for _ in range(2):
       code, out, err = ended(report.main, f'--runs={self.runs}')
       self.assertEqual((code, err), (0, ''))
       self.assertIn('runs: 1, folders left out: 0', out)
       self.assertIn(str(self.runs / 'report.html'), out)
+      texts.append([(self.runs / name).read_bytes() for name in PAGES])
+    self.assertEqual(*texts)
     self.assertEqual(
       {path.name for path in self.runs.iterdir()},
       {'first', '.hidden', 'report.html', 'report.md'},
@@ -324,11 +363,13 @@ class MainTest(_Case):
     out = self.runs.parent / 'some where' / 'else'
     code, _, _ = ended(report.main, f'--runs={self.runs}', f'--out={out}')
     self.assertEqual(code, 0)
-    text = (out / 'report.md').read_text(encoding='utf-8')
-    for link in re.findall(r'^!\[\w+\]\((.*)\)$', text, re.M):
+    page, text = ((out / name).read_text(encoding='utf-8') for name in PAGES)
+    links = re.findall(r'^!\[\w+\]\((.*)\)$', text, re.M)
+    self.assertEqual(Page(page).values('src'), links)
+    self.assertLen(links, 2)
+    for link in links:
       self.assertFalse(link.startswith('/'))
       self.assertTrue((out / urllib.parse.unquote(link)).is_file(), link)
-    self.assertTrue((out / 'report.html').is_file())
 
   @parameterized.parameters(
     (['--runs={}/missing'], 'missing is not a folder; .* --runs'),

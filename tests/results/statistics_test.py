@@ -117,6 +117,21 @@ class IntervalTest(parameterized.TestCase):
     # Three standard errors of 400 draws below 95 %.
     self.assertGreater(hits / 400, 0.95 - 3 * (0.05 * 0.95 / 400) ** 0.5)
 
+  @parameterized.parameters(2, 3, 5, 20, 200)
+  def test_students_t(self, number):
+    """Interval and tails are those of SciPy's test, at any scale."""
+    rng = np.random.default_rng(number)
+    for scale in 10.0 ** np.arange(-150, 151, 30):
+      values = scale * (rng.normal() + rng.normal(size=number))
+      level, x = rng.uniform(0.9, 0.999), scale * rng.normal()
+      tested = stats.ttest_1samp(values, 0.0).confidence_interval(level)
+      found = statistics.mean_interval(values, level)
+      np.testing.assert_allclose(found, tested, rtol=1e-12)
+      p = statistics.of_mean(values, values).p
+      for side in ('greater', 'less'):
+        one = stats.ttest_1samp(values, x, alternative=side).pvalue
+        np.testing.assert_allclose(p(x, side), min(1, 2 * one), rtol=1e-12)
+
   @parameterized.parameters(([1.0] * 5,), ([0.1 + 0.2, 0.3, 0.3],), ([0, 0],))
   def test_no_spread(self, values):
     """Equal values, to rounding, have no interval."""

@@ -58,6 +58,48 @@ class NetcdfTest(parameterized.TestCase):
     self.path.write_bytes(netcdf.content(results))
     return xr.load_dataset(self.path, engine='h5netcdf')
 
+  def check_read(self):
+    """`read` gives what xarray gives, which asks h5netcdf."""
+    expected = xr.load_dataset(self.path, engine='h5netcdf')
+    found = netcdf.read(self.path)
+    xr.testing.assert_identical(found, expected)
+    self.assertEqual([*found.coords], [*expected.coords])
+    self.assertEqual([*found], [*expected])
+    self.assertEqual([*found.attrs], [*expected.attrs])
+    for name, variable in expected.variables.items():
+      self.assertEqual(found[name].dtype, variable.dtype, name)
+    for name, value in expected.attrs.items():
+      self.assertIs(type(found.attrs[name]), type(value), name)
+
+  @parameterized.named_parameters(
+    ('results', make_results()),
+    ('nothing', xr.Dataset()),
+    ('no_coordinates', xr.Dataset({'a': (('p', 'q'), np.eye(2, 3))})),
+    ('scalars', xr.Dataset({'a': 1.5, 'b': True, 'c': 'text', 'd': ''})),
+    (
+      'of_a_coordinate',
+      xr.Dataset(
+        {'a': ('word', [1, 2])},
+        {'word': ['x', 'größer'], 'more': (('word', 'n'), np.eye(2))},
+        {'several': ['a', 'bc'], 'numbers': [1.5, 2.5], 'flag': np.int8(1)},
+      ),
+    ),
+    ('times', xr.Dataset({'t': ('n', np.array([0, 5], 'datetime64[ns]'))})),
+  )
+  def test_read(self, results):
+    """Each kind of variable and attribute, as xarray reads it."""
+    self.path.write_bytes(netcdf.content(results))
+    self.check_read()
+
+  def test_read_what_others_wrote(self):
+    """Texts, groups and compression of xarray's own."""
+    results = make_results()
+    chunks = {'accuracy': {'zlib': True, 'chunksizes': (1, 2)}}
+    results.to_netcdf(self.path, engine='h5netcdf', encoding=chunks)
+    self.check_read()
+    results.to_netcdf(self.path, engine='h5netcdf', mode='a', group='more')
+    self.check_read()
+
   def test_there_and_back(self):
     """Twice: what was read is written as well as what was computed."""
     results = make_results()
@@ -122,4 +164,5 @@ class NetcdfTest(parameterized.TestCase):
       self.assertIsNone(kind.length)
     earlier = xr.load_dataset(self.path, engine='h5netcdf')
     xr.testing.assert_identical(earlier, make_results())
+    self.check_read()
     xr.testing.assert_identical(self.there_and_back(earlier), earlier)

@@ -19,7 +19,7 @@ from absl.testing import parameterized
 from matplotlib.figure import Figure
 
 import ossgd
-from ossgd.storing import folders, records
+from ossgd.storing import folders, netcdf, records
 from tests import mutations
 
 SETTINGS = {'widths': (8, 32), 'num_seeds': 3, 'order': 'epochs'}
@@ -182,7 +182,7 @@ class ReadTest(Case):
     """config.json has the SHA-256: HDF5, which may hang, does not see it."""
     self.write()
     honest = self.files()['results.nc']
-    with mock.patch.object(xr, 'load_dataset') as load:
+    with mock.patch.object(netcdf, 'read') as load:
       for seed in range(1000):
         content = mutations.damaged(random.Random(seed), honest)
         (self.folder / 'results.nc').write_bytes(content)

@@ -107,8 +107,8 @@ def _steps_table(results: xr.Dataset) -> str:
       results[f'steps_{name}'].sortby(name).transpose(name, 'epsilon', ...)
     )
     rows += [
-      (symbol, f'{value.item():g}', *map(tables.mean_std, one))
-      for value, one in zip(steps[name], steps, strict=True)
+      (symbol, f'{value:g}', *map(tables.mean_std, one))
+      for value, one in zip(steps[name].values, steps.values, strict=True)
     ]
   errors = (f'steps to error {e:g}' for e in results.epsilon.values)
   return claims.markdown_table(('varied', 'value', *errors), rows)

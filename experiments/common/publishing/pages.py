@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import urllib.parse
@@ -84,7 +83,6 @@ def render(template: str, **context: Any) -> str:
     keep_trailing_newline=True,
   )
   environment.filters |= {
-    'base64': lambda content: base64.b64encode(content).decode(),
     'interval': claims.interval,
     'json': lambda value: json.dumps(value, ensure_ascii=False),
     'measured': claims.measured,

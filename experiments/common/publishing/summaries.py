@@ -95,9 +95,10 @@ def _finding(
   claim = {n: _ENDS[n] if v is None else v for n, v in claim.items()}
   others = {n: _NAN if v is None else v for n, v in others.items()}
   low, high = (_NAN if end is None else end for end in interval)
-  whole = claims.Claim(**claim, measure=_unmeasured)
+  whole = claims.Claim(**claim, measure=unmeasured)
   return claims.Finding(whole, interval=(low, high), **others)
 
 
-def _unmeasured(results: Any) -> Any:
+def unmeasured(results: Any) -> Any:
+  """The measure of a claim that was read back."""
   raise ValueError('a published claim cannot be measured again')
