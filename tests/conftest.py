@@ -19,9 +19,9 @@ if _CACHE not in os.environ:
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 # Tests of these compare numbers with a definition, in programs as users have
-# them. Elsewhere (files, folders, scripts, figures) XLA optimises little: most
-# of the time goes into compiling, and that takes half as long then.
-_OPTIMISED = ('paper', 'data', 'engines')
+# them. Elsewhere (data, files, folders, scripts, figures) XLA optimises little:
+# most of the time goes into compiling, and that takes half as long then.
+_OPTIMISED = ('paper', 'engines')
 _LITTLE = 'jax_disable_most_optimizations'
 
 
