@@ -5,6 +5,7 @@ import shutil
 import tempfile
 
 import jaxtyping
+import pytest
 
 from tests import typechecker
 
@@ -17,6 +18,12 @@ if _CACHE not in os.environ:
   _OWN = os.environ[_CACHE] = tempfile.mkdtemp(prefix='ossgd-tests-')
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
+# Tests of these compare numbers with a definition, in programs as users have
+# them. Elsewhere (data, files, folders, scripts, figures) XLA optimises little:
+# most of the time goes into compiling, and that takes half as long then.
+_OPTIMISED = ('paper', 'engines')
+_LITTLE = 'jax_disable_most_optimizations'
+
 
 def pytest_configure():
   """What JAX refuses in tests."""
@@ -24,6 +31,18 @@ def pytest_configure():
 
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_debug_key_reuse', True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+  """How much XLA optimises, here and in processes that a test starts."""
+  little = str(int(item.path.parent.name not in _OPTIMISED))
+  if os.environ.get(_LITTLE.upper()) != little:
+    import jax
+
+    os.environ[_LITTLE.upper()] = little
+    jax.config.update(_LITTLE, little == '1')
+    jax.clear_caches()  # no program of the other kind is used
 
 
 def pytest_unconfigure():

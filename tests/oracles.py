@@ -23,6 +23,7 @@ def softmax(f):
 def gradient(w, a, x, y, weights=None, w_pattern=None):
   """Eq. (1) summed with weights p_s; the indicator is w_pattern's if given."""
   w, a, x = (np.asarray(v, np.float64) for v in (w, a, x))
+  y = np.asarray(y)  # an element of JAX's array is a program
   w_pattern = w if w_pattern is None else np.asarray(w_pattern, np.float64)
   n, k = len(x), len(a)
   weights = np.full(n, 1 / n) if weights is None else weights

@@ -158,6 +158,7 @@ class TrainTest(parameterized.TestCase):
       np.asarray(v, np.float64)
       for v in (self.params.a, self.data.x, self.params.w)
     )
+    labels = np.eye(self.k)[np.asarray(self.data.y)]
     features = np.einsum('ir,sd,sr->sird', a, x, x @ w0.T >= 0)
     features = features.reshape(self.n, self.k, -1)
     theta = w0.ravel()
@@ -166,7 +167,7 @@ class TrainTest(parameterized.TestCase):
       slope = np.zeros_like(theta)
       for s in rows:
         o = oracles.softmax(features[s] @ theta)
-        slope += (o - np.eye(self.k)[self.data.y[s]]) @ features[s]
+        slope += (o - labels[s]) @ features[s]
       theta = theta - 0.5 * slope / len(rows)
       expected.append(theta)
     expected = np.reshape(expected, (-1, *w0.shape))

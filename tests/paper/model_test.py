@@ -129,14 +129,25 @@ class LossTest(parameterized.TestCase):
     self.enter_context(jax.enable_x64(True))
     rng = np.random.default_rng(k)
     f, y = rng.normal(size=(40, k)) * 2, rng.integers(k, size=40)
-    for name, one in choices.LOSSES.items():
-      if name == 'logistic' and k != 2:
-        continue
-      each = jax.vmap(jax.value_and_grad(LOSSES[name]))
-      value, slope = each(jnp.asarray(f), jnp.asarray(y))
-      np.testing.assert_allclose(one.value(f, y), value, rtol=1e-12, atol=1e-14)
-      found = one.residual(jnp.asarray(f), jnp.asarray(y))
-      np.testing.assert_allclose(found, slope, rtol=1e-10, atol=1e-13)
+
+    @jax.jit
+    def both(f, y):
+      return {
+        name: (
+          (one.value(f, y), one.residual(f, y)),
+          jax.vmap(jax.value_and_grad(LOSSES[name]))(f, y),
+        )
+        for name, one in choices.LOSSES.items()
+        if name != 'logistic' or k == 2
+      }
+
+    for name, (found, (value, slope)) in both(f, y).items():
+      np.testing.assert_allclose(
+        found[0], value, rtol=1e-12, atol=1e-14, err_msg=name
+      )
+      np.testing.assert_allclose(
+        found[1], slope, rtol=1e-10, atol=1e-13, err_msg=name
+      )
 
   def test_hinge_where_it_is_not_smooth(self):
     """Of a tie the first; nothing where the margin is exactly one."""
@@ -190,15 +201,20 @@ class GradientTest(parameterized.TestCase):
     self.enter_context(jax.enable_x64(True))
     params, x, _ = problem(3, 9, 4, 6)
     w0 = problem(3, 9, 4, 6, seed=1)[0].w
-    for name in ('tanh', 'leaky_relu', 'relu'):
 
-      def f(w, name=name):
+    @functools.partial(jax.jit, static_argnums=0)
+    def both(name, params, w0, x):
+      def f(w):
         return SMOOTH[name](x @ w.T) @ params.a.T
 
       f0, derivative = jax.linearize(f, w0)
       expected = f0 + derivative(params.w - w0)
       h, h0 = x @ params.w.T, x @ w0.T
-      found = network.linearised_outputs(params.a, h, h0, model.Model(name))
+      one = model.Model(name)
+      return network.linearised_outputs(params.a, h, h0, one), expected
+
+    for name in ('tanh', 'leaky_relu', 'relu'):
+      found, expected = both(name, params, w0, x)
       np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
