@@ -90,6 +90,11 @@ class SavedStates:
     if not saved:
       return state, [], 0
     leaves, tree = jax.tree.flatten(state)
+    if any(
+      sum(name.startswith('state_') for name in one) != len(leaves)
+      for one in saved
+    ):
+      return state, [], 0  # that of a shorter run, which kept other arrays
     again = []
     for i, leaf in enumerate(leaves):
       shape = _numbers(leaf).shape[self._of_seeds :]
