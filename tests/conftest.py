@@ -21,7 +21,7 @@ if _CACHE not in os.environ:
 # Tests of these compare numbers with a definition, in programs as users have
 # them. Elsewhere (data, files, folders, scripts, figures) XLA optimises little:
 # most of the time goes into compiling, and that takes half as long then.
-_OPTIMISED = ('paper', 'engines')
+_OPTIMISED = ('paper', 'engines', 'compact')
 _LITTLE = 'jax_disable_most_optimizations'
 
 
