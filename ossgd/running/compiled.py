@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ossgd.engines import cost, kinds, measuring, meshes
-from ossgd.engines.interface import Chunk
+from ossgd.engines.interface import Chunk, Numbers
 from ossgd.engines.setup import Setup
 from ossgd.machine import memory
 from ossgd.paper.types import Params
@@ -157,19 +157,7 @@ def _made(
     return kinds.make(setup, grouping.mesh, numbers)
 
   def draw(seeds, split, numbers):
-    def one(seed, split):
-      return measuring.draw_params(
-        measuring.seed_keys(seed).init,
-        width=setup.width,
-        dim=split.train.x.shape[1],
-        num_classes=setup.num_classes,
-        model=setup.model,
-        # A start of one's own is given the scale.
-        **{'std': numbers.std}
-        if isinstance(setup.model.start, str)
-        else {'scale': setup.init_scale},
-      )
-
+    one = functools.partial(_draw, setup, numbers)
     params = over_seeds(one, (0, split_axis))(seeds, split)
     return constrain(params, Params(meshes.ROWS, meshes.COLUMNS))
 
@@ -204,6 +192,22 @@ def _made(
     own = functools.partial(stage, name)
     found[f'stage {name}'] = jax.jit(own, donate_argnums=0)
   return {name: caching.Program(function) for name, function in found.items()}
+
+
+def _draw(setup: Setup, numbers: Numbers, seed: Any, split: Any) -> Params:
+  """w(0) and a of a seed; a start of one's own is given the scale."""
+  if isinstance(setup.model.start, str):
+    size = {'std': numbers.std}
+  else:
+    size = {'scale': setup.init_scale}
+  return measuring.draw_params(
+    measuring.seed_keys(seed).init,
+    width=setup.width,
+    dim=split.train.x.shape[1],
+    num_classes=setup.num_classes,
+    model=setup.model,
+    **size,
+  )
 
 
 def common(chunks: list[Chunk], shared_step: int) -> int:
