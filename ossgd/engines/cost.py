@@ -117,14 +117,13 @@ def memory(
   # w(0), and the random bits it comes from where it is drawn at once.
   drawn = weights if _in_pieces(setup, shards) else 4 * weights
   examples = setup.recorder_sizes.examples
-  of_patterns = sum(examples[e] for e in setup.patterns_of)
-  patterns = of_patterns * m / _FLOAT  # bytes
+  patterns = sum(examples[e] for e in setup.patterns_of) * m / _FLOAT  # bytes
   rows = blocked.size(batch, setup.width) * batch
   if engine == 'gram':
     padded = m + -m % tiles.width(m)
-    fixed = n * setup.num_train + setup.num_steps * batch
-    h, c = n * padded, setup.num_train * padded
-    held = fixed + h + patterns / 8
+    c: float = setup.num_train * padded
+    held = n * (padded + setup.num_train) + setup.num_steps * batch
+    held += patterns / 8
     if setup.initial_of or not setup.by_visits:
       held += c
     if 'test' in setup.initial_of:

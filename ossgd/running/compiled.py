@@ -253,7 +253,7 @@ class _Block:
 
   def start(self, given, seeds, split, numbers):
     """State and begin, from w(0) or, where that is drawn again, from a."""
-    engine = self.engine(numbers)
+    engine: Any = self.engine(numbers)  # one of them begins from rows
 
     def one(given, seed, split):
       keys = measuring.seed_keys(seed)

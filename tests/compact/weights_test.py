@@ -9,7 +9,9 @@ from ossgd.compact import weights
 from ossgd.paper import network
 from ossgd.paper.model import PAPER, Model
 
-KEY = jax.random.key(4)
+
+def key():
+  return jax.random.key(4)
 
 
 class WeightsTest(parameterized.TestCase):
@@ -17,14 +19,14 @@ class WeightsTest(parameterized.TestCase):
     """Those of `init_params`; of another start there are none."""
     width, dim, scale = 2000, 30, 2.0
     whole = network.init_params(
-      KEY, width=width, dim=dim, num_classes=3, scale=scale
+      key(), width=width, dim=dim, num_classes=3, scale=scale
     )
     std = np.float32(scale / width**0.5)
-    rows = weights.drawn(KEY, dim=dim, std=std)
+    rows = weights.drawn(key(), dim=dim, std=std)
     np.testing.assert_array_equal(rows(70, 5), whole.w[70:75])
-    self.assertTrue(weights.can_draw_rows(KEY, width, dim, PAPER))
+    self.assertTrue(weights.can_draw_rows(key(), width, dim, PAPER))
     paired = Model(start='antisymmetric')
-    self.assertFalse(weights.can_draw_rows(KEY, width, dim, paired))
+    self.assertFalse(weights.can_draw_rows(key(), width, dim, paired))
 
   @parameterized.parameters(4096, 9000)
   def test_preactivations(self, width):
