@@ -121,13 +121,12 @@ def memory(
   rows = blocked.size(batch, setup.width) * batch
   if engine == 'gram':
     padded = m + -m % tiles.width(m)
-    c: float = setup.num_train * padded
-    held = n * (padded + setup.num_train) + setup.num_steps * batch
-    held += patterns / 8
+    c = float(setup.num_train * padded)
+    held = n * (padded + setup.num_train) + patterns / 8
+    held += setup.num_steps * batch
     if setup.initial_of or not setup.by_visits:
       held += c
-    if 'test' in setup.initial_of:
-      held += n_test * padded
+    held += n_test * padded * ('test' in setup.initial_of)
     if setup.by_visits:  # a byte for eight visits
       c = -(-setup.num_visits // 8) * c / _FLOAT
     held += c
