@@ -109,7 +109,6 @@ class OnGram:
 
   def start(self, key, params, split):
     """State: `GramState`. Begin: `Constants`."""
-
     rows = functools.partial(weights.part, params.w)
     return self.start_from_rows(key, rows, params.a, split)
 

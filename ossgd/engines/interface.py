@@ -82,6 +82,29 @@ class Engine(Protocol):
     """The PartitionSpecs of a state's arrays on a mesh."""
 
 
+def record_steps(num_steps: int, every: int, growth: float) -> np.ndarray:
+  """Steps at which is measured: 0, then by `gap`, and the last one.
+
+  Args:
+    num_steps: T.
+    every: steps between measurements, at least.
+    growth: gaps double while they stay below this fraction of the step.
+  """
+  steps = [0]
+  while steps[-1] < num_steps:
+    next_one = steps[-1] + gap(steps[-1], every, growth)
+    steps.append(min(next_one, num_steps))
+  return np.array(steps)
+
+
+def gap(step: int, every: int, growth: float) -> int:
+  """From a recorded step to the next one, of a run that goes on."""
+  found = every
+  while 2 * found <= growth * step:
+    found *= 2
+  return found
+
+
 def plan(record_steps: np.ndarray, most: int) -> Iterator[Chunk]:
   """Cuts a run at its recorded steps and into chunks of `most` slots.
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import optax
 
-from ossgd.engines import optimizers, sgd
+from ossgd.engines import interface, optimizers, sgd
 from ossgd.engines.interface import Numbers
 from ossgd.paper import model as models
 from ossgd.paper.model import PAPER, Model
@@ -67,16 +67,15 @@ class Setup:
   @property
   def num_visits(self) -> int:
     """The most often that training comes to an example: V."""
-    steps_per_epoch = self.num_train // self.examples_per_step
-    return max(1, -(-self.num_steps // steps_per_epoch))
+    an_epoch = self.num_train // self.examples_per_step
+    return max(1, -(-self.num_steps // an_epoch))
 
   @property
   def by_visits(self) -> bool:
     """Whether a wide network's updates are kept as the patterns of visits."""
     few = self.num_visits <= _MOST_VISITS and self.model.layers == 'hidden'
-    h = jax.ShapeDtypeStruct((1,), np.float32)
-    is_pattern = jax.eval_shape(self.model.slope, h).dtype == bool
-    return few and is_pattern and self.num_train * self.width > _WIDE
+    slope = jax.eval_shape(self.model.slope, np.zeros(1, np.float32))
+    return few and self.num_train * self.width > _WIDE and slope.dtype == bool
 
   @property
   def output_step_size(self) -> float:
@@ -130,26 +129,16 @@ class Setup:
   @property
   def record_steps(self) -> np.ndarray:
     """0, then gaps of eval_every that double in proportion to the step."""
-    steps = [0]
-    while steps[-1] < self.num_steps:
-      steps.append(min(steps[-1] + self._gap(steps[-1]), self.num_steps))
-    return np.array(steps)
+    return interface.record_steps(
+      self.num_steps, self.eval_every, self.eval_growth
+    )
 
   @property
   def shared_step(self) -> int:
-    """The last recorded step that every longer run records as well.
-
-    The last step of all is always recorded, so it need not be one of theirs.
-    """
+    """The last recorded step of every longer run: the end need not be one."""
     before, last = self.record_steps[-2:].tolist()
-    return last if last - before == self._gap(before) else before
-
-  def _gap(self, step: int) -> int:
-    """From a recorded step to the next one, of a run that goes on."""
-    gap = self.eval_every
-    while 2 * gap <= self.eval_growth * step:
-      gap *= 2
-    return gap
+    gap = interface.gap(before, self.eval_every, self.eval_growth)
+    return last if last - before == gap else before
 
   @property
   def num_inputs(self) -> int:
@@ -199,8 +188,7 @@ class Setup:
   def record_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
     """Of what a step has of `recorders`; of the standard ones it has scalars.
 
-    Raises:
-      ValueError: one returns what cannot be recorded.
+    Raises ValueError where one returns what cannot be recorded.
     """
     sizes = self.recorder_sizes
     return {r.name: shapes.shape(r, sizes) for r in self.recorders}

@@ -188,11 +188,8 @@ def _made(
 ) -> dict[str, caching.Program]:
   """The programs of all runs that differ in numbers only."""
   block = _Block(setup, grouping, extra)
-  found = {
-    'draw': jax.jit(block.draw),
-    'start': jax.jit(block.start),
-    'finish': jax.jit(block.finish),
-  }
+  functions = block.draw, block.start, block.finish
+  found = {one.__name__: jax.jit(one) for one in functions}
   for name in block.engine(None).stages:
     own = functools.partial(block.stage, name)
     found[f'stage {name}'] = jax.jit(own, donate_argnums=0)
@@ -225,9 +222,8 @@ class _Block:
 
   def constrain(self, arrays: Any, specs: Any) -> Any:
     """Arrays where they are to lie."""
-    of_seeds = self.grouping.seeds_at_once > 1
-    mesh = self.grouping.mesh
-    return meshes.constrain(arrays, specs, mesh=mesh, of_seeds=of_seeds)
+    at_once, mesh, _ = self.grouping
+    return meshes.constrain(arrays, specs, mesh=mesh, of_seeds=at_once > 1)
 
   def draw(self, seeds, split, numbers):
     """Params at w(0)."""

@@ -188,17 +188,15 @@ class KeptTest(parameterized.TestCase):
 
   def test_bounded(self):
     """The oldest of many is made again."""
-    made = []
-
-    def make(number):
-      made.append(number)
-      return number
-
-    caching.remembered(abs, 1)
+    caching.forget()
     for number in range(100):
-      caching.remembered(functools.partial(make), number)
-    self.assertLen(made, 100)
-    self.assertLessEqual(caching._kept.cache_info().currsize, 32)
+      caching.remembered(abs, number)
+    kept = caching._kept.cache_info()
+    self.assertEqual((kept.misses, kept.currsize), (100, 32))
+    caching.remembered(abs, 99)
+    self.assertEqual(caching._kept.cache_info().hits, 1)
+    caching.remembered(abs, 0)
+    self.assertEqual(caching._kept.cache_info().misses, 101)
 
   def test_numbers_of_other_types(self):
     """1, 1.0 and True are not the same setting."""
