@@ -127,11 +127,9 @@ def memory(
     held = fixed + h + patterns / 8
     if setup.initial_of or not setup.by_visits:
       held += c
-    if 'test' in setup.initial_of:
-      held += n_test * padded
     if setup.by_visits:  # a byte for eight visits
       c = -(-setup.num_visits // 8) * c / _FLOAT
-    held += c
+    held += c + n_test * padded * ('test' in setup.initial_of)
     begin = held + weights + inputs + (padded > m) * weights
     if from_rows(setup, shards):
       begin = held + inputs + patterns / 8
