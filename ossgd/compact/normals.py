@@ -8,6 +8,7 @@ stay in cache need no memory, and take a third of the time.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,9 +63,9 @@ def can_draw_rows(key: jax.Array, shape: tuple[int, int]) -> bool:
   is_key = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
   if not is_key or math.prod(shape) > 2**32:
     return False
-  return _as_folded(
-    str(jax.random.key_impl(key)), jax.config.jax_threefry_partitionable
-  )
+  config: Any = jax.config  # its options are attributes made at run time
+  implementation = str(jax.random.key_impl(key))
+  return _as_folded(implementation, config.jax_threefry_partitionable)
 
 
 @functools.cache

@@ -123,7 +123,7 @@ def memory(
   if engine == 'gram':
     padded = m + -m % tiles.width(m)
     fixed = n * setup.num_train + setup.num_steps * batch
-    h, c = n * padded, setup.num_train * padded
+    h, c = n * padded, float(setup.num_train * padded)
     held = fixed + h + patterns / 8
     if setup.initial_of or not setup.by_visits:
       held += c

@@ -6,13 +6,13 @@ the next with them; all blocks of a width share one compilation.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
 from ossgd.compact import normals, weights
-from ossgd.engines import cost, kinds, measuring, meshes
+from ossgd.engines import cost, gram, kinds, measuring, meshes
 from ossgd.engines.interface import Chunk, Engine
 from ossgd.engines.setup import Setup
 from ossgd.machine import memory
@@ -111,10 +111,44 @@ def programs(
       normal=normals.draw if grouping.mesh is None else jax.random.normal,
     )
 
-  def start(params, seed, split):
+  def drawn(seeds, split):
+    params = over_seeds(draw, (0, split_axis))(seeds, split)
+    return constrain(params, Params(meshes.ROWS, meshes.COLUMNS))
+
+  return Programs(
+    setup,
+    grouping,
+    chunks,
+    common(chunks, setup.shared_step),
+    jax.jit(drawn),
+    _start(engine, setup, grouping, constrain),
+    _stages(engine, constrain, over_seeds, split_axis),
+    engine.kept,
+    jax.jit(over_seeds(_finish(engine, grouping, extra), (0, 0, split_axis))),
+    engine.layout,
+  )
+
+
+def _start(
+  engine: Engine, setup: Setup, grouping: Grouping, constrain: Callable
+) -> Callable:
+  """Begins from w(0), or from a few rows of it at a time where H is large."""
+  over_seeds = _over_seeds(grouping)
+  axes = (0, 0, None if grouping.shared else 0)
+
+  def whole(params, seed, split):
     return engine.start(measuring.seed_keys(seed).order, params, split)
 
-  def start_from_rows(a, seed, split):
+  def started(params, seeds, split):
+    state, begin = over_seeds(whole, axes)(params, seeds, split)
+    return constrain(state, engine.layout(state)), begin
+
+  one_device = grouping.mesh is None and isinstance(engine, gram.OnGram)
+  if not one_device or not cost.from_rows(setup):
+    return jax.jit(started)
+  begin: Any = engine
+
+  def of_rows(a, seed, split):
     keys = measuring.seed_keys(seed)
     rows = weights.drawn(
       jax.random.fold_in(keys.init, setup.width),
@@ -122,18 +156,21 @@ def programs(
       dim=split.train.x.shape[1],
       scale=setup.init_scale,
     )
-    return engine.start_from_rows(keys.order, rows, a, split)
+    return begin.start_from_rows(keys.order, rows, a, split)
 
-  def drawn(seeds, split):
-    params = over_seeds(draw, (0, split_axis))(seeds, split)
-    return constrain(params, Params(meshes.ROWS, meshes.COLUMNS))
+  from_rows = jax.jit(over_seeds(of_rows, axes))
 
-  def started(params, seeds, split):
-    state, begin = over_seeds(start, (0, 0, split_axis))(params, seeds, split)
-    return constrain(state, engine.layout(state)), begin
+  def start(params, seeds, split):
+    params.w.delete()  # H has to have its memory
+    return from_rows(params.a, seeds, split)
 
-  def started_from_rows(a, seeds, split):
-    return over_seeds(start_from_rows, (0, 0, split_axis))(a, seeds, split)
+  return start
+
+
+def _finish(
+  engine: Engine, grouping: Grouping, extra: measuring.Extra | None
+) -> Callable:
+  """What is measured at the end, of a few rows of w(T) at a time if it can."""
 
   def finish(kept, begun, split):
     if extra is None and grouping.mesh is None:
@@ -143,34 +180,7 @@ def programs(
       trained, begun, split, extra=extra, mesh=grouping.mesh
     )
 
-  return Programs(
-    setup,
-    grouping,
-    chunks,
-    common(chunks, setup.shared_step),
-    jax.jit(drawn),
-    _started(started, started_from_rows, setup, grouping),
-    _stages(engine, constrain, over_seeds, split_axis),
-    engine.kept,
-    jax.jit(over_seeds(finish, (0, 0, split_axis))),
-    engine.layout,
-  )
-
-
-def _started(
-  whole: Callable, from_rows: Callable, setup: Setup, grouping: Grouping
-) -> Callable:
-  """Starts from w(0), or from a few rows of it at a time where H is large."""
-  is_wide = setup.engine == 'gram' and grouping.mesh is None
-  if not (is_wide and cost.from_rows(setup)):
-    return jax.jit(whole)
-  compiled = jax.jit(from_rows)
-
-  def start(params, seeds, split):
-    params.w.delete()  # H has to have its memory
-    return compiled(params.a, seeds, split)
-
-  return start
+  return finish
 
 
 def common(chunks: list[Chunk], shared_step: int) -> int:
