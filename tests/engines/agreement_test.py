@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from absl.testing import parameterized
 
-from ossgd.engines import blocked, divergence, gram
+from ossgd.engines import blocked, divergence, gram, interface
 from tests import agreement, rounding
 
 # Blocks of 16 steps, of five with a tile to spare, and of all examples.
@@ -140,9 +140,9 @@ class FaultTest(parameterized.TestCase):
   """What the comparison is for: a fault of each kind is found."""
 
   @parameterized.parameters(
-    (gram, 'plan', lambda real, *arguments: real(*arguments)),
+    (interface, 'plan', lambda real, *arguments: real(*arguments)),
     (divergence, 'everywhere', nothing_recorded_is_an_end, 'gram'),
-    (gram, 'plan', a_step_left_out, 'gram'),
+    (interface, 'plan', a_step_left_out, 'gram'),
     (blocked, 'updates', labels_of_another_step, 'blocked', 'gram'),
     (gram.OnGram, 'take_steps', a_coefficient_that_is_set, 'gram'),
     (blocked, 'updates', one_part_in_ten_thousand, 'blocked', 'gram'),
