@@ -6,7 +6,7 @@ a pattern, f logits.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ def matmul(
 
 
 def normal(
-  key: jax.Array, shape: tuple[int, ...], dtype: Any = np.float32
+  key: jax.Array, shape: tuple[SupportsIndex, ...], dtype: Any = np.float32
 ) -> Float[jax.Array, '...']:
   """`jax.random.normal`, to the bit: N(0, 1), of that shape.
 
