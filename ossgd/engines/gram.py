@@ -130,14 +130,11 @@ class OnGram:
         jnp.pad(w, ((0, padding), (0, 0))) if padding else w, everything
       )
       norm = jnp.linalg.norm(w)
-    c: jax.Array | Visits
-    if setup.by_visits:
-      c = coefficients.nothing(setup.num_visits, num_train, *a.shape)
-    else:
-      c = jnp.zeros((num_train, h.shape[1]), h.dtype)
     state = GramState(
       h,
-      c,
+      coefficients.nothing(setup.num_visits, num_train, *a.shape)
+      if setup.by_visits
+      else jnp.zeros((num_train, h.shape[1]), h.dtype),
       jnp.zeros((), h.dtype),
       a if setup.model.layers == 'both' else None,
     )

@@ -66,7 +66,9 @@ def normal(
 
   Drawn in a row, which takes half as long to compile as in two dimensions.
   """
-  return jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
+  return jax.random.normal(key, (math.prod(map(int, shape)),), dtype).reshape(
+    shape
+  )
 
 
 def unit_norm(x: Float[Array, '*n d']) -> Float[jax.Array, '*n d']:
