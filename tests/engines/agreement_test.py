@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from absl.testing import parameterized
 
-from ossgd.engines import blocked, divergence, gram, interface
+from ossgd.engines import blocked, divergence, gram, interface, setup
 from tests import agreement, rounding
 
 # Blocks of 16 steps, of five with a tile to spare, and of all examples.
@@ -31,9 +31,14 @@ class AgreementTest(parameterized.TestCase):
   @parameterized.named_parameters(
     *((name, *settings, False) for name, settings in SHAPES.items()),
     ('x64', SMALL, 80, True),
+    ('in_bits', SMALL, 80, False, 0),
+    ('wide_in_bits', WIDE, 14, False, 0),
   )
-  def test_random_schedules(self, shape, num_steps, x64):
-    """Four of each, twenty together, seeds and gaps drawn."""
+  def test_random_schedules(self, shape, num_steps, x64, in_bits=2**62):
+    """Four of each, seeds and gaps drawn; C as numbers, or as bits."""
+    agreement.forget()
+    self.addCleanup(agreement.forget)
+    self.enter_context(mock.patch.object(setup, '_WIDE', in_bits))
 
     @hypothesis.settings(
       max_examples=4,

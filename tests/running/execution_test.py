@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import threading
 from concurrent import futures
+from typing import ClassVar
 from unittest import mock
 
 import jax.numpy as jnp
@@ -14,11 +15,11 @@ import xarray as xr
 from absl.testing import parameterized
 
 from ossgd.data import mixtures
-from ossgd.engines import cost
+from ossgd.engines import cost, setup
 from ossgd.engines.setup import Setup
 from ossgd.machine import lanes, memory
 from ossgd.recording.recorders import Recorder
-from ossgd.running import blocks, compiled, jobs, sweeps, watching
+from ossgd.running import blocks, caching, compiled, jobs, sweeps, watching
 from ossgd.storing import checkpoints, files
 
 SETTINGS = dict(
@@ -234,6 +235,42 @@ class LanesTest(Case):
           callback=False,
         )
       self.assertEqual(found, expected)
+
+
+class WideTest(Case):
+  """What a wide network keeps in bits, in one that is not."""
+
+  def setUp(self):
+    super().setUp()
+    self.expected = sweeps.sweep(**SETTINGS | self.asked)
+    caching.forget()
+    self.addCleanup(caching.forget)
+    self.enter_context(mock.patch.object(setup, '_WIDE', 0))
+
+  asked: ClassVar = dict(engine='gram', num_steps=40, keep='weights')
+
+  def test_stopped_and_taken_up(self):
+    """To the bit those of a run that was not; others' to rounding."""
+    whole = sweeps.sweep(**SETTINGS | self.asked)
+    self.assertIsNone(self.sweep(stop_at=0.2, **self.asked))
+    self.assertNotEmpty([name for name in self.names() if 'begun' in name])
+    xr.testing.assert_identical(self.sweep(**self.asked), whole)
+    xr.testing.assert_allclose(whole, self.expected, rtol=1e-4, atol=1e-5)
+
+  @parameterized.parameters(1, 2)
+  def test_callback(self, seeds_at_once):
+    """A run that it stops leaves the weights of that step."""
+
+    def stop(job, step, record):
+      return job.seed == 1 and step >= 6
+
+    asked = self.asked | dict(callback=stop, seeds_at_once=seeds_at_once)
+    found = sweeps.sweep(**SETTINGS | asked)
+    with mock.patch.object(setup, '_WIDE', 2**62):
+      caching.forget()
+      expected = sweeps.sweep(**SETTINGS | asked)
+    xr.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    self.assertEqual(np.isfinite(found.stopped_at.values).sum(), 1)
 
 
 class EngineTest(Case):
