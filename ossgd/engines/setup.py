@@ -24,7 +24,7 @@ from ossgd.recording.recorders import (
   standard,
 )
 
-_WIDE = 2**27  # numbers in C, 512 MB: from there on it may be kept as patterns,
+_WIDE = 2**29  # numbers in C, 2 GB: from there on it may be kept as patterns,
 _MOST_VISITS = 16  # of so few visits that it is found again fast
 
 
