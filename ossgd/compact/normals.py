@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
 from ossgd.paper.types import normal
 
@@ -21,22 +20,19 @@ _PIECE = 2**16  # numbers that are under way at a time
 _FEW = 2**20  # not worth looking at how bits are made
 
 
-def draw(
-  key: jax.Array, shape: tuple[int, int], dtype: DTypeLike = jnp.float32
-) -> jax.Array:
+def draw(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
   """`jax.random.normal` of a matrix, a piece at a time on a CPU.
 
-  Whole where it is small, where another generator or type is asked for, or on
-  devices that go through all places side by side.
+  Whole where it is small, where another generator is asked for, or on devices
+  that go through all places side by side.
 
   Args:
     key: PRNG key, consumed.
     shape: rows and columns.
-    dtype: of the numbers.
   """
 
   def whole(key):
-    return normal(key, shape, dtype)
+    return normal(key, shape)
 
   def pieces(key):
     number, dim = shape
@@ -50,7 +46,7 @@ def draw(
     nothing = jnp.zeros(shape, jnp.float32)
     return jax.lax.fori_loop(0, -(-number // at_once), piece, nothing)
 
-  if dtype != jnp.float32 or not draws_pieces(key, shape):
+  if not draws_pieces(key, shape):
     return whole(key)
   return jax.lax.platform_dependent(key, cpu=pieces, default=whole)
 

@@ -63,10 +63,10 @@ def preactivations(
     h, squares = carry
     first = jnp.minimum(i * at_once, width - at_once)
     w = rows(first, at_once)
-    part = network.preactivations(w, x)
+    own = network.preactivations(w, x)
     is_new = first + jnp.arange(at_once) >= i * at_once
     some = jnp.sum(jnp.where(is_new, jnp.sum(w * w, axis=1), 0.0))
-    h = jax.lax.dynamic_update_slice_in_dim(h, part, first, 1)
+    h = jax.lax.dynamic_update_slice_in_dim(h, own, first, 1)
     return h, squares.at[i].set(some)
 
   number = -(-width // at_once)

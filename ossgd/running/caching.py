@@ -7,7 +7,6 @@ arrays, and all that cannot be told from others, are made anew every time.
 import dataclasses
 import functools
 import json
-import os
 import sys
 import types
 from collections.abc import Callable, Hashable
@@ -18,7 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ossgd.machine import timing
+from ossgd.machine import lanes, timing
 from ossgd.running import identities
 
 _MOST = 32  # of what is kept: all programs of one width, or those of data
@@ -74,7 +73,7 @@ class Program:
 
 @functools.cache
 def _compilers() -> futures.Executor:
-  return futures.ThreadPoolExecutor(os.cpu_count(), 'compiling')
+  return futures.ThreadPoolExecutor(lanes.number(), 'compiling')
 
 
 def remembered(make: Callable[..., Any], *settings: Any) -> Any:

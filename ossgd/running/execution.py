@@ -18,13 +18,11 @@ import numpy as np
 from ossgd.engines import measuring
 from ossgd.engines.setup import Setup
 from ossgd.machine import lanes, timing
-from ossgd.recording.recorders import Record
 from ossgd.running import blocks, compiled, jobs, states, watching
+from ossgd.running.blocks import Arrays, Row
 from ossgd.running.compiled import Grouping
 from ossgd.running.datasets import Source
 
-Arrays = dict[str, np.ndarray]
-Row = tuple[Record, Arrays]  # what one or more seeds of a width leave
 TOLD = 'told_'
 STOPPED = 'stopped_at'  # among the last step's arrays, where jobs may stop
 

@@ -15,7 +15,7 @@ from ossgd.engines import divergence, measuring, meshes, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper import metrics
 from ossgd.recording.recorders import DISTANCE, Record
-from ossgd.running import execution, jobs, watching
+from ossgd.running import blocks, execution, jobs, watching
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -108,7 +108,7 @@ def _name(function: Any) -> str:
 
 
 def results(
-  rows: list[execution.Row],
+  rows: list[blocks.Row],
   chosen: Sequence[Setup],
   seeds: Sequence[int | None],
   *,
@@ -190,7 +190,7 @@ def label(
 
 
 def _weights(
-  rows: list[execution.Row], widths: Sequence[int]
+  rows: list[blocks.Row], widths: Sequence[int]
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
   """Of each width a variable of its own, where weights were asked for."""
   return {

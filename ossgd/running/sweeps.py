@@ -52,6 +52,7 @@ from ossgd.paper.types import Split
 from ossgd.recording.recorders import Recorder
 from ossgd.running import (
   asking,
+  blocks,
   compiled,
   datasets,
   execution,
@@ -230,7 +231,7 @@ def _run(
   widths: Sequence[int],
   work: execution.Work,
   watch: watching.Watch,
-) -> tuple[list[execution.Row], list[Setup]]:
+) -> tuple[list[blocks.Row], list[Setup]]:
   """What each width leaves, and the setup that it was trained with."""
   parts = watch.parts((f'm={width}', width) for width in widths)
   asked = [dataclasses.replace(setup, width=int(m)) for m in widths]
