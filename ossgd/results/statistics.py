@@ -197,8 +197,8 @@ def cell_slopes(
     slopes = log_slope(low, dim)
     return Cells(slopes, slopes)
   low, high = low.transpose(dim, 'seed'), high.transpose(dim, 'seed')
-  x = np.log(low[dim])
-  right = (x > x.mean()).values[:, None]
+  x = np.log(low[dim].values)
+  right = (x > x.mean())[:, None]
   ends = (low.values, high.values)
   return Cells(
     log_slope(low.copy(data=np.where(right, *ends)), dim),
