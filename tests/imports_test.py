@@ -26,7 +26,7 @@ LIBRARY = {
   'data': 'geometry components mixtures arrays paths idx file_sets tfds_store '
   'sources images',
   'recording': 'recorders shapes',
-  'compact': 'normals coefficients weights',
+  'compact': 'normals coefficients tiled weights',
   'engines': 'meshes measuring optimizers sgd blocked interface setup tiles '
   'gram kinds divergence cost',
   'running': 'identities jobs watching caching datasets compiled '

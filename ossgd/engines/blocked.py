@@ -18,7 +18,8 @@ look-up where pre-activations are at hand; the second has the block's own small
 Gram matrix; the weights change once, by U^T X, at the end.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
-from ossgd.compact import coefficients
+from ossgd.compact import coefficients, tiled
 from ossgd.compact.coefficients import Visits
 from ossgd.engines import meshes, sgd
 from ossgd.paper import network
@@ -37,14 +38,16 @@ from ossgd.paper.types import Dataset, Params, matmul
 _NUMBERS_AT_ONCE = 2**27
 
 
-def size(batch_size: int, width: int) -> int:
+def size(batch_size: int, width: int, *, tiled: bool = False) -> int:
   """Steps in a block, S: at most 16, and a power of two.
 
   Longer blocks have larger matmuls and touch the weights less often, but the
   sum over earlier steps grows with their square: 256 examples are enough. A
-  block's pre-activations stay below 512 MB.
+  block's pre-activations stay below 512 MB, and in tiles, where little else of
+  their size is held, below 1 GB.
   """
-  examples = min(256, _NUMBERS_AT_ONCE // width)
+  at_once = _NUMBERS_AT_ONCE * (2 if tiled else 1)
+  examples = min(256, at_once // width)
   return 1 << (min(16, max(1, examples // batch_size)).bit_length() - 1)
 
 
@@ -123,27 +126,6 @@ def updates(
   return jnp.stack(taken), jnp.stack(current), moved, jnp.stack(scaled)
 
 
-def squared_distances(
-  u: jax.Array, moved: jax.Array, gram: jax.Array
-) -> jax.Array:
-  """What each step of a block adds to ||W - W(0)||^2.
-
-  sum_{s in batch} <u_s, 2 (h_s(t) - h_s(0)) + (X_t X_t^T U_t)_s>
-
-  Args:
-    u: U, (S, B, m).
-    moved: h_t less the same at w(0), (S, B, m).
-    gram: X_t X_u^T, (S, B, S, B).
-
-  Returns:
-    (S,).
-  """
-  steps = jnp.arange(u.shape[0])
-  own = gram[steps, :, steps]  # (S, B, B)
-  products = jax.vmap(lambda u: matmul(u, u.T))(u)
-  return 2 * jnp.sum(u * moved, (1, 2)) + jnp.sum(own * products, (1, 2))
-
-
 def visited(
   visits: Visits,
   new: coefficients.Visited,
@@ -155,11 +137,7 @@ def visited(
   tile: int,
   mesh: Mesh | None,
 ) -> tuple[Visits, jax.Array]:
-  """What C is made of after a block, and `squared_distances` without h_s(0).
-
-  h_s(t) - h_s(0) is K_{s, train} C before the block, and K times the updates
-  of its earlier steps. The units are taken in tiles, each of which finds its
-  part of C again.
+  """`tiled.visited`, by every device for its own units.
 
   Args:
     visits: before the block, of N examples.
@@ -172,52 +150,32 @@ def visited(
     mesh: over which the units are split, if any.
 
   Returns:
-    The visits after it, and (S,).
+    The visits after it, and what each step adds to ||W - W(0)||^2, (S,).
   """
-  steps, flat = jnp.arange(among.shape[0]), gram.shape[0]
-  is_earlier = steps[:, None, None, None] > steps[None, None, :, None]
-  earlier = jnp.where(is_earlier, among, 0.0).reshape(flat, flat)
-  slopes = visits.slopes
-
-  def of_units(patterns, slopes, new, u, a, gram, earlier, among):
-    def part(patterns, i):
-      own_patterns, own_u, own_a = (
-        jax.lax.dynamic_slice_in_dim(v, i * tile, tile, v.ndim - 1)
-        for v in (patterns, u, a)
-      )
-      own = Visits(own_patterns, slopes)
-      c = coefficients.coefficients(own, own_a, new.visit[0] + 1)
-      rows = own_u.reshape(flat, tile)
-      moved = matmul(gram, c) + matmul(earlier, rows)
-      own_patterns = coefficients.marked(own, new, rows)
-      return (
-        jax.lax.dynamic_update_slice_in_dim(
-          patterns, own_patterns, i * tile, 1
-        ),
-        squared_distances(own_u, moved.reshape(own_u.shape), among),
-      )
-
-    number = jnp.arange(u.shape[-1] // tile)
-    patterns, parts = jax.lax.scan(part, patterns, number)
-    total = jnp.sum(parts, axis=0)
-    return patterns, total if mesh is None else jax.lax.psum(total, meshes.UNIT)
-
+  of_units: Callable = functools.partial(tiled.visited, tile=tile)
   if mesh is not None:
+
+    def of_own_units(*arguments):
+      patterns, moved = tiled.visited(*arguments, tile=tile)
+      return patterns, jax.lax.psum(moved, meshes.UNIT)
+
     columns, whole = meshes.COLUMNS, meshes.WHOLE
     of_units = jax.shard_map(
-      of_units,
+      of_own_units,
       mesh=mesh,
       in_specs=(
-        *(columns, whole, whole, PartitionSpec(None, None, meshes.UNIT)),
-        *(columns, whole, whole, whole),
+        Visits(columns, whole),
+        whole,
+        PartitionSpec(None, None, meshes.UNIT),
+        columns,
+        whole,
+        whole,
       ),
       out_specs=(columns, whole),
       check_vma=False,
     )
-  patterns, total = of_units(
-    *(visits.patterns, slopes, new, u, a, gram, earlier, among)
-  )
-  return Visits(patterns, coefficients.told(slopes, new)), total
+  patterns, moved = of_units(visits, new, u, a, gram, among)
+  return Visits(patterns, coefficients.told(visits.slopes, new)), moved
 
 
 def advance(

@@ -14,7 +14,7 @@ import numpy as np
 from ossgd.compact import normals
 from ossgd.compact import weights as rows_of_weights
 from ossgd.data import mixtures
-from ossgd.engines import blocked, interface, measuring, tiles
+from ossgd.engines import blocked, gram, interface, measuring, tiles
 from ossgd.engines.setup import Setup
 from ossgd.recording import recorders
 
@@ -53,7 +53,7 @@ def work(engine: str, setup: Setup) -> Work:
   """
   m, d, k = setup.width, setup.num_inputs, setup.num_classes
   batch, record_steps = setup.examples_per_step, setup.record_steps
-  block = blocked.size(batch, setup.width)
+  block = _block(engine, setup)
   inside = 2 * batch**2 * m * block * (block - 1) / 2  # sums over earlier steps
   block_bytes = _FLOAT * m * block * batch * (6 + block / 2)
   if engine == 'gram':
@@ -108,55 +108,86 @@ def memory(
     shards: parts that the seeds and the units are split into.
     whole: w(T) is asked for, not its singular values alone.
   """
-  seeds, units = shards
-  m, d = setup.width // units, setup.num_inputs
-  batch = setup.examples_per_step
-  n, n_test = setup.num_train + setup.num_test, setup.num_test
+  m, d = setup.width // shards[1], setup.num_inputs
   weights = m * (d + setup.num_classes)
-  inputs = n * d
+  inputs = (setup.num_train + setup.num_test) * d
   # w(0), and the random bits it comes from where it is drawn at once.
   drawn = weights if _in_pieces(setup, shards) else 4 * weights
-  examples = setup.recorder_sizes.examples
-  patterns = sum(examples[e] for e in setup.patterns_of) * m / _FLOAT  # bytes
-  rows = blocked.size(batch, setup.width) * batch
   if engine == 'gram':
-    padded = m + -m % tiles.width(m)
-    c = float(setup.num_train * padded)
-    held = n * (padded + setup.num_train) + patterns / 8
-    held += setup.num_steps * batch
-    if setup.initial_of or not setup.by_visits:
-      held += c
-    held += n_test * padded * ('test' in setup.initial_of)
-    if setup.by_visits:  # a byte for eight visits
-      c = -(-setup.num_visits // 8) * c / _FLOAT
-    held += c
-    begin = held + weights + inputs + (padded > m) * weights
-    if from_rows(setup, shards):
-      begin = held + inputs + patterns / 8
-    train, measure = held + 8 * rows * padded, held + 5 * rows * padded
-    if setup.model.layers == 'both':  # a after every step, and their stack
-      path = 2 * blocked.size(batch, setup.width) * setup.num_classes * padded
-      train, measure = train + path, measure + path
-    # Of every piece, and of those of a tile.
-    measure += 2 * blocked.size(batch, setup.width) * _recorded(setup)
-    kept = c
+    times = _of_gram(setup, shards)
+    kept = _size_of_c(setup, m)
   else:
-    held = 2 * weights + patterns + setup.optimizer_size / units
-    rows = rows if engine == 'blocked' else batch
-    begin = held + weights + m * _rows(m, n_test)
-    train = held + weights + rows * (3 * m + d)
-    measure = held + _evaluation(m, setup.num_evaluated, n_test)
-    measure += _of_units(m, setup) + 2 * _recorded(setup)
+    times = _of_weights(engine, setup, shards[1])
     kept = weights
   # Begun again, w(T) and its update, QR decompositions of both.
   end = max(kept + drawn, kept + 3 * weights, 5.1 * weights)
   if engine == 'gram' and not whole and shards == (1, 1):
-    block = min(m, max(2**14, 4 * d)) * d  # w(T) and its update, QR of each
-    end = max(kept + drawn, kept + 2 * weights + 3.5 * block)
+    rows = min(m, max(2**14, 4 * d)) * d  # w(T) and its update, QR of each
+    end = max(kept + drawn, kept + 2 * weights + 3.5 * rows)
   elif engine == 'gram':
     end = max(end, kept + 5.3 * weights)
-  floats = inputs + max(_data(setup), drawn, begin, train, measure, end)
-  return int(_KEPT * _FLOAT * floats) * (seeds_at_once // seeds)
+  floats = inputs + max(_data(setup), drawn, *times, end)
+  return int(_KEPT * _FLOAT * floats) * (seeds_at_once // shards[0])
+
+
+def _of_gram(setup: Setup, shards: tuple[int, int]) -> tuple[float, ...]:
+  """Numbers that a run holds as it begins, trains and is measured."""
+  m, d = setup.width // shards[1], setup.num_inputs
+  weights, padded = m * (d + setup.num_classes), m + -m % tiles.width(m)
+  n = setup.num_train + setup.num_test
+  h0 = setup.num_train * padded
+  held = n * (padded + setup.num_train) + _patterns(setup, m) / 8
+  held += setup.num_steps * setup.examples_per_step + _size_of_c(setup, m)
+  if setup.initial_of or not setup.by_visits:
+    held += h0
+  held += setup.num_test * padded * ('test' in setup.initial_of)
+  begin = held + weights + n * d + (padded > m) * weights
+  if from_rows(setup, shards):
+    begin = held + n * d + _patterns(setup, m) / 8
+  block = gram.steps_at_once(setup)
+  rows = block * setup.examples_per_step
+  train, measure = held + 8 * rows * padded, held + 5 * rows * padded
+  if setup.by_visits and shards == (1, 1):  # U, and some rows of a step
+    train = measure = held + (rows + 3 * setup.examples_per_step) * padded
+  if setup.model.layers == 'both':  # a after every step, and their stack
+    path = 2 * block * setup.num_classes * padded
+    train, measure = train + path, measure + path
+  # Of every piece, and of those of a tile.
+  return begin, train, measure + 2 * block * _recorded(setup)
+
+
+def _of_weights(engine: str, setup: Setup, units: int) -> tuple[float, ...]:
+  """`_of_gram` of the other engines, units in so many parts."""
+  m, d = setup.width // units, setup.num_inputs
+  weights = m * (d + setup.num_classes)
+  held = 2 * weights + _patterns(setup, m) + setup.optimizer_size / units
+  rows = _block(engine, setup) * setup.examples_per_step
+  begin = held + weights + m * _rows(m, setup.num_test)
+  train = held + weights + rows * (3 * m + d)
+  measure = held + _evaluation(m, setup.num_evaluated, setup.num_test)
+  return begin, train, measure + _of_units(m, setup) + 2 * _recorded(setup)
+
+
+def _patterns(setup: Setup, m: int) -> float:
+  """Numbers as large as the patterns at w(0), a byte each."""
+  examples = setup.recorder_sizes.examples
+  return sum(examples[e] for e in setup.patterns_of) * m / _FLOAT
+
+
+def _size_of_c(setup: Setup, m: int) -> float:
+  """Numbers as large as what the Gram engine keeps of w(t) - w(0)."""
+  c = float(setup.num_train * (m + -m % tiles.width(m)))
+  if setup.by_visits:  # a byte for eight visits
+    c = -(-setup.num_visits // 8) * c / _FLOAT
+  return c
+
+
+def _block(engine: str, setup: Setup) -> int:
+  """Steps taken at once, S."""
+  if engine == 'gram':
+    return gram.steps_at_once(setup)
+  batch = setup.examples_per_step
+  return blocked.size(batch, setup.width) if engine == 'blocked' else 1
 
 
 def from_rows(setup: Setup, shards: tuple[int, int] = (1, 1)) -> bool:

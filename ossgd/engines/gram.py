@@ -40,8 +40,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ossgd.compact import coefficients, weights
-from ossgd.compact.coefficients import Visits
+from ossgd.compact import coefficients, tiled, weights
+from ossgd.compact.coefficients import Visited, Visits
 from ossgd.engines import blocked, interface, measuring, meshes, tiles
 from ossgd.engines.interface import Chunk, Numbers, Stage
 from ossgd.engines.setup import Setup
@@ -87,6 +87,12 @@ class Trained(NamedTuple):
   a: jax.Array | None  # after each step, where it is trained: (S, k, M)
 
 
+def steps_at_once(setup: Setup) -> int:
+  """In a chunk."""
+  batch, wide = setup.examples_per_step, setup.by_visits
+  return blocked.size(batch, setup.width, tiled=wide)
+
+
 @dataclasses.dataclass(frozen=True)
 class OnGram:
   """Pre-activations of all examples are the state; an `interface.Engine`."""
@@ -98,9 +104,9 @@ class OnGram:
   @property
   def chunks(self) -> Sequence[Chunk]:
     """Several recorded steps each."""
-    setup = self.setup
-    most = blocked.size(setup.examples_per_step, setup.width)
-    return list(interface.plan(setup.record_steps, most))
+    return list(
+      interface.plan(self.setup.record_steps, steps_at_once(self.setup))
+    )
 
   @property
   def stages(self) -> Mapping[str, Stage]:
@@ -173,40 +179,39 @@ class OnGram:
     flat, shape = rows.reshape(-1), (*rows.shape, -1)
     gram = begin.gram[flat]
     among = gram[:, flat].reshape(*rows.shape, *rows.shape)
-    setup, of_outputs = self.setup, None
-    if state.a is not None:  # the padding stays as it is
-      is_unit = jnp.arange(state.a.shape[1]) < setup.width
-      of_outputs = jnp.where(is_unit, self.numbers.output_rate, 0.0)
-    u, h, a, slopes = blocked.updates(
-      begin.a if state.a is None else state.a,
-      [state.h[some] for some in rows],
-      among,
-      split.train.y[rows],
-      steps.active,
-      self.numbers.rate,
-      setup.model,
-      of_outputs,
-    )
-    if isinstance(state.c, Visits):
+    setup, by_visits = self.setup, isinstance(state.c, Visits)
+    tile = tiles.width(state.h.shape[1] // meshes.shards(self.mesh)[1])
+    told = among, split.train.y[rows], steps.active, self.numbers.rate
+    a = None
+    if by_visits and self.mesh is None:
+      some = tiles.several(state.h.shape[1])  # rows of few, not of all
+      u, slopes = tiled.updates(
+        begin.a, state.h, rows, *told, setup.model, tile=some
+      )
+    else:
+      of_outputs = None
+      if state.a is not None:  # the padding stays as it is
+        is_unit = jnp.arange(state.a.shape[1]) < setup.width
+        of_outputs = jnp.where(is_unit, self.numbers.output_rate, 0.0)
+      u, h, a, slopes = blocked.updates(
+        begin.a if state.a is None else state.a,
+        [state.h[some] for some in rows],
+        *told,
+        setup.model,
+        of_outputs,
+      )
+    if by_visits:
       visit = steps.step // (setup.num_train // setup.examples_per_step)
+      visits = jnp.repeat(visit, rows.shape[1])
+      new = Visited(flat, visits, slopes.reshape(flat.shape[0], -1))
+      to_train = gram[:, : setup.num_train]
       c, moved = blocked.visited(
-        state.c,
-        coefficients.Visited(
-          flat,
-          jnp.repeat(visit, rows.shape[1]),
-          slopes.reshape(flat.shape[0], -1),
-        ),
-        u,
-        begin.a,
-        gram[:, : setup.num_train],
-        among,
-        tile=tiles.width(u.shape[-1] // meshes.shards(self.mesh)[1]),
-        mesh=self.mesh,
+        state.c, new, u, begin.a, to_train, among, tile=tile, mesh=self.mesh
       )
       u = u.reshape(flat.shape[0], -1)
     else:
       h0 = begin.h[flat].reshape(shape)
-      moved = blocked.squared_distances(u, h - h0, among)
+      moved = tiled.squared_distances(u, h - h0, among)
       u = u.reshape(flat.shape[0], -1)
       c = state.c.at[flat].add(u)
     distances = state.squared_distance + jnp.cumsum(moved)

@@ -34,6 +34,12 @@ def width(units: int) -> int:
   return next(fitting, -(-units // -(-units // _WIDTH)))
 
 
+def several(units: int) -> int:
+  """Units in up to four tiles, for what has few rows of each."""
+  size = width(units)
+  return size * next(n for n in (4, 3, 2, 1) if units % (n * size) == 0)
+
+
 class Initial(NamedTuple):
   """What recorders look at of w(0)."""
 

@@ -8,9 +8,11 @@ import numpy as np
 import optax
 from absl.testing import parameterized
 
+from ossgd.compact import tiled
 from ossgd.data import arrays, mixtures
 from ossgd.engines import blocked, interface, kinds, sgd, tiles
 from ossgd.engines.setup import Setup
+from ossgd.paper.model import PAPER
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.running import datasets, sweeps
 from tests import oracles, rounding
@@ -102,6 +104,36 @@ class RecursionTest(parameterized.TestCase):
     for t, before in zip(np.flatnonzero(active), path[:-1], strict=True):
       expected = np.asarray(x[t], np.float64) @ before.T
       self.assertLess(oracles.relative_error(h[t], expected), 1e-5)
+
+  @parameterized.parameters(1, 3)
+  def test_updates_in_tiles(self, tile):
+    """U as above, and the residuals it is made of."""
+    params, split = problem()
+    width = params.w.shape[0] // tile * tile
+    params = Params(params.w[:width], params.a[:, :width])
+    rows = np.array([[0, 3, 5], [3, 7, 9], [5, 0, 1], [2, 3, 4]])
+    active = np.array([True, True, False, True])
+    x = split.train.x[rows]
+    u, slopes = tiled.updates(
+      params.a,
+      split.train.x @ params.w.T,
+      rows,
+      jnp.einsum('sbd,tcd->sbtc', x, x),
+      split.train.y[rows],
+      active,
+      STEP_SIZE / 3,
+      PAPER,
+      tile=tile,
+    )
+    path = descend(params, split, rows[active])
+    moved = np.einsum('sbm,sbd->smd', np.asarray(u, np.float64), x)
+    np.testing.assert_array_equal(moved[2], 0)
+    np.testing.assert_array_equal(slopes[2], 0)
+    self.assertLess(
+      oracles.relative_error(moved[active], np.diff(path, axis=0)), 1e-5
+    )
+    backward = np.asarray(slopes, np.float64) @ np.asarray(params.a)
+    np.testing.assert_allclose(u, np.where(u != 0, backward, 0), rtol=1e-5)
 
   @parameterized.parameters('plain', 'blocked', 'gram')
   def test_against_descent(self, engine):
