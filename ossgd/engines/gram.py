@@ -89,8 +89,8 @@ class Trained(NamedTuple):
 
 def steps_at_once(setup: Setup) -> int:
   """In a chunk."""
-  batch, wide = setup.examples_per_step, setup.by_visits
-  return blocked.size(batch, setup.width, tiled=wide)
+  sizes = setup.examples_per_step, setup.width
+  return blocked.size(*sizes, tiled=setup.by_visits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,17 +176,17 @@ class OnGram:
     The state has H as it was: `move_all` moves it by the `Trained` passed on.
     """
     rows = begin.rows[steps.step]
-    flat, shape = rows.reshape(-1), (*rows.shape, -1)
+    flat = rows.reshape(-1)
     gram = begin.gram[flat]
     among = gram[:, flat].reshape(*rows.shape, *rows.shape)
     setup, by_visits = self.setup, isinstance(state.c, Visits)
     tile = tiles.width(state.h.shape[1] // meshes.shards(self.mesh)[1])
     told = among, split.train.y[rows], steps.active, self.numbers.rate
-    a = None
+    a = None  # where it is not trained
     if by_visits and self.mesh is None:
-      some = tiles.several(state.h.shape[1])  # rows of few, not of all
+      several = tiles.several(state.h.shape[1])
       u, slopes = tiled.updates(
-        begin.a, state.h, rows, *told, setup.model, tile=some
+        begin.a, state.h, rows, *told, setup.model, tile=several
       )
     else:
       of_outputs = None
@@ -208,12 +208,11 @@ class OnGram:
       c, moved = blocked.visited(
         state.c, new, u, begin.a, to_train, among, tile=tile, mesh=self.mesh
       )
-      u = u.reshape(flat.shape[0], -1)
     else:
-      h0 = begin.h[flat].reshape(shape)
+      h0 = begin.h[flat].reshape(u.shape)
       moved = tiled.squared_distances(u, h - h0, among)
-      u = u.reshape(flat.shape[0], -1)
-      c = state.c.at[flat].add(u)
+      c = state.c.at[flat].add(u.reshape(flat.shape[0], -1))
+    u = u.reshape(flat.shape[0], -1)
     distances = state.squared_distance + jnp.cumsum(moved)
     state = GramState(state.h, c, distances[-1], None if a is None else a[-1])
     return state, (Trained(gram, u, distances, a),)
