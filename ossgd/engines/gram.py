@@ -255,8 +255,7 @@ class OnGram:
       with jax.ensure_compile_time_eval():
         counted = recorder.function(np.True_, np.True_)
       if counted:
-        numbers = setup.recorder_sizes.examples
-        number -= padding * numbers[recorder.examples]
+        number -= padding * setup.recorder_sizes.examples[recorder.examples]
       record[recorder.name] = number / begin.num_patterns[recorder.examples]
     at_ends = trained.squared_distances.reshape(pieces, -1)[:, -1]
     distance = jnp.sqrt(jnp.maximum(at_ends, 0)) / begin.norm
