@@ -22,9 +22,9 @@ steps of any size, beside 1e-5 of itself. It is H that decides, not the sum:
 where the distance is 1.5e-4 ||W(0)|| after 3000 steps, H(t) - H(0) is off by
 1e-2. C begins at zero, and keeps its digits.
 
-Wide networks keep C as the patterns it is made of (`compact.coefficients`).
-Their distance has h_s(t) - h_s(0) = K_{s, train} C(t) in place of H(0), for
-2 N B m FLOPs a step and what it takes to find C again, tile by tile.
+Wide networks keep C as the patterns it is made of (`compact.coefficients`) and
+step tile by tile (`compact.tiled`). h_s(t) - h_s(0) is K_{s, train} C(t) there,
+for 2 N B m FLOPs a step and what it takes to find C again.
 
 A chunk of steps first finds its U from the batches alone, then goes through
 the units in tiles that stay in cache while H passes all its recorded steps.
