@@ -57,7 +57,7 @@ SHAPES: list[tuple[str, int, int, dict[str, Any]]] = [
   ('gram', 60000, 1000, dict(batch_size=128, num_classes=100)),
   # C in bits.
   ('gram', 600000, 500, {}),
-  ('gram', 1000000, 200, dict(num_train=800, num_test=200, num_steps=400)),
+  ('gram', 1000000, 200, dict(num_train=800, num_test=200)),
 ]
 
 
