@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from ossgd.paper.types import normal
 
@@ -20,8 +21,17 @@ _PIECE = 2**16  # numbers that are under way at a time
 _FEW = 2**20  # not worth looking at how bits are made
 
 
-def draw(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-  """`jax.random.normal` of a matrix, a piece at a time on a CPU.
+def whole(
+  key: jax.Array, shape: tuple[int, int], std: ArrayLike = 1.0
+) -> jax.Array:
+  """`jax.random.normal` of a matrix, times a standard deviation."""
+  return normal(key, shape) * std
+
+
+def draw(
+  key: jax.Array, shape: tuple[int, int], std: ArrayLike = 1.0
+) -> jax.Array:
+  """`whole` to the bit, a piece at a time on a CPU.
 
   Whole where it is small, where another generator is asked for, or on devices
   that go through all places side by side.
@@ -29,26 +39,28 @@ def draw(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
   Args:
     key: PRNG key, consumed.
     shape: rows and columns.
+    std: of the numbers. A compiler rounds products of several factors in an
+      order of its own, so pieces are multiplied where they are drawn.
   """
 
-  def whole(key):
-    return normal(key, shape)
-
-  def pieces(key):
+  def pieces(key, std):
     number, dim = shape
     at_once = min(number, max(1, _PIECE // dim))
 
     def piece(i, drawn):
       first = jnp.minimum(i * at_once, number - at_once)
-      some = rows(key, first, at_once, dim)
+      some = rows(key, first, at_once, dim) * std
       return jax.lax.dynamic_update_slice_in_dim(drawn, some, first, 0)
 
     nothing = jnp.zeros(shape, jnp.float32)
     return jax.lax.fori_loop(0, -(-number // at_once), piece, nothing)
 
   if not draws_pieces(key, shape):
-    return whole(key)
-  return jax.lax.platform_dependent(key, cpu=pieces, default=whole)
+    return whole(key, shape, std)
+  std = jnp.asarray(std, jnp.float32)
+  return jax.lax.platform_dependent(
+    key, std, cpu=pieces, default=lambda key, std: whole(key, shape, std)
+  )
 
 
 def draws_pieces(key: jax.Array, shape: tuple[int, int]) -> bool:

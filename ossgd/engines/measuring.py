@@ -69,20 +69,14 @@ def seed_keys(seed: ArrayLike) -> SeedKeys:
   return SeedKeys(*jax.random.split(jax.random.key(seed), 4))
 
 
-def draw_params(
-  key: jax.Array, *, width: int, std: ArrayLike | None = None, **others: Any
-) -> Params:
+def draw_params(key: jax.Array, *, width: int, **others: Any) -> Params:
   """A seed's initialisation at one width: `network.init_params`, by its key.
 
   The width is folded in: else the rows of a narrow network would be rows of
-  every wider one, and widths would not be independent samples. In place of a
-  scale there may be a standard deviation, which may be traced.
+  every wider one, and widths would not be independent samples.
   """
   own = jax.random.fold_in(key, width)
-  if std is None:
-    return network.init_params(own, width=width, **others)
-  w, a = network.init_params(own, width=width, scale=width**0.5, **others)
-  return Params(w * std, a)
+  return network.init_params(own, width=width, **others)
 
 
 def evaluated(

@@ -19,7 +19,7 @@ from ossgd.engines import cost, kinds, measuring, meshes
 from ossgd.engines.interface import Chunk, Engine, Numbers
 from ossgd.engines.setup import Setup
 from ossgd.machine import hosts, lanes, memory
-from ossgd.paper.types import Params, normal
+from ossgd.paper.types import Params
 from ossgd.running import caching, datasets
 
 
@@ -228,6 +228,14 @@ class _Block:
   def draw(self, seeds, split, numbers):
     """Params at w(0)."""
     setup = self.setup
+    told: dict[str, Any] = {'scale': setup.init_scale}
+    if isinstance(setup.model.start, str):  # where it may be traced
+      # Devices would each draw all pieces.
+      normal = normals.draw if self.grouping.mesh is None else normals.whole
+      told = {
+        'normal': functools.partial(normal, std=numbers.std),
+        'scale': setup.width**0.5,  # which leaves it as it is
+      }
 
     def one(seed, split):
       return measuring.draw_params(
@@ -236,12 +244,7 @@ class _Block:
         dim=split.train.x.shape[1],
         num_classes=setup.num_classes,
         model=setup.model,
-        # Devices would each draw all pieces.
-        normal=normals.draw if self.grouping.mesh is None else normal,
-        # A start of one's own is given the scale.
-        **{'std': numbers.std}
-        if isinstance(setup.model.start, str)
-        else {'scale': setup.init_scale},
+        **told,
       )
 
     params = self.over_seeds(one, 0, self.split_axis)(seeds, split)

@@ -32,6 +32,22 @@ class NormalsTest(parameterized.TestCase):
     some = bits(rows(once_more, first))
     np.testing.assert_array_equal(some, expected[first : first + number])
 
+  @parameterized.parameters((1100, 1000), (150001, 7))
+  def test_standard_deviation(self, *shape):
+    """As the whole matrix and its product are rounded when compiled as one."""
+    key, again, once_more = (jax.random.key(7) for _ in range(3))
+    std = np.float32(0.0123)
+    normal = functools.partial(jax.random.normal, shape=shape)
+    expected = bits(jax.jit(lambda key, std: normal(key) * std)(key, std))
+    drawn = jax.jit(functools.partial(normals.draw, shape=shape))
+    np.testing.assert_array_equal(bits(drawn(again, std=std)), expected)
+    first, number = shape[0] // 3, 2
+    rows = jax.jit(
+      lambda key, i, std: normals.rows(key, i, number, shape[1]) * std
+    )
+    some = bits(rows(once_more, first, std))
+    np.testing.assert_array_equal(some, expected[first : first + number])
+
   def test_seeds_side_by_side(self):
     keys = jax.random.split(jax.random.key(2), 2)
     draw = functools.partial(normals.draw, shape=(2200, 500))
