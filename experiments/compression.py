@@ -226,7 +226,7 @@ def _table(results: xr.Dataset) -> str:
     rows |= {quantity.format(p): results[name.format(p)] for p in parts}
   widths = results.width.values
   by_width = [
-    (quantity, *(tables.mean_std(v.sel(width=m)) for m in widths))
+    (quantity, *map(tables.mean_std, v.transpose('width', ...).values))
     for quantity, v in rows.items()
   ]
   by_rank = {

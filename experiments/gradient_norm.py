@@ -221,7 +221,7 @@ def _fractions_table(results: xr.Dataset) -> str:
   rows = []
   for name in ('case', *VARIED):
     fraction = 'fraction' if name == 'case' else f'fraction_by_{name}'
-    cells = results[fraction].transpose(name, 'constant', 'kind', 'seed')
+    cells = results[fraction].transpose(name, 'constant', 'kind', 'seed').values
     expected = np.broadcast_to(share(results, name), results[name].shape)
     symbol = 'case' if name == 'case' else VARIED[name][1]
     rows += [

@@ -141,7 +141,7 @@ def _excess(values: xr.DataArray) -> xr.DataArray:
 def _inflation(results: xr.Dataset) -> xr.DataArray:
   """Excess of pattern differences, each in its own arithmetic; step > 0."""
   reported = results.pattern_difference.sel(evaluation='rounded')
-  return _excess(reported.where(reported.step > 0, drop=True))
+  return _excess(reported.isel(step=reported.step.values > 0))
 
 
 def _learnt(results: xr.Dataset) -> xr.DataArray:

@@ -194,9 +194,10 @@ EXPERIMENT = command.Experiment(
   PRESETS,
   run,
   fits.figures,
-  fits.table,
+  lambda results: '',
   fits.paper_numbers,
   _data,
+  fits.verdicts,
 )
 
 

@@ -5,7 +5,7 @@ and figures with its command, settings, versions and time. Folders of one script
 that differ in their seeds only, such as those of a job array, are judged as
 one. Runs made with other versions are marked, folders that are partial or
 damaged are listed. Figures are links to those of the run folders, so the page
-moves together with them.
+moves together with them. report.md has the verdicts, and links to the rest.
 
   python -m experiments.report --runs=runs
 """
@@ -15,6 +15,7 @@ import hashlib
 import logging
 import os
 import urllib.parse
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app
@@ -46,29 +47,41 @@ def page(name: str, gathered: run_folders.Gathered, runs: str) -> str:
   Figures are links to those of the run folders.
 
   Args:
-    name: report.html, or report.md for a terminal or a repository's page.
+    name: report.html, which has everything, or report.md for a terminal or a
+      repository's page: verdicts, and links to the rest.
     gathered: what to report.
     runs: the folder of the run folders, as seen from where the report will be.
   """
   findings = [f for run in gathered.runs for f in run.summary.findings]
-  folders = [run.folder for run in gathered.runs for _ in run.summary.findings]
   rows = claims.rows(findings)
-  named = [
-    {'run': pages.plain(folder), **row}
-    for folder, row in zip(folders, rows, strict=True)
-  ]
-  verdicts = [finding.verdict for finding in findings]
+  left = iter(rows)
+  own = ([next(left) for _ in run.summary.findings] for run in gathered.runs)
   together = claims.family_wise(findings)
   return pages.render(
     f'{name}.jinja',
     **gathered._asdict(),
     link=lambda run, picture: _link(run, picture, runs),
-    counts={v: verdicts.count(v) for v in claims.VERDICTS},
-    counts_together={v: together.count(v) for v in claims.VERDICTS},
+    counts=pages.counts(finding.verdict for finding in findings),
+    counts_together=pages.counts(together),
+    overview=_overview(gathered.runs),
     header=[*rows[0]] if rows else [],
     rows=([*row.values()] for row in rows),
-    table=claims.rows_table(named) if named else '',
+    tables=(claims.rows_table(some) if some else '' for some in own),
     note=claims.note(findings),
+  )
+
+
+def _overview(runs: Sequence[Run]) -> str:
+  """How many verdicts of each kind a run has, and where the rest of it is."""
+  return claims.markdown_table(
+    ['run', *claims.VERDICTS],
+    [
+      (
+        f'[{pages.plain(run.folder)}](report.html#run-{number})',
+        *pages.counts(f.verdict for f in run.summary.findings).values(),
+      )
+      for number, run in enumerate(runs, start=1)
+    ],
   )
 
 

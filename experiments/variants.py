@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,7 +124,8 @@ def _of_variant(results: xr.Dataset, variant: str) -> list[Claim]:
     'Figure 1', num_patterns=results.attrs.get('num_patterns'), constant=2 / 3
   )
 
-  one = results.sel(variant=variant)  # once, not once a claim
+  # Once, not once a claim.
+  one, has_patterns = results.sel(variant=variant), _patterns(results, variant)
 
   def measured(measure, ds):
     return measure(one if ds is results else ds.sel(variant=variant))
@@ -136,7 +137,7 @@ def _of_variant(results: xr.Dataset, variant: str) -> list[Claim]:
       setup={n: v for n, v in claim.setup.items() if n not in varied},
     )
     for claim in asked
-    if not claim.needs or _patterns(results, variant)
+    if has_patterns or not claim.needs
   ]
 
 
@@ -146,14 +147,18 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   return [claim for name in names for claim in _of_variant(results, name)]
 
 
-def _verdicts(results: xr.Dataset) -> dict[str, dict[str, str]]:
-  """Of each claim, its verdict by variant; no claim, no verdict."""
+def _verdicts(results: xr.Dataset, found: Sequence[claims.Finding]) -> str:
+  """Which claims survive which change; no claim, no verdict."""
   by_claim: dict[str, dict[str, str]] = {}
-  for claim in _claims(results):
-    variant, _, words = claim.words.partition(': ')
-    verdict = claims.judge(claim, results).verdict
-    by_claim.setdefault(words, {})[variant] = verdict
-  return by_claim
+  for finding in found:
+    variant, _, words = finding.claim.words.partition(': ')
+    by_claim.setdefault(words, {})[variant] = finding.verdict
+  names = results.variant.values.tolist()
+  rows = [
+    (words, *(by_variant.get(name, '') for name in names))
+    for words, by_variant in by_claim.items()
+  ]
+  return claims.markdown_table(['claim', *names], rows)
 
 
 def _quantities(results: xr.Dataset) -> dict[str, xr.DataArray | None]:
@@ -174,7 +179,7 @@ def _quantities(results: xr.Dataset) -> dict[str, xr.DataArray | None]:
 
 
 def _table(results: xr.Dataset) -> str:
-  """Means, slopes in m, and which claims survive which change."""
+  """Means, and slopes in m."""
   quantities = tables.known(_quantities(results))
   names = results.variant.values.tolist()
   means = tables.means_table(quantities, variant='model', width='m')
@@ -191,14 +196,7 @@ def _table(results: xr.Dataset) -> str:
     for name in names
   ]
   slopes = claims.markdown_table(['slope in log m of', *sloped], rows)
-  survive = claims.markdown_table(
-    ['claim', *names],
-    [
-      (words, *(by_variant.get(name, '') for name in names))
-      for words, by_variant in _verdicts(results).items()
-    ],
-  )
-  return f'{means}\n{slopes}\n{survive}'
+  return f'{means}\n{slopes}\n'
 
 
 def _figures(results: xr.Dataset) -> dict[str, Figure]:
@@ -232,6 +230,7 @@ EXPERIMENT = command.Experiment(
   _table,
   _claims,
   training.data,
+  _verdicts,
 )
 
 

@@ -8,7 +8,7 @@ import json
 import logging as stdlib_logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from absl import app, logging
 from ossgd.machine import hosts, timing
 from ossgd.paper.types import Split
 from ossgd.results import claims
+from ossgd.results.claims import Finding
 from ossgd.running import identities, jobs, watching
 from ossgd.storing import checkpoints, files, folders, records
 
@@ -39,6 +40,16 @@ class Experiment(NamedTuple):
   claims: Callable[[xr.Dataset], list[claims.Claim]]
   # Of a config, if it may name files: the data to train on, or several.
   data: Callable[..., Any] | None = None
+  # Markdown below the table, of the findings.
+  verdicts: Callable[[xr.Dataset, Sequence[Finding]], str] | None = None
+
+  def judged(self, results: xr.Dataset) -> tuple[str, list[Finding]]:
+    """What a report holds: tables, and every claim judged, once."""
+    table = self.table(results)
+    found = [claims.judge(claim, results) for claim in self.claims(results)]
+    if self.verdicts:
+      table += self.verdicts(results, found)
+    return table, found
 
   def main(self, argv: list[str] | None = None) -> None:
     """Flags in, run folder out."""
@@ -201,10 +212,7 @@ def _complete(
   else:
     results = computed
     records.write_results(call.out, results)
-  table = experiment.table(results)
-  findings = [
-    claims.judge(claim, results) for claim in experiment.claims(results)
-  ]
+  table, findings = experiment.judged(results)
   report = f'# {experiment.name}\n\n{table}\n{claims.report(findings)}'
   with timing.part('plot'):
     records.write_figures(call.out, experiment.figures(results))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -48,25 +49,38 @@ def paper_numbers(results: xr.Dataset) -> list[Claim]:
   Args:
     results: of `readings.run`.
   """
-  return [claim for *_, asked in _rows(results) for claim in asked]
+  numbers, found = _numbers(results), []
+  looked = results.drop_dims(['step', 'rank'], errors='ignore')
+  for reading, words, every in _looks(results):
+    here = {'reading': reading, 'seen_every': every}
+    measured = functools.partial(_at, results, looked.sel(here), here)
+    found += [
+      number._replace(
+        words=f'{words}; seen every {every} steps',
+        measure=functools.partial(measured, number.measure),
+      )
+      for number in numbers
+    ]
+  return found
 
 
-def _rows(results: xr.Dataset) -> Iterator[tuple[str, int, list[Claim]]]:
-  """Of every reading and grid the words, n, and the numbers asked of it."""
-  numbers = _numbers(results)
+def _at(
+  results: xr.Dataset,
+  one: xr.Dataset,
+  here: Mapping[str, Any],
+  measure: Callable[[xr.Dataset], Any],
+  asked: xr.Dataset,
+) -> Any:
+  """What is measured there; of these results it was looked up already."""
+  return measure(one if asked is results else asked.sel(here))
 
-  def asked(number, here, one):
-    return number._replace(
-      words=f'{one.words.item()}; seen every {here["seen_every"]} steps',
-      measure=lambda ds: number.measure(one if ds is results else ds.sel(here)),
-    )
 
-  for reading in results.reading.values.tolist():
+def _looks(results: xr.Dataset) -> Iterator[tuple[str, str, int]]:
+  """Every reading, its words, and every grid that it is seen on."""
+  readings = results.reading.values.tolist(), results.words.values.tolist()
+  for reading, words in zip(*readings, strict=True):
     for every in results.seen_every.values.tolist():
-      here = {'reading': reading, 'seen_every': every}
-      one = results.sel(here)  # once, not once a number
-      found = [asked(number, here, one) for number in numbers]
-      yield one.words.item(), every, found
+      yield reading, words, every
 
 
 def _numbers(results: xr.Dataset) -> list[Claim]:
@@ -87,7 +101,7 @@ def _numbers(results: xr.Dataset) -> list[Claim]:
   found = [
     at_target(
       'sqrt(m) x distance at the target',
-      _scaled_distance,
+      paper_claims.scaled_distance,
       low=0.9 * constant,
       high=1.1 * constant,
     ),
@@ -117,16 +131,13 @@ def _numbers(results: xr.Dataset) -> list[Claim]:
   return found if 'cliff' in results else found[:-1]
 
 
-def _scaled_distance(results: xr.Dataset) -> xr.DataArray:
-  distance = results.distance_at_accuracy * np.sqrt(results.width)
-  return distance.mean('width', skipna=False)
-
-
-def table(results: xr.Dataset) -> str:
-  """A row a reading and grid, and what follows."""
+def verdicts(results: xr.Dataset, findings: Sequence[Finding]) -> str:
+  """A row a reading and grid, and what follows: Markdown."""
+  left, looks = iter(findings), list(_looks(results))
+  each = len(findings) // len(looks)
   found = [
-    Fit(words, every, [claims.judge(claim, results) for claim in asked])
-    for words, every, asked in _rows(results)
+    Fit(words, every, list(itertools.islice(left, each)))
+    for _, words, every in looks
   ]
   numbers = [finding.claim.quantity for finding in found[0].findings]
   rows = [
@@ -216,7 +227,7 @@ def figures(results: xr.Dataset) -> dict[str, Figure]:
 
 def _constants_figure(results: xr.Dataset) -> Figure:
   """Figure 5's constant against how often one looks, a curve a reading."""
-  values = _scaled_distance(results)
+  values = paper_claims.scaled_distance(results)
   curves = {
     words.item(): values.sel(reading=words.reading) for words in results.words
   }

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ossgd.results import statistics
 from ossgd.results.judging import ALPHA as ALPHA
 from ossgd.results.judging import INF as INF
 from ossgd.results.judging import VERDICTS as VERDICTS
@@ -29,14 +30,11 @@ def family_wise(findings: Sequence[Finding]) -> list[Verdict]:
   counts as p = 1. Holm's procedure keeps the probability of a single wrong
   verdict among them below 5 %. What has no p-value stays as it is.
   """
-  from statsmodels.stats import multitest  # a second
-
   members = [i for i, finding in enumerate(findings) if _in_family(finding)]
   verdicts = [finding.verdict for finding in findings]
   if members:
     p_values = np.nan_to_num([findings[i].p for i in members], nan=1.0)
-    adjusted = multitest.multipletests(p_values, method='holm')[1]
-    for i, p in zip(members, adjusted, strict=True):
+    for i, p in zip(members, statistics.holm(p_values), strict=True):
       if p > ALPHA:
         verdicts[i] = 'undecided'
   return verdicts

@@ -179,7 +179,9 @@ def _by_interval(finding: Finding, values: np.ndarray) -> Finding:
     equal = f'no spread: all values are {finding.mean:.3g}'
     return finding._replace(std=0.0, reason=finding.reason or equal)
   else:
-    estimates = [statistics.of_mean(values[0], values[-1])]
+    low = values[0]
+    high = values[-1] if len(values) > 1 else low
+    estimates = [statistics.of_mean(low, high)]
     values = values.mean(axis=0, keepdims=True)
   low, high = finding.claim.low, finding.claim.high
   # The p-values of lying in the range, and outside of it.

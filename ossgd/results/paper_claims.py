@@ -90,9 +90,11 @@ def step_cells(
     reached: the first recorded step at the target; NaN if none is.
     steps: all recorded steps, increasing.
   """
-  at = np.searchsorted(steps, reached.fillna(steps[0]).values)
+  missing = np.isnan(reached.values)
+  at = np.searchsorted(steps, np.where(missing, steps[0], reached.values))
   before = steps[np.maximum(at - 1, 0)] + 1.0
-  return reached.copy(data=before).where(reached.notnull()), reached
+  before = np.where(missing, np.nan, before)
+  return reached.copy(deep=False, data=before), reached
 
 
 def training_claims(
@@ -168,8 +170,25 @@ def _curve_claims(where: str, accuracy: float) -> list[Claim]:
 
 def cliff(spectrum: xr.DataArray, num_patterns: int) -> xr.DataArray:
   """Singular value k l over the next one; NaN where there is no next one."""
-  pair = spectrum.reindex(rank=[num_patterns, num_patterns + 1])
-  return pair.isel(rank=0) / pair.isel(rank=1)
+  ranks, axis = spectrum.get_index('rank'), spectrum.dims.index('rank')
+  first = spectrum.isel(rank=0, drop=True)
+  pair = ranks.get_indexer([num_patterns, num_patterns + 1])
+  ratio = np.full_like(first.values, np.nan)
+  if (pair >= 0).all():
+    value, following = np.moveaxis(spectrum.values.take(pair, axis), axis, 0)
+    with np.errstate(divide='ignore', invalid='ignore'):
+      ratio = value / following
+  return first.copy(deep=False, data=ratio)
+
+
+def scaled_distance(results: xr.Dataset) -> xr.DataArray:
+  """sqrt(m) x distance at the target, mean over widths: (..., seed)."""
+  distance = results.distance_at_accuracy
+  axis = distance.dims.index('width')
+  root = np.sqrt(distance.get_index('width').to_numpy())
+  scaled = np.moveaxis(np.moveaxis(distance.values, axis, -1) * root, -1, axis)
+  mean = scaled.mean(axis)
+  return distance.isel(width=0, drop=True).copy(deep=False, data=mean)
 
 
 def _cliff_claims(where: str, count: int) -> list[Claim]:
@@ -198,11 +217,6 @@ def _cliff_claims(where: str, count: int) -> list[Claim]:
 
 
 def _target_claims(constant: float) -> list[Claim]:
-  def scaled_distance(ds):
-    return (ds.distance_at_accuracy * np.sqrt(ds.width)).mean(
-      'width', skipna=False
-    )
-
   return [
     Claim(
       'D.1, Figure 4',

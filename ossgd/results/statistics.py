@@ -7,7 +7,6 @@ values are judged by their mean, `Cells` too but known up to a cell each,
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -90,10 +89,14 @@ def of_mean(low: np.ndarray, high: np.ndarray) -> Estimate:
 
   The values as low as can be bound it below, as high as can be above.
   """
+  interval, tail = mean_interval(low), _t_tail(low)
+  if high is low:
+    return Estimate(float(np.mean(low)), interval, tail)
+  tail_of_high = _t_tail(high)
   return Estimate(
     float(np.mean(low) + np.mean(high)) / 2,
-    (mean_interval(low)[0], mean_interval(high)[1]),
-    lambda x, side: _t_tail(low if side == 'greater' else high, x, side),
+    (interval[0], mean_interval(high)[1]),
+    lambda x, side: (tail if side == 'greater' else tail_of_high)(x, side),
   )
 
 
@@ -113,48 +116,65 @@ def of_proportions(counts: np.ndarray, trials: int) -> list[Estimate]:
 
 
 def _of_proportion(counts: np.ndarray, trials: int, cases: int) -> Estimate:
-  from scipy import stats
+  from scipy import special
 
   level = 1 - (1 - LEVEL) / cases
   pooled, total = int(counts.sum()), counts.size * trials
-  low, high = _exact_limits(pooled, total, level)
+  low, high = _exact_limits(pooled, total, (1 - level) / 2)
   fractions = counts / trials
-  differ = not no_spread(fractions)
-  if differ:
+  of_seeds = None
+  if not no_spread(fractions):
+    of_seeds = _t_tail(fractions)
     t_low, t_high = mean_interval(fractions, level)
     low, high = max(0.0, min(low, t_low)), min(1.0, max(high, t_high))
 
   def tail(x, side):
     if not 0 <= x <= 1:
       return float((x > 1) == (side == 'greater'))
-    p = 2 * stats.binomtest(pooled, total, x, side).pvalue
-    if differ:
-      p = max(p, _t_tail(fractions, x, side))
+    p = 1.0  # of at least as many, or of at most as many
+    if side == 'greater' and pooled:
+      p = special.betainc(pooled, total - pooled + 1, x)
+    elif side == 'less' and pooled < total:
+      p = special.betaincc(pooled + 1, total - pooled, x)
+    p *= 2
+    if of_seeds:
+      p = max(p, of_seeds(x, side))
     return min(1.0, cases * float(p))
 
   return Estimate(pooled / total, (float(low), float(high)), tail)
 
 
-@functools.lru_cache(maxsize=1024)
-def _exact_limits(count: int, trials: int, level: float) -> tuple[float, float]:
-  """Clopper and Pearson's, which are searched for: many runs have all right."""
-  from scipy import stats
+def _exact_limits(count: int, trials: int, tail: float) -> tuple[float, float]:
+  """Clopper and Pearson's, quantiles of beta distributions.
 
-  found = stats.binomtest(count, trials).proportion_ci(level, 'exact')
-  return float(found.low), float(found.high)
-
-
-def _t_tail(values: np.ndarray, x: float, side: str) -> float:
-  """Twice the one-sided p-value of a mean on this side of x."""
+  Those of `scipy.stats.binomtest`, which searches for them and rounds at 2e-12;
+  importing it takes most of a second.
+  """
   from scipy import special
 
-  if np.isinf(x):
-    return float((x > 0) == (side == 'greater'))
+  low, high = 0.0, 1.0
+  if count:
+    low = float(special.betaincinv(count, trials - count + 1, tail))
+  if count < trials:
+    high = float(special.betainccinv(count + 1, trials - count, tail))
+  return low, high
+
+
+def _t_tail(values: np.ndarray) -> Callable[[float, str], float]:
+  """Twice the one-sided p-value of a mean on a side of x."""
+  from scipy import special
+
   mean, error = _mean_and_error(values)
-  with np.errstate(divide='ignore'):  # of numbers whose squares are none
-    statistic = (mean - x) / error
-  towards = -statistic if side == 'greater' else statistic
-  return min(1.0, 2 * float(special.stdtr(values.size - 1, towards)))
+
+  def tail(x, side):
+    if np.isinf(x):
+      return float((x > 0) == (side == 'greater'))
+    with np.errstate(divide='ignore'):  # of numbers whose squares are none
+      statistic = (mean - x) / error
+    towards = -statistic if side == 'greater' else statistic
+    return min(1.0, 2 * float(special.stdtr(values.size - 1, towards)))
+
+  return tail
 
 
 def broken_interval(broken: int, draws: int) -> tuple[float, float]:
@@ -162,13 +182,20 @@ def broken_interval(broken: int, draws: int) -> tuple[float, float]:
 
   Two-sided; one-sided where none did, 1 - 0.05^(1/n), for there is no less.
   """
-  from scipy import stats
+  return _exact_limits(broken, draws, (1 - LEVEL) / (2 if broken else 1))
 
-  side = 'two-sided' if broken else 'less'
-  low, high = stats.binomtest(broken, draws, alternative=side).proportion_ci(
-    LEVEL, 'exact'
-  )
-  return float(low), float(high)
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+  """p-values that are adjusted for each other: (n,) -> (n,).
+
+  Of the i-th smallest the largest (n - j + 1) p_(j) over j <= i, at most 1:
+  deciding what is at most alpha, any is wrong with probability alpha or less.
+  """
+  order = np.argsort(p_values)
+  scaled = p_values[order] * np.arange(p_values.size, 0, -1)
+  adjusted = np.empty_like(scaled)
+  adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1)
+  return adjusted
 
 
 def log_slope(values: xr.DataArray, dim: str = 'width') -> np.ndarray:
@@ -177,14 +204,19 @@ def log_slope(values: xr.DataArray, dim: str = 'width') -> np.ndarray:
   NaN for a seed where a value is missing or not positive, and everywhere with
   fewer than two coordinates.
   """
-  values = values.transpose(dim, 'seed')
-  if values.sizes[dim] < 2:
-    return np.full(values.sizes['seed'], np.nan)
+  y = values.variable.transpose(dim, 'seed').values
+  return _slopes(values.get_index(dim).to_numpy(), y)
+
+
+def _slopes(at: np.ndarray, values: np.ndarray) -> np.ndarray:
+  """The same of arrays: (n,), (n, seed) -> (seed,)."""
+  if len(at) < 2:
+    return np.full(values.shape[1], np.nan)
   with np.errstate(divide='ignore', invalid='ignore'):
-    y = np.log(values.values.astype(np.float64))
+    y = np.log(values.astype(np.float64))
     y = y - y[0]  # equal values have slope zero, not rounding's
   y[~np.isfinite(y)] = np.nan
-  x = np.log(values[dim].values.astype(np.float64))
+  x = np.log(at.astype(np.float64))
   x = x - x.mean()
   return x @ y / (x @ x)
 
@@ -196,22 +228,29 @@ def cell_slopes(
   if low is high:
     slopes = log_slope(low, dim)
     return Cells(slopes, slopes)
-  low, high = low.transpose(dim, 'seed'), high.transpose(dim, 'seed')
-  x = np.log(low[dim].values)
+  at = low.get_index(dim).to_numpy()
+  x = np.log(at)
   right = (x > x.mean())[:, None]
-  ends = (low.values, high.values)
+  ends = [v.variable.transpose(dim, 'seed').values for v in (low, high)]
   return Cells(
-    log_slope(low.copy(data=np.where(right, *ends)), dim),
-    log_slope(low.copy(data=np.where(right, *ends[::-1])), dim),
+    _slopes(at, np.where(right, *ends)),
+    _slopes(at, np.where(right, *ends[::-1])),
   )
 
 
 def rise(values: xr.DataArray, by: str) -> xr.DataArray:
   """The value at the largest coordinate less that at the smallest: (seed,)."""
-  ordered = values.sortby(by)
-  return ordered.isel({by: -1}) - ordered.isel({by: 0})
+  at = values.get_index(by).to_numpy()
+  last, first = (
+    values.isel({by: int(find(at))}, drop=True)
+    for find in (np.argmax, np.argmin)
+  )
+  return last.copy(deep=False, data=last.values - first.values)
 
 
 def mean_over_steps(values: xr.DataArray) -> xr.DataArray:
   """The mean over all steps, not over the recorded ones, by trapezoids."""
-  return values.integrate('step') / (values.step[-1] - values.step[0])
+  steps, axis = values.get_index('step').to_numpy(), values.dims.index('step')
+  area = np.trapezoid(values.values, steps, axis=axis)
+  mean = area / (steps[-1] - steps[0])
+  return values.isel(step=0, drop=True).copy(deep=False, data=mean)

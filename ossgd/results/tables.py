@@ -73,7 +73,10 @@ def means_table(columns: Mapping[str, xr.DataArray], **symbols: str) -> str:
   coords = {dim: first[dim].values for dim in symbols}
   # In the rows' order, and then by place: a label costs a millisecond.
   arrays = [
-    v.sel(coords).transpose(*symbols, ...).values for v in columns.values()
+    (v if _is_at(v, coords) else v.sel(coords))
+    .variable.transpose(*symbols, ...)
+    .values
+    for v in columns.values()
   ]
   rows = [
     (*values, *(mean_std(array[place]) for array in arrays))
@@ -84,6 +87,13 @@ def means_table(columns: Mapping[str, xr.DataArray], **symbols: str) -> str:
     )
   ]
   return claims.markdown_table((*symbols.values(), *columns), rows)
+
+
+def _is_at(values: xr.DataArray, coords: Mapping[str, np.ndarray]) -> bool:
+  """Whether these are its coordinates, in this order."""
+  return all(
+    np.array_equal(values.get_index(dim), at) for dim, at in coords.items()
+  )
 
 
 def mean_std(values: xr.DataArray | np.ndarray) -> str:

@@ -23,6 +23,8 @@ import ossgd
 from ossgd.paper.types import Split
 from ossgd.running import identities
 
+# What a message tells of settings: so many, and so many characters of a value.
+_MOST, _LONGEST = 20, 200
 # Settings that no number of an earlier step depends on.
 _AT_THE_END = ('num_steps', 'extra', 'keep')
 
@@ -108,13 +110,28 @@ def data_digest(split: Split) -> str:
 
 
 def difference(previous: Mapping, config: Mapping) -> str:
-  """The settings that differ, `name: there, here`."""
+  """The settings that differ, `name: there, here`, fit for a message.
+
+  They may be anybody's: what is long is cut, a value and the list.
+  """
   here, there = _flat(config), _flat(previous)
-  return '; '.join(
-    f'{name}: {there.get(name)} there, {here.get(name)} here'
-    for name in here | there
-    if here.get(name) != there.get(name)
-  )
+  names = [n for n in here | there if here.get(n) != there.get(n)]
+  told = [
+    f'{_cut(json.dumps(name)[1:-1])}: {_cut(there.get(name))} there, '
+    f'{_cut(here.get(name))} here'
+    for name in names[:_MOST]
+  ]
+  if len(names) > _MOST:
+    told.append(f'and {len(names) - _MOST} more')
+  return '; '.join(told)
+
+
+def _cut(text: str | None) -> str:
+  """Its ends, where it is long: values may differ in either."""
+  shown, half = str(text), _LONGEST // 2
+  if len(shown) <= _LONGEST:
+    return shown
+  return f'{shown[:half]}...{shown[-half:]}'
 
 
 def _flat(config: Mapping, prefix: str = '') -> dict[str, str]:

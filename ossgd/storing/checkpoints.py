@@ -131,7 +131,8 @@ class Store:
         raise ValueError(f'it is not what was saved as {name}')
     except ValueError as error:
       if jax.process_index() == 0:
-        files.set_aside(path, f'it is damaged, {error.__cause__ or error}')
+        cause = error.__cause__ or error
+        files.set_aside(path, f'it is damaged, {cause!s:.400}')
       return None
     return arrays
 

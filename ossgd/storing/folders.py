@@ -109,8 +109,8 @@ def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
   foreign = _foreign(folder)
   if foreign:
     raise RecordError(
-      f'{folder} holds {", ".join(foreign)}, which this program did not write '
-      'or does not know any more; give an empty folder with --out'
+      f'{folder} holds {", ".join(foreign):.400}, which this program did not '
+      'write or does not know any more; give an empty folder with --out'
     )
   known = records.read_notes(folder).get(records.KNOWN)
   if others:

@@ -94,24 +94,23 @@ def _variables(items: Mapping[str, h5py.Dataset]) -> dict[str, xr.Variable]:
   import h5py
   import xarray as xr
 
-  attrs = {name: item.attrs for name, item in items.items()}
+  of_scales = {name: item for name, item in items.items() if item.is_scale}
   scales = {
-    int(own['_Netcdf4Dimid']): name
-    for name, own in attrs.items()
-    if own.get('CLASS') == b'DIMENSION_SCALE'
+    int(item.attrs['_Netcdf4Dimid']): name for name, item in of_scales.items()
   }
   found = {}
   for name, item in items.items():
-    if attrs[name].get('NAME', b'').startswith(_NO_VARIABLE):
+    attrs = item.attrs
+    if name in of_scales and attrs['NAME'].startswith(_NO_VARIABLE):
       continue
-    if 'DIMENSION_LIST' in attrs[name]:
-      # Of several scales of a dimension the last counts, as for netCDF's own C.
-      refs = [several[-1] for several in attrs[name]['DIMENSION_LIST']]
+    if '_Netcdf4Coordinates' in attrs:  # as for netCDF's own C before the next
+      dims = [scales[number] for number in attrs['_Netcdf4Coordinates']]
+    elif 'DIMENSION_LIST' in attrs:
+      # Of several scales of a dimension the last counts, as there.
+      refs = [several[-1] for several in attrs['DIMENSION_LIST']]
       dims = [h5py.h5r.get_name(ref, item.id).decode()[1:] for ref in refs]
-    elif 'CLASS' in attrs[name]:  # texts have a second dimension, characters
-      dims = [scales[number] for number in attrs[name]['_Netcdf4Coordinates']]
     else:
-      dims = []
+      dims = [name] if name in of_scales else []
     is_text = item.dtype.kind == 'O'  # of an earlier version, or a user's own
     values = (item.asstr() if is_text else item)[...]
     encoding = {'dtype': str} if is_text else None

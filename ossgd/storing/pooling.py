@@ -92,8 +92,8 @@ def pool(named: Mapping[str, xr.Dataset]) -> xr.Dataset:
   }
   if len(alone) > 1:
     raise records.RecordError(
-      f'{", ".join(named)} are of the widths {", ".join(sorted(alone))}, and '
-      'have no dim for them'
+      f'{", ".join(named)} are of the widths {", ".join(sorted(alone)):.200}, '
+      'and have no dim for them'
     )
   for one, other in _sharing(named):
     _check_overlap(named[one], named[other], f'{one} and {other}')
@@ -117,7 +117,7 @@ def pool(named: Mapping[str, xr.Dataset]) -> xr.Dataset:
     )
   except ValueError as error:
     raise records.RecordError(
-      f'{", ".join(named)} differ in what no seed decides: {error}'
+      f'{", ".join(named)} differ in what no seed decides: {error!s:.400}'
     ) from error
   return _labelled(pooled.sortby(_dims(pooled)), named)
 
@@ -171,7 +171,8 @@ def _check_overlap(one: xr.Dataset, other: xr.Dataset, names: str) -> None:
   if not found[0][list(both)].equals(found[1][list(both)]):
     runs = ', '.join(f'{dim} {values}' for dim, values in shared.items())
     raise records.RecordError(
-      f'{names} both have {runs}, with other numbers; leave one of them out'
+      f'{names} both have {runs:.400}, with other numbers; leave one of '
+      'them out'
     )
 
 

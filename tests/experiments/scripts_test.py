@@ -45,9 +45,8 @@ def shown(experiment, results):
 
 def finish(experiment, results):
   """Table and findings, as the script makes them; figures can be drawn."""
-  table, _ = shown(experiment, results)
-  found = [claims.judge(c, results) for c in experiment.claims(results)]
-  return table, found
+  shown(experiment, results)
+  return experiment.judged(results)
 
 
 def verdicts(experiment, results) -> dict[str, str]:

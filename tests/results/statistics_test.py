@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from absl.testing import parameterized
 from scipy import stats
-from statsmodels.stats import proportion
+from statsmodels.stats import multitest, proportion
 
 from ossgd.results import statistics
 
@@ -68,6 +68,11 @@ class IntervalTest(parameterized.TestCase):
       self.assertEqual(
         (estimate.p(-1, side), estimate.p(2, side)), (below, above)
       )
+      for x in (0.0, 0.01, 0.5, 0.99, 1.0):
+        tail = stats.binomtest(count, trials, x, side).pvalue
+        np.testing.assert_allclose(
+          estimate.p(x, side), min(1, 2 * tail), rtol=1e-9
+        )
 
   def test_seeds_that_differ(self):
     """The hull of the exact limits and of Student's t over seeds."""
@@ -144,6 +149,17 @@ class IntervalTest(parameterized.TestCase):
 
 def by_width(values, widths=WIDTHS) -> xr.DataArray:
   return xr.DataArray(values, {'width': widths}, ('width', 'seed'))
+
+
+class HolmTest(parameterized.TestCase):
+  @parameterized.parameters(1, 2, 7, 400)
+  def test_peer(self, number):
+    """What statsmodels adjusts, ties and ones included."""
+    rng = np.random.default_rng(number)
+    p_values = np.minimum(1, rng.exponential(0.2, number).round(2))
+    _, expected, *_ = multitest.multipletests(p_values, method='holm')
+    found = statistics.holm(p_values)
+    np.testing.assert_array_equal(found, expected)
 
 
 class SlopeTest(parameterized.TestCase):

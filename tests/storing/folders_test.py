@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 import pathlib
 import warnings
@@ -167,6 +168,25 @@ class PrepareTest(records_test.Case):
       self.assertTrue(folders.prepare(self.folder, config))
     self.assertRegex(logs.output[0], f'made with .*{message}.*--overwrite')
     self.assertFalse(folders.prepare(self.folder, config, overwrite=True))
+
+  @parameterized.parameters(
+    ({'jax': 'x' * 10**6}, 'made with other versions'),
+    ({'jax': '\u2028' * 10**6}, 'made with other versions'),
+    ({'x64': ['x'] * 10**6}, 'holds other results'),
+    ({'\u2028' * 10**6: 1}, 'holds other results'),
+    ({f'x{i}': i for i in range(10**5)}, 'and 99980 more'),
+  )
+  def test_what_others_wrote_is_cut(self, environment, part):
+    """A config.json of megabytes is told of in a line that can be read."""
+    self.write(CONFIG | {'environment': environment})
+    with self.assertLogs(level='INFO') as logs:
+      try:
+        self.assertTrue(folders.prepare(self.folder, CONFIG))
+      except records.RecordError as error:
+        logging.info('%s', error)
+    self.assertIn(part, logs.output[0])
+    self.assertLess(len(logs.output[0]), 3000)
+    self.assertTrue(logs.output[0].isprintable())
 
   def test_names_like_ours(self):
     """In checkpoints/: what does not say itself that it is ours stays."""

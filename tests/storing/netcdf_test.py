@@ -100,6 +100,15 @@ class NetcdfTest(parameterized.TestCase):
     results.to_netcdf(self.path, engine='h5netcdf', mode='a', group='more')
     self.check_read()
 
+  def test_read_without_coordinates(self):
+    """As h5netcdf 1.6 and netCDF's own C write: of one dimension is its own."""
+    self.path.write_bytes(netcdf.content(make_results().drop_vars('contender')))
+    with h5py.File(self.path, 'r+') as file:
+      for item in file.values():
+        if item.ndim == 1 or not item.is_scale:
+          item.attrs.pop('_Netcdf4Coordinates', None)
+    self.check_read()
+
   def test_there_and_back(self):
     """Twice: what was read is written as well as what was computed."""
     results = make_results()

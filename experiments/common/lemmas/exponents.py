@@ -38,16 +38,16 @@ def fitted(results: xr.Dataset, name: str) -> Between:
     return low, high
   low, high = low.isel(epsilon=0), high.isel(epsilon=0)
   if name == 'width':  # the theorem has m >= M
-    kept = high.width >= high.width[0]
-    return low.where(kept, drop=True), high.where(kept, drop=True)
+    kept = high.width.values >= high.width.values[0]
+    return low.isel(width=kept), high.isel(width=kept)
   return low, high
 
 
 def reached_by_all(results: xr.Dataset) -> Between:
   """The same at the widths where every seed reached the error."""
   low, high = (v.isel(epsilon=0) for v in between(results, 'width'))
-  kept = high.notnull().all('seed')
-  return low.where(kept, drop=True), high.where(kept, drop=True)
+  kept = high.notnull().all('seed').values
+  return low.isel(width=kept), high.isel(width=kept)
 
 
 def table(results: xr.Dataset) -> str:

@@ -86,7 +86,7 @@ def relative(
   results: xr.Dataset, name: str, by: str = '', **at: Any
 ) -> xr.DataArray:
   """Fractions over delta / (k l), along a setting or at the base point."""
-  return (results[name] / share(results, by)).sel(at)
+  return results[name].sel(at) / share(results, by)
 
 
 def along(
@@ -98,13 +98,12 @@ def along(
 
 def least_relative(results: xr.Dataset, kind: str) -> xr.DataArray:
   """Least fraction above v delta / (k l), over delta / (k l): (seed,)."""
-  import xarray as xr
-
-  at = {'kind': kind, 'constant': results.constant[0]}
+  at = {'kind': kind, 'constant': results.constant.values[0]}
   least = [
     relative(results, f'fraction_by_{by}', by, **at).min(by) for by in VARIED
   ]
-  return xr.concat(least, 'setting').min('setting', skipna=False)
+  smallest = np.min([one.values for one in least], axis=0)
+  return least[0].copy(deep=False, data=smallest)
 
 
 def simplified(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
   import xarray as xr
 
 
+_MOST = 20  # unknown settings that a page names
 # What a page tells of a claim.
 _SHOWN = ('where', 'words', 'quantity', 'low', 'high', 'beside')
 
@@ -45,7 +46,6 @@ class Run(NamedTuple):
 
   folder: str
   summary: Summary
-  table: str  # Markdown
   pictures: list[Picture]
   differences: list[str]  # from what today's version would leave
   pooled: str = ''  # which runs are of which folder
@@ -100,8 +100,9 @@ def find(path: Path, known: Mapping[str, Any]) -> Found:
     run = decoded(path.name, judgement, _pictures(path))
     return Found(path, run, config, judgement['variables'], judgement['runs'])
   results, config = records.read(path)
-  if config.get('experiment') not in scripts.names():
-    raise ValueError(f'of an unknown script, {config.get("experiment")!r}')
+  script = config.get('experiment')
+  if script not in scripts.names():
+    raise ValueError(f'of an unknown script, {script!r:.100}')
   run = judge(path.name, results, config, _pictures(path))
   dims = [dim for dim in ('width', 'seed') if dim in results.dims]
   runs = {dim: results[dim].values.tolist() for dim in dims}
@@ -116,8 +117,8 @@ def judge(
 ) -> Run:
   """What a script of today says of results."""
   script = scripts.load(config['experiment'])
-  experiment, told = script.EXPERIMENT, results.attrs
-  table = experiment.table(results)
+  told = results.attrs
+  table, findings = script.EXPERIMENT.judged(results)
   summary = Summary(
     experiment=config['experiment'],
     title=str(script.__doc__).partition('\n')[0],
@@ -125,23 +126,21 @@ def judge(
     settings=config['settings'],
     versions=config['environment'],
     seconds=config.get(records.SECONDS) or {'other': told.get('seconds', 0.0)},
-    findings=[claims.judge(c, results) for c in experiment.claims(results)],
+    findings=findings,
     blocks=tables.blocks(table),
     figures={},
   )
-  return _shown(folder, summary, table, pictures)
+  return _shown(folder, summary, pictures)
 
 
-def _shown(
-  folder: str, summary: Summary, table: str, pictures: list[Picture]
-) -> Run:
+def _shown(folder: str, summary: Summary, pictures: list[Picture]) -> Run:
   """With the figures that there are, and how it differs from today's."""
   figures = {
     f'{picture.name}.png': hashlib.sha256(picture.content).hexdigest()
     for picture in pictures
   }
   summary = summary._replace(figures=figures)
-  return Run(folder, summary, table, pictures, _differences(summary))
+  return Run(folder, summary, pictures, _differences(summary))
 
 
 def encoded(
@@ -162,7 +161,6 @@ def encoded(
   ]
   return {
     'summary': {**run.summary._asdict(), 'findings': findings},
-    'table': run.table,
     'pictures': pictures,
     'pooled': run.pooled,
     'variables': variables,
@@ -192,7 +190,7 @@ def decoded(
       Picture(name, width, height, base64.b64decode(content))
       for name, width, height, content in judgement['pictures']
     ]
-  run = _shown(folder, summary, judgement['table'], pictures)
+  run = _shown(folder, summary, pictures)
   return run._replace(pooled=judgement['pooled'])
 
 
@@ -205,11 +203,14 @@ def _differences(summary: Summary) -> list[str]:
   found = summary.settings.keys() - aside
   return [
     *(
-      f'{name} {versions.get(name, "unknown")}, today {now[name]}'
+      f'{name} {versions.get(name, "unknown")!s:.50}, today {now[name]}'
       for name in ('ossgd', 'jax', 'jaxlib', 'numpy')
       if versions.get(name) != now[name]
     ),
-    *(f'setting {name}, unknown today' for name in sorted(found - known)),
+    *(  # so many of them as ours could be
+      f'setting {name:.50}, unknown today'
+      for name in sorted(found - known)[:_MOST]
+    ),
     *(f'no setting {name}' for name in sorted(known - found)),
   ]
 

@@ -22,7 +22,7 @@ from typing import Any
 import ossgd
 from ossgd.storing import files, records
 
-_BELOW = ('scipy', 'pandas', 'xarray', 'statsmodels', 'h5py', 'matplotlib')
+_BELOW = ('scipy', 'pandas', 'xarray', 'h5py', 'matplotlib')
 
 
 def key(*parts: Any) -> str:

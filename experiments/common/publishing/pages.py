@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import json
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,11 @@ def _published(template: str, summaries: Mapping[str, Summary]) -> str:
 
 def render(template: str, **context: Any) -> str:
   """The page that a template of this folder makes; HTML escapes all text."""
+  return _environment().get_template(template).render(**context)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
     autoescape=lambda name: '.html' in str(name),
@@ -84,7 +91,7 @@ def render(template: str, **context: Any) -> str:
   )
   environment.filters |= {
     'interval': claims.interval,
-    'json': lambda value: json.dumps(value, ensure_ascii=False),
+    'json': lambda value: f'{json.dumps(value, ensure_ascii=False):.1000}',
     'measured': claims.measured,
     'next': next,
     'percent': lambda fraction: f'{100 * fraction:.3g} %',
@@ -97,7 +104,7 @@ def render(template: str, **context: Any) -> str:
     'url': urllib.parse.quote,
     'verdicts': _verdicts,
   }
-  return environment.get_template(template).render(**context)
+  return environment
 
 
 def _span(numbers: list[float], unit: str = '') -> str:
@@ -109,9 +116,14 @@ def _span(numbers: list[float], unit: str = '') -> str:
 
 def _verdicts(summary: Summary) -> str:
   """How many claims have each verdict; none is left out for being rare."""
-  found = [finding.verdict for finding in summary.findings]
-  counts = {verdict: found.count(verdict) for verdict in claims.VERDICTS}
-  return ', '.join(f'{verdict} {n}' for verdict, n in counts.items() if n)
+  found = counts(finding.verdict for finding in summary.findings)
+  return ', '.join(f'{verdict} {n}' for verdict, n in found.items() if n)
+
+
+def counts(verdicts: Iterable[str]) -> dict[str, int]:
+  """How many there are of each verdict, in the order of `claims.VERDICTS`."""
+  found = collections.Counter(verdicts)
+  return {verdict: found[verdict] for verdict in claims.VERDICTS}
 
 
 def plain(text: str) -> str:

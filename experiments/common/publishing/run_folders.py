@@ -50,10 +50,11 @@ def gather(folder: Path) -> Gathered:
       one = judged.find(path, known)
       found[name] = one._replace(run=one.run._replace(folder=name))
     except ValueError as error:
-      left_out[name] = str(error)
+      left_out[name] = f'{error!s:.1000}'
     except Exception as error:
       # Results of another version break a script anywhere.
-      left_out[name] = f'cannot be judged: {type(error).__name__}: {error}'
+      cause = f'{type(error).__name__}: {error!s:.400}'
+      left_out[name] = f'cannot be judged: {cause}'
   if not found and not left_out:
     raise ValueError(
       f'{folder} holds no run folders; give the folder above them with --runs'
@@ -117,7 +118,7 @@ def _together(
   try:
     run = _pooled(group, known.get(key))
   except Exception as error:  # more than seeds differs, or breaks the script
-    logging.warning('%s are not judged as one: %s', ', '.join(group), error)
+    logging.warning('%s are not judged as one: %.400s', ', '.join(group), error)
     return runs
   if all(one_key in kept for _, one_key in keys):
     kept[key] = judged.encoded(run, [], {})
