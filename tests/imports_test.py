@@ -1,6 +1,7 @@
 """Tests of what imports what: the layers of the design, and start-up cost."""
 
 import ast
+import functools
 import importlib.metadata
 import importlib.util
 import itertools
@@ -106,7 +107,8 @@ PRIVATE = re.compile(
 )
 
 
-def imported(source: str) -> set[str]:
+@functools.cache
+def imported(source: str) -> frozenset[str]:
   """Full names of what a file imports, wherever in it."""
   names = set()
   for node in ast.walk(ast.parse(source)):
@@ -116,7 +118,7 @@ def imported(source: str) -> set[str]:
       origin = '.' * node.level + (node.module or '')
       dot = '' if origin.endswith('.') else '.'
       names |= {f'{origin}{dot}{alias.name}' for alias in node.names}
-  return names
+  return frozenset(names)
 
 
 def modules(source: str, home: str) -> set[str]:
@@ -136,6 +138,7 @@ def modules(source: str, home: str) -> set[str]:
   return found
 
 
+@functools.cache
 def top_level(source: str) -> str:
   """A file without the bodies of its functions: what importing it runs."""
   tree = ast.parse(source)
@@ -145,11 +148,12 @@ def top_level(source: str) -> str:
   return ast.unparse(tree)
 
 
-def used(source: str) -> set[str]:
+@functools.cache
+def used(source: str) -> frozenset[str]:
   """Full names of what a file imports or takes from an object by a dot."""
   nodes = ast.walk(ast.parse(source))
   dotted = {ast.unparse(n) for n in nodes if isinstance(n, ast.Attribute)}
-  return dotted | imported(source)
+  return frozenset(dotted | imported(source))
 
 
 def canonical(name: str) -> str:

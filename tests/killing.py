@@ -1,4 +1,4 @@
-"""Runs that are killed at random until they end, in forked processes.
+"""Small runs in forked processes, and some that are killed until they end.
 
 What a process imports is there already, and what it compiles is in a cache that
 all share: the rest of a short run is what it really does.
@@ -6,11 +6,14 @@ all share: the rest of a short run is what it really does.
 
 import collections
 import concurrent.futures
+import functools
 import multiprocessing
 import os
 import pathlib
 import random
+import resource
 import shutil
+import signal
 import time
 
 import tqdm
@@ -19,6 +22,7 @@ from matplotlib.figure import Figure
 
 from experiments import synthetic
 from experiments.common import command
+from ossgd.running import watching
 
 SMALL = (
   '--widths=32,64',
@@ -39,7 +43,7 @@ _PRELOADED = (
   __name__,
   *('optax', 'h5netcdf', 'scipy.stats', 'matplotlib.backends.backend_agg'),
 )
-_PATIENCE = 300  # seconds, on a machine that has other things to do
+PATIENCE = 300  # seconds, on a machine that has other things to do
 
 
 def numbers(folder: pathlib.Path) -> dict[str, bytes]:
@@ -48,18 +52,32 @@ def numbers(folder: pathlib.Path) -> dict[str, bytes]:
   return {name: v.values.tobytes() for name, v in results.items()}
 
 
+def start(folder: pathlib.Path, *flags: str, **hindered):
+  """A process of the script; it says what it says in FOLDER.out and .err.
+
+  Args:
+    folder: of the run.
+    flags: beside those of SMALL.
+    hindered: see `_run`.
+  """
+  context = multiprocessing.get_context('forkserver')
+  context.set_forkserver_preload(list(_PRELOADED))
+  process = context.Process(
+    target=_run, args=(str(folder), *flags), kwargs=hindered, daemon=True
+  )
+  process.start()
+  return process
+
+
 class Trials:
   """One sweep that is killed again and again, in folders below `root`."""
 
   def __init__(self, root: pathlib.Path):
     self._root = root
-    os.environ['XDG_CACHE_HOME'] = str(root / 'cache')
-    self._context = multiprocessing.get_context('forkserver')
-    self._context.set_forkserver_preload(list(_PRELOADED))
     for name in ('cold', 'whole'):  # the second one finds all compiled
       begin = time.monotonic()
-      process = self._start(root / name)
-      process.join(_PATIENCE)
+      process = start(root / name, *_LONGER)
+      process.join(PATIENCE)
       self._check_end(process, root / name)
       self._seconds = time.monotonic() - begin
     self.whole = numbers(root / 'whole')
@@ -69,7 +87,7 @@ class Trials:
     rng, folder = random.Random(seed), self._root / f'trial {seed}'
     kills: collections.Counter = collections.Counter()
     while True:
-      process = self._start(folder)
+      process = start(folder, *_LONGER)
       # Later and later, so that a slow machine comes to an end as well.
       process.join(rng.uniform(0, self._seconds) * 1.5 ** kills.total())
       if rng.random() < 0.4:  # rare by chance: a write takes milliseconds
@@ -85,13 +103,8 @@ class Trials:
     shutil.rmtree(folder)
     return kills
 
-  def _start(self, folder: pathlib.Path) -> multiprocessing.Process:
-    process = self._context.Process(target=_run, args=(str(folder),))
-    process.start()
-    return process
-
   def _check_end(self, process, folder: pathlib.Path) -> None:
-    said = folder.with_suffix('.log').read_text()
+    said = folder.with_suffix('.err').read_text()
     assert process.exitcode == 0, f'{folder} ended: {process.exitcode}\n{said}'
     assert (folder / 'config.json').exists(), said
     assert not (folder / 'checkpoints').exists(), said
@@ -99,6 +112,7 @@ class Trials:
 
 def main(number: int, root: pathlib.Path) -> None:
   """Many trials, two at a time; a last line with counts."""
+  os.environ['XDG_CACHE_HOME'] = str(root / 'cache')
   trials = Trials(root)
   kills: collections.Counter = collections.Counter()
   failed = []
@@ -119,15 +133,49 @@ def main(number: int, root: pathlib.Path) -> None:
   print('all ended with the same numbers, to the bit')
 
 
-def _run(folder: str) -> None:
-  """The script, with an empty figure: drawing takes as long as all else."""
-  with open(f'{folder}.log', 'w') as log:
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-  experiment = synthetic.EXPERIMENT._replace(
-    figures=lambda ds: {'figure': Figure()}
-  )
-  command.main(experiment, ['synthetic', *SMALL, *_LONGER, f'--out={folder}'])
+def _run(
+  folder: str,
+  *flags: str,
+  largest_file: int | None = None,
+  signalled: tuple[str, str] = ('', ''),
+) -> None:
+  """The script, with an empty figure: drawing takes as long as all else.
+
+  Args:
+    folder: of the run.
+    flags: of the script.
+    largest_file: bytes that there is room for in a file, if not for any.
+    signalled: the name of a signal, and when it comes, once: after a chunk, by
+      its label, or as the script begins to draw ('figures').
+  """
+  for number, suffix in ((1, '.out'), (2, '.err')):
+    with open(f'{folder}{suffix}', 'w') as said:
+      os.dup2(said.fileno(), number)
+  if largest_file is not None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  name, when = signalled
+  waiting = [when]
+
+  def happen(now):
+    if now in waiting:
+      waiting.clear()
+      os.kill(os.getpid(), signal.Signals[name])
+
+  @functools.wraps(synthetic.run)
+  def run(config, watch):
+    def tell(fraction, label):
+      watch.tell(fraction, label)
+      happen(label)
+
+    return synthetic.run(config, watching.Watch(tell, watch.store))
+
+  def figures(results):
+    happen('figures')
+    return {'figure': Figure()}
+
+  experiment = synthetic.EXPERIMENT._replace(run=run, figures=figures)
+  command.main(experiment, ['synthetic', *SMALL, *flags, f'--out={folder}'])
 
 
 def _phase(folder: pathlib.Path) -> str:

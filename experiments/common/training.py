@@ -201,9 +201,7 @@ def _warn_if_unstable(
     rows = _SAMPLE + data.num_classes * data.num_components
     if 4 * 4 * rows * data.dim > memory.free():
       return  # too large to look at; the sweep will say whether it fits
-    draw = functools.partial(mixtures.sample, num_train=_SAMPLE, num_test=1)
-    key = measuring.seed_keys(jnp.asarray(seed)).data
-    x = jax.jit(draw, static_argnums=1)(key, data).train.x
+    x = _inputs(measuring.seed_keys(jnp.asarray(seed)).data, data)
   stable = float(jax.jit(kernels.stable_lr_times_width)(x))
   if lr_times_width > stable:
     logging.warning(
@@ -212,6 +210,12 @@ def _warn_if_unstable(
       lr_times_width,
       stable,
     )
+
+
+@functools.partial(jax.jit, static_argnums=1)  # once for all sweeps
+def _inputs(key: jax.Array, spec: components.Spec) -> jax.Array:
+  drawn = mixtures.sample(key, spec, num_train=_SAMPLE, num_test=1)
+  return drawn.train.x
 
 
 def over(

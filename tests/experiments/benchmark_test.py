@@ -106,8 +106,10 @@ class BenchmarkTest(parameterized.TestCase):
       return GROWN
 
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    seconds = np.zeros((len(benchmark.CONTENDERS), SMALL.repetitions))
+    compare = mock.Mock(return_value={'seconds': seconds})
     with (
-      mock.patch.dict(benchmark.CONTENDERS, NO_TORCH, clear=True),
+      mock.patch.object(benchmark, 'compare', compare),
       mock.patch.object(growth, 'measure', measure),
     ):
       for error in (OSError, None):
@@ -120,6 +122,7 @@ class BenchmarkTest(parameterized.TestCase):
           failing.clear()
         else:
           results = benchmark.run(SMALL, watch)
+    self.assertEqual(compare.call_count, 3)
     self.assertEqual(done.count(32), 1)
     self.assertEqual(results.sizes['growth'], len(done) - 1)
 

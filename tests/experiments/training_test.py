@@ -148,6 +148,19 @@ class SweepTest(parameterized.TestCase):
     self.assertEqual(fractions[-1][1], 'num_components=4 m=8')
 
 
+class StableTest(parameterized.TestCase):
+  def test_told_and_compiled_once(self):
+    """A step size far too large is told of; the next sweep traces nothing."""
+    spec = mixtures.gaussian(num_classes=3, num_components=1, dim=17)
+    with mock.patch.object(mixtures, 'sample', wraps=mixtures.sample) as sample:
+      with self.assertLogs(level='WARNING') as logs:
+        training._warn_if_unstable(spec, 1e4, 0)
+      with self.assertNoLogs(level='WARNING'):
+        training._warn_if_unstable(spec, 1.0, 1)
+    self.assertIn('eta m = 10000 is past ', logs.output[0])
+    sample.assert_called_once()
+
+
 class TableTest(parameterized.TestCase):
   @parameterized.parameters(
     ([1, 2, 6], '3 ± 2.6'),

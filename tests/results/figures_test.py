@@ -100,6 +100,22 @@ def draw(figures) -> None:
     figure.canvas.draw()
 
 
+def check_mixed(name: str, number: int) -> None:
+  """A script draws whatever kinds its measurements are of, in so many mixes."""
+  figures, results = experiment_of(name).figures, results_of(name)
+  kinds = st.lists(st.sampled_from(list(KINDS)), min_size=1, max_size=9)
+
+  @hypothesis.settings(max_examples=number, deadline=None, derandomize=True)
+  @hypothesis.given(kinds)
+  @hypothesis.example(['zeros'])
+  @hypothesis.example(['large'])
+  @hypothesis.example(list(KINDS))
+  def check(kinds):
+    draw(figures(changed(results, kinds)))
+
+  check()
+
+
 def notes(figure) -> list[str]:
   return [t.get_text() for ax in figure.axes for t in ax.texts]
 
@@ -108,18 +124,8 @@ class FiguresTest(parameterized.TestCase):
   @parameterized.parameters(*SCRIPTS)
   def test_nothing(self, name):
     """All runs diverged, or all is 0: drawn, with the reason in its place."""
-    figures = experiment_of(name).figures
-    results = results_of(name)
-    kinds = st.lists(st.sampled_from(list(KINDS)), min_size=1, max_size=9)
-
-    @hypothesis.settings(max_examples=6, deadline=None, derandomize=True)
-    @hypothesis.given(kinds)
-    @hypothesis.example(['zeros'])
-    @hypothesis.example(['large'])
-    def check(kinds):
-      draw(figures(changed(results, kinds)))
-
-    check()
+    check_mixed(name, 1)  # more of them: python -m tests.results.figures_test
+    figures, results = experiment_of(name).figures, results_of(name)
     empty = changed(results, ['nothing'])
     when = xr.full_like(results.seed, 3.0, float)
     drawn = figures(empty.assign(diverged_at=when))
@@ -193,3 +199,8 @@ print(type(figure.canvas).__name__, os.environ['MPLBACKEND'])
       check=False,
     )
     self.assertEqual(run.stdout, f'FigureCanvasAgg {backend}\n', run.stderr)
+
+
+if __name__ == '__main__':
+  for script in SCRIPTS:
+    check_mixed(script, 50)
