@@ -3,9 +3,9 @@
 import os
 import shutil
 import tempfile
+from importlib import metadata
 
 import jaxtyping
-import pytest
 
 from tests import typechecker
 
@@ -18,11 +18,18 @@ if _CACHE not in os.environ:
   _OWN = os.environ[_CACHE] = tempfile.mkdtemp(prefix='ossgd-tests-')
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
-# Tests of these compare numbers with a definition, in programs as users have
-# them. Elsewhere (data, files, folders, scripts, figures) XLA optimises little:
-# most of the time goes into compiling, and that takes half as long then.
-_OPTIMISED = ('paper', 'engines', 'compact')
-_LITTLE = 'jax_disable_most_optimizations'
+# Most of the time goes into compiling, which takes a third as long where XLA
+# optimises little and makes no loops by way of MLIR (as it always does later on).
+# `as_users_test` has a process with this variable: there programs are as users
+# have them.
+_AS_USERS = 'OSSGD_TESTS_AS_USERS'
+_QUICKLY = '--xla_cpu_use_fusion_emitters=false'
+if _AS_USERS not in os.environ:
+  os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+  flags = os.environ.get('XLA_FLAGS', '')
+  numbers = metadata.version('jaxlib').split('.')[:2]
+  if tuple(map(int, numbers)) < (0, 11) and _QUICKLY not in flags:
+    os.environ['XLA_FLAGS'] = f'{flags} {_QUICKLY}'.strip()
 
 
 def pytest_configure():
@@ -31,18 +38,6 @@ def pytest_configure():
 
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_debug_key_reuse', True)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-  """How much XLA optimises, here and in processes that a test starts."""
-  little = str(int(item.path.parent.name not in _OPTIMISED))
-  if os.environ.get(_LITTLE.upper()) != little:
-    import jax
-
-    os.environ[_LITTLE.upper()] = little
-    jax.config.update(_LITTLE, little == '1')
-    jax.clear_caches()  # no program of the other kind is used
 
 
 def pytest_unconfigure():

@@ -1,0 +1,44 @@
+"""Programs as users have them: with all of XLA's optimisations.
+
+The suite compiles quickly, see `conftest`; here what compares numbers with a
+definition runs once more, in a process that compiles as theirs do.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+from absl.testing import parameterized
+
+ROOT = pathlib.Path(__file__).parents[1]
+QUICKLY = 'JAX_DISABLE_MOST_OPTIMIZATIONS', 'XLA_FLAGS'
+AGAIN = (
+  'tests/compact',
+  'tests/engines/cost_test.py::WorkTest',
+  'tests/engines/cost_test.py::MemoryTest',
+  'tests/engines/engines_test.py::RecursionTest',
+  'tests/engines/measuring_test.py::RecorderTest::test_every_step0',
+  'tests/engines/measuring_test.py::RecorderTest::test_every_step2',
+  'tests/engines/models_test.py::EnginesTest',
+  'tests/paper/metrics_test.py',
+)
+
+
+class AsUsersTest(parameterized.TestCase):
+  def test_once_more(self):
+    """Their report is shown if any fails."""
+    env = {k: v for k, v in os.environ.items() if k not in QUICKLY}
+    run = subprocess.run(
+      [sys.executable, '-m', 'pytest', '-n0', '--dist=no', *AGAIN],
+      cwd=ROOT,
+      env=env | {'OSSGD_TESTS_AS_USERS': '1'},
+      capture_output=True,
+      text=True,
+      timeout=900,
+      check=False,
+    )
+    self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+    (number,) = re.findall(r'(\d+) passed', run.stdout)
+    self.assertGreater(int(number), 50)
