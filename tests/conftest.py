@@ -1,6 +1,7 @@
 """Settings every test runs under."""
 
 import os
+import platform
 import shutil
 import tempfile
 from importlib import metadata
@@ -19,16 +20,17 @@ if _CACHE not in os.environ:
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 # Most of the time goes into compiling, which takes a third as long where XLA
-# optimises little and makes no loops by way of MLIR (as it always does later on).
-# `as_users_test` has a process with this variable: there programs are as users
-# have them.
+# optimises little and makes no loops by way of MLIR. Products and sums are then
+# rounded apart: else a number would have other bits in another program.
+# Programs as users have them are those of a process with _AS_USERS, which
+# `as_users_test` has.
 _AS_USERS = 'OSSGD_TESTS_AS_USERS'
-_QUICKLY = '--xla_cpu_use_fusion_emitters=false'
+_QUICKLY = '--xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX'
 if _AS_USERS not in os.environ:
   os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+  known = tuple(map(int, metadata.version('jaxlib').split('.')[:2])) < (0, 11)
   flags = os.environ.get('XLA_FLAGS', '')
-  numbers = metadata.version('jaxlib').split('.')[:2]
-  if tuple(map(int, numbers)) < (0, 11) and _QUICKLY not in flags:
+  if known and platform.machine() == 'x86_64' and _QUICKLY not in flags:
     os.environ['XLA_FLAGS'] = f'{flags} {_QUICKLY}'.strip()
 
 

@@ -1,7 +1,6 @@
 """Scripts in forked processes, which find done what all of them import."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -47,7 +46,7 @@ def printed(
   run = subprocess.run(
     [sys.executable, '-c', _SERVER, *imports],
     input=json.dumps([(str(folder), script) for folder, script in scripts]),
-    env={'PYTHONPATH': path, 'JAX_PLATFORMS': 'cpu', 'HOME': os.environ['HOME']},
+    env={'PYTHONPATH': path, 'JAX_PLATFORMS': 'cpu'},
     capture_output=True,
     text=True,
     check=False,

@@ -53,8 +53,6 @@ def run(log: str, cache: str, name: str, *flags: str) -> None:
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
   os.environ['XDG_CACHE_HOME'] = cache
-  # Only in programs as users have them are w(0)'s bits those of any mesh.
-  os.environ.pop('XLA_FLAGS', None)
   jax.config.update('jax_platforms', 'cpu')
   script = importlib.import_module(f'experiments.{name}')
   empty = script.EXPERIMENT._replace(figures=lambda ds: {'figure': Figure()})

@@ -90,7 +90,7 @@ OUR_EDITS = (
 
 
 def identities_of(*asked: tuple[str, str]) -> list[str]:
-  """What processes of their own say of a user's module: sources, expressions."""
+  """What processes say of a user's module: of sources and expressions."""
   with tempfile.TemporaryDirectory() as root:
     scripts = []
     for number, (source, expression) in enumerate(asked):
@@ -179,8 +179,7 @@ def edited(folder: pathlib.Path, module: str, old: str, new: str) -> None:
 def digests(module: str, *folders: pathlib.Path) -> list[str]:
   """Of a module, as processes find it that import from a folder each."""
   script = (
-    'from ossgd.running import identities; '
-    f'print(identities.code("{module}"))'
+    f'from ossgd.running import identities; print(identities.code("{module}"))'
   )
   said = forked.printed([(folder, script) for folder in folders], ['jax'])
   return [digest.strip() for digest in said]
