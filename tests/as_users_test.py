@@ -14,14 +14,16 @@ from absl.testing import parameterized
 
 ROOT = pathlib.Path(__file__).parents[1]
 QUICKLY = 'JAX_DISABLE_MOST_OPTIMIZATIONS', 'XLA_FLAGS'
+ENGINES = 'tests/engines/engines_test.py::RecursionTest::test'
+MODELS = 'tests/engines/models_test.py::EnginesTest::test_against_autodiff'
 AGAIN = (
   'tests/compact',
-  'tests/engines/cost_test.py::WorkTest',
-  'tests/engines/cost_test.py::MemoryTest',
-  'tests/engines/engines_test.py::RecursionTest',
-  'tests/engines/measuring_test.py::RecorderTest::test_every_step0',
+  'tests/engines/cost_test.py',
+  f'{ENGINES}_updates_against_descent',
+  *(f'{ENGINES}_against_descent{engine}' for engine in range(3)),
+  f'{ENGINES}_gram_over_many_small_steps2',
   'tests/engines/measuring_test.py::RecorderTest::test_every_step2',
-  'tests/engines/models_test.py::EnginesTest',
+  *(f'{MODELS}{kind}' for kind in (0, 1, 3)),
   'tests/paper/metrics_test.py',
 )
 
