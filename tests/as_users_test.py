@@ -15,15 +15,18 @@ from absl.testing import parameterized
 ROOT = pathlib.Path(__file__).parents[1]
 QUICKLY = 'JAX_DISABLE_MOST_OPTIMIZATIONS', 'XLA_FLAGS'
 ENGINES = 'tests/engines/engines_test.py::RecursionTest::test'
+MEMORY = 'tests/engines/cost_test.py::MemoryTest::test'
 MODELS = 'tests/engines/models_test.py::EnginesTest::test_against_autodiff'
 AGAIN = (
   'tests/compact',
-  'tests/engines/cost_test.py',
+  'tests/engines/cost_test.py::WorkTest',
+  f'{MEMORY}_evaluation_in_batches',
+  *(f'{MEMORY}_estimate_covers_what_xla_allocates{i}' for i in (0, 2, 4, 7)),
   f'{ENGINES}_updates_against_descent',
   *(f'{ENGINES}_against_descent{engine}' for engine in range(3)),
   f'{ENGINES}_gram_over_many_small_steps2',
   'tests/engines/measuring_test.py::RecorderTest::test_every_step2',
-  *(f'{MODELS}{kind}' for kind in (0, 1, 3)),
+  *(f'{MODELS}{kind}' for kind in (1, 3)),
   'tests/paper/metrics_test.py',
 )
 
@@ -43,4 +46,4 @@ class AsUsersTest(parameterized.TestCase):
     )
     self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
     (number,) = re.findall(r'(\d+) passed', run.stdout)
-    self.assertGreater(int(number), 50)
+    self.assertGreater(int(number), 40)

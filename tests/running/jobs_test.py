@@ -77,13 +77,13 @@ HOLDING = (
 OUR_EDITS = (
   ('engines/gram', 'begin.norm', 'begin.norm * 2', False),
   ('engines/gram', 'What a chunk of steps did', 'What steps did', True),
-  ('engines/measuring', '  # evaluation', '', True),
+  ('engines/measuring', '  # Of the examples', '  # Of all', True),
   ('engines/interface', 'while 2 * found', 'while 3 * found', False),
   ('paper/types', 'jnp.matmul(a, b', 'jnp.matmul(b, a', False),
   ('running/blocks', 'break  # not', 'continue  # not', False),
   ('results/plots', 'import', '\nimport', True),
   ('results/plots', 'def training_figure', 'def figure', True),
-  ('results/claims', '0.95', '0.9', True),
+  ('results/statistics', '0.95', '0.9', True),
   ('storing/records', 'def ', 'def x', True),
   ('engines/cost', '_KEPT = 1.1', '_KEPT = 1.2', True),
 )
