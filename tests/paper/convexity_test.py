@@ -36,7 +36,7 @@ def slope_change(function, left, right):
   return function.partial_max(right) - function.partial_min(left)
 
 
-def check_on_grid(test, found, phi, ell, tau, threshold, n=2**18):
+def check_on_grid(test, found, phi, ell, tau, threshold, n=2**16):
   """Both measured values by the midpoint rule: errors of about 1/n."""
   x = tau * ((2 * np.arange(n) + 1) / n - 1)
   h = np.abs(phi.value(x) - ell.value(x))

@@ -19,6 +19,24 @@ def kernel_of(params, x, other_x):
   return kernels.kernel(params.a, p, x, other_p, other_x)
 
 
+@jax.jit
+def jacobian(params, x):
+  """The network's own derivative at each example."""
+  return jax.jacobian(lambda w: network.logits(Params(w, params.a), x))(
+    params.w
+  )
+
+
+@jax.jit
+def hessian(params, x, y):
+  """Of the loss."""
+
+  def loss(w):
+    return network.loss(network.logits(Params(w, params.a), x), y)
+
+  return jax.hessian(loss)(params.w)
+
+
 def loop(w, a, x, other_x):
   """The double sum over units and coordinates, one term at a time."""
   k, m = a.shape
@@ -53,15 +71,13 @@ class KernelTest(Float64Test):
     x *= jnp.linspace(0.3, 4, len(x))[:, None]
     x, other_x = x[:n], x[n:]
 
-    def jacobian(x):
-      derivative = jax.jacobian(
-        lambda w: network.logits(Params(w, params.a), x)
-      )
-      return np.asarray(derivative(params.w)).reshape(len(x) * k, -1)
-
     function = jax.jit(kernel_of) if use_jit else kernel_of
     value = function(params, x, other_x)
-    expected = jacobian(x) @ jacobian(other_x).T
+    first, second = (
+      np.asarray(jacobian(params, points)).reshape(len(points) * k, -1)
+      for points in (x, other_x)
+    )
+    expected = first @ second.T
     self.assertEqual(value.dtype, jnp.float64)
     self.assertLess(oracles.relative_error(value, expected), 1e-10)
 
@@ -145,13 +161,10 @@ class CurvatureTest(Float64Test):
     """
     k, m, d, n, _ = shape
     params, x, y = self.problem(5, k, m, d, n, scale)
-
-    def loss(w):
-      return network.loss(network.logits(Params(w, params.a), x), y)
-
     value = kernels.top_curvature(params, x, tolerance=1e-12)
-    hessian = np.asarray(jax.hessian(loss)(params.w)).reshape(m * d, m * d)
-    dense = np.linalg.eigvalsh(hessian)
+    dense = np.linalg.eigvalsh(
+      np.asarray(hessian(params, x, y)).reshape(m * d, m * d)
+    )
     self.assertGreater(dense[0], -1e-12)  # no kink: Gauss-Newton
     self.assertAlmostEqual(value / dense[-1], 1, delta=1e-8)
     # The nonzero eigenvalues of J^T H J are those of H^1/2 J J^T H^1/2.
@@ -174,13 +187,18 @@ class CurvatureTest(Float64Test):
     curvature = kernels.top_curvature(params, x, tolerance=1e-10)
     stable = kernels.largest_stable_step(curvature)
     noise = np.random.default_rng(7).normal(size=params.w.shape)
+
+    @jax.jit
+    def moved(w, step_size):
+      f = network.logits(Params(w, params.a), x)
+      slopes = jax.nn.softmax(f) - targets
+      step = gradients.pattern_gradient(params.a, p, x, slopes)
+      return w - step_size * step
+
     for factor, settles in ((0.98, True), (1.02, False)):
       w = params.w + 1e-9 * noise
       for _ in range(400):
-        f = network.logits(Params(w, params.a), x)
-        slopes = jax.nn.softmax(f) - targets
-        step = gradients.pattern_gradient(params.a, p, x, slopes)
-        w = w - factor * stable * step
+        w = moved(w, factor * stable)
       f = network.logits(Params(w, params.a), x)
       error = jnp.abs(jax.nn.softmax(f) - targets).max()
       self.assertEqual(bool(error < 1e-10), settles, factor)

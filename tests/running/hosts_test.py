@@ -1,39 +1,89 @@
 """Several real processes at one sweep, on the loopback."""
 
-import contextlib
+import functools
+import importlib
+import itertools
+import multiprocessing
 import os
 import pathlib
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 
+import jax
 import numpy as np
 from absl.testing import parameterized
+from matplotlib.figure import Figure
 
+from experiments.common import command
 from ossgd.storing import records
 
-ROOT = pathlib.Path(__file__).parents[2]
 SWEEP = (
-  *('experiments.synthetic', '--widths=32', '--num_seeds=2', '--dim=20'),
+  *('synthetic', '--widths=32', '--num_seeds=2', '--dim=20'),
   *('--num_steps=400', '--batch_size=8', '--num_train=64', '--num_test=32'),
   *('--num_classes=3', '--eval_every=3', '--eval_growth=0', '--engine=plain'),
   *('--seeds_at_once=2', '--checkpoint_every=0'),
 )
 # Trains without a sweep: a seed at a time, each in one program.
 SEEDS = (
-  *('experiments.coupling', '--widths=16', '--num_seeds=500', '--dim=20'),
+  *('coupling', '--widths=16', '--num_seeds=500', '--dim=20'),
   *('--num_steps=2', '--num_test=3'),
 )
 BOUND = 120  # on a machine that has other things to do
+
+
+# What a process imports is there already.
+PRELOADED = (
+  __name__,
+  *('experiments.synthetic', 'experiments.coupling', 'optax', 'h5netcdf'),
+  *('scipy.stats', 'matplotlib.backends.backend_agg'),
+)
 
 
 def free_port() -> int:
   with socket.socket() as listener:
     listener.bind(('127.0.0.1', 0))
     return listener.getsockname()[1]
+
+
+def run(log: str, cache: str, name: str, *flags: str) -> None:
+  """A script, with an empty figure: drawing takes as long as all else."""
+  with open(log, 'w') as file:
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+  os.environ['XDG_CACHE_HOME'] = cache
+  jax.config.update('jax_platforms', 'cpu')
+  script = importlib.import_module(f'experiments.{name}')
+  empty = script.EXPERIMENT._replace(figures=lambda ds: {'figure': Figure()})
+  command.main(empty, [name, *flags])
+
+
+class Process:
+  """A script in a process that is forked off one of its own."""
+
+  numbers = itertools.count()
+
+  def __init__(self, root: pathlib.Path, *argv: str):
+    self._log = root / f'{next(self.numbers)}.log'
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(list(PRELOADED))
+    arguments = str(self._log), str(root / 'cache'), *argv
+    self._process = context.Process(target=run, args=arguments)
+    self._process.start()
+    self.kill = self._process.kill
+    self.send_signal = functools.partial(os.kill, self._process.pid)
+
+  def said(self) -> str:
+    """So far."""
+    return self._log.read_text() if self._log.exists() else ''
+
+  def end(self, timeout: float = 300) -> tuple[int, str]:
+    """Its status when it has ended, and all that it said."""
+    self._process.join(timeout)
+    status = self._process.exitcode
+    assert status is not None, f'it goes on: {self.said()}'
+    return status, self.said()
 
 
 class HostsTest(parameterized.TestCase):
@@ -48,17 +98,9 @@ class HostsTest(parameterized.TestCase):
   @classmethod
   def start(
     cls, out: pathlib.Path, *flags: str, command: tuple[str, ...] = SWEEP
-  ) -> subprocess.Popen:
-    process = subprocess.Popen(
-      [sys.executable, '-m', *command, f'--out={out}', *flags],
-      cwd=ROOT,
-      env=os.environ
-      | {'XDG_CACHE_HOME': str(cls.root / 'cache'), 'JAX_PLATFORMS': 'cpu'},
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-    )
-    cls.addClassCleanup(process.communicate)
+  ) -> Process:
+    process = Process(cls.root, *command, f'--out={out}', *flags)
+    cls.addClassCleanup(process.end)
     cls.addClassCleanup(process.kill)
     return process
 
@@ -67,7 +109,7 @@ class HostsTest(parameterized.TestCase):
     out: pathlib.Path,
     *processes: tuple,
     command: tuple[str, ...] = SWEEP,
-  ) -> list[subprocess.Popen]:
+  ) -> list[Process]:
     """Processes at one port: each its number, how many there are, and more."""
     at = f'--coordinator=127.0.0.1:{free_port()}'
     started = []
@@ -76,31 +118,10 @@ class HostsTest(parameterized.TestCase):
       started.append(self.start(out, at, *of, *more, command=command))
     return started
 
-  @contextlib.contextmanager
-  def saving(self, out: pathlib.Path, pattern: str, *processes):
-    """Processes that have saved something; none is left when the block ends."""
-    try:
-      end = time.monotonic() + BOUND
-      while not list((out / 'checkpoints').glob(pattern)):
-        self.assertLess(time.monotonic(), end)
-        time.sleep(0.01)
-      yield
-    finally:
-      for process in processes:
-        process.kill()
-        process.communicate()
-    self.assertNotEmpty(list((out / 'checkpoints').glob(pattern)))
-
-  def check_refused(self, process: subprocess.Popen, message: str):
-    """Said at once, with the exit code of a wrong command line."""
-    said, _ = process.communicate(timeout=BOUND)
-    self.assertEqual(process.returncode, 2, said)
-    self.assertRegex(said, message)
-
   @classmethod
-  def finish(cls, process: subprocess.Popen, status: int = 0) -> str:
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == status, said
+  def finish(cls, process: Process, status: int = 0) -> str:
+    found, said = process.end()
+    assert found == status, (found, said)
     return said
 
   def wait_for(self, folder: pathlib.Path, pattern: str):
@@ -134,8 +155,8 @@ class HostsTest(parameterized.TestCase):
     self.wait_for(saved, '*begun.*.npz')
     processes[2].kill()
     for process in processes:
-      process.communicate(timeout=BOUND)
-      self.assertNotEqual(process.returncode, 0)
+      status, said = process.end(BOUND)
+      self.assertNotEqual(status, 0, said)
     self.assertNotEmpty(list(saved.glob('*begun.*.npz')))
     self.assertFalse((out / 'results.nc').exists())
     self.finish(self.start(out))
@@ -183,11 +204,14 @@ class HostsTest(parameterized.TestCase):
   def test_nobody_comes(self, index):
     """It says for whom it waits, and a signal ends it."""
     (process,) = self.start_all(self.root / 'alone', (index, 2))
-    line = process.stdout.readline()
-    self.assertIn(f'waiting for process {1 - index}', line)
+    end = time.monotonic() + BOUND
+    while '\n' not in (said := process.said()):
+      self.assertLess(time.monotonic(), end)
+      time.sleep(0.05)
+    self.assertIn(f'waiting for process {1 - index}', said)
     process.send_signal(signal.SIGTERM)
-    said = self.finish(process, 128 + signal.SIGTERM)
-    self.assertStartsWith(said, 'stopped by SIGTERM')
+    whole = self.finish(process, 128 + signal.SIGTERM)
+    self.assertStartsWith(whole.removeprefix(said), 'stopped by SIGTERM')
 
   def test_no_cluster(self):
     """JAX's own words say no flag."""

@@ -4,10 +4,7 @@ import functools
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
-import textwrap
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +17,7 @@ from ossgd.engines import sgd
 from ossgd.paper import decomposition
 from ossgd.paper.types import Dataset, Split
 from ossgd.running import identities, jobs
+from tests import forked
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -55,62 +53,82 @@ def figure():
 '''
 
 
-class FunctionTest(parameterized.TestCase):
-  def identities(self, source: str, expression: str) -> str:
-    """What a process of its own says of a user's module."""
-    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-    (folder / 'users.py').write_text(textwrap.dedent(source))
-    script = (
-      'import functools, json, sys, jax, users\n'
-      'from ossgd.running import identities\n'
-      f'print(json.dumps(identities.of({expression})))'
-    )
-    run = subprocess.run(
-      [sys.executable, '-c', script],
-      env={'PYTHONPATH': f'{folder}:{ROOT}', 'JAX_PLATFORMS': 'cpu'},
-      capture_output=True,
-      text=True,
-      check=False,
-      cwd=folder,
-    )
-    self.assertEqual(run.returncode, 0, run.stderr)
-    return run.stdout
+EDITS = (
+  ('# A comment.', '# Another.\n\n', True),
+  ('Of the data.', 'Of all the data.', True),
+  ('Doubles.', 'Does it.', True),
+  ("'blue'", "'red'", True),
+  ('# how much', '', True),
+  ('x * SCALE', 'x / SCALE', False),
+  ('SCALE = 2.0', 'SCALE = 3.0', False),
+  ('np.arange(3)', 'np.arange(4)', False),
+  ('TABLE[1]', 'TABLE[2]', False),
+  ('train=helper', 'test=helper', False),
+)
+HOLDING = (
+  'users.maker(1.0)',
+  'users.maker(2.0)',
+  'functools.partial(users.transform, 1)',
+  'functools.partial(users.transform, 2)',
+  'jax.jit(users.transform)',
+  'jax.jit(users.maker(1.0))',
+)
+# Of our own modules, and whether sweeps are then the same work.
+OUR_EDITS = (
+  ('engines/gram', 'begin.norm', 'begin.norm * 2', False),
+  ('engines/gram', 'What a chunk of steps did', 'What steps did', True),
+  ('engines/measuring', '  # Of the examples', '  # Of all', True),
+  ('engines/interface', 'while 2 * found', 'while 3 * found', False),
+  ('paper/types', 'jnp.matmul(a, b', 'jnp.matmul(b, a', False),
+  ('running/blocks', 'break  # not', 'continue  # not', False),
+  ('results/plots', 'import', '\nimport', True),
+  ('results/plots', 'def training_figure', 'def figure', True),
+  ('results/statistics', '0.95', '0.9', True),
+  ('storing/records', 'def ', 'def x', True),
+  ('engines/cost', '_KEPT = 1.1', '_KEPT = 1.2', True),
+)
 
-  @parameterized.parameters(
-    ('# A comment.', '# Another.\n\n', True),
-    ('Of the data.', 'Of all the data.', True),
-    ('Doubles.', 'Does it.', True),
-    ("'blue'", "'red'", True),
-    ('# how much', '', True),
-    ('x * SCALE', 'x / SCALE', False),
-    ('SCALE = 2.0', 'SCALE = 3.0', False),
-    ('np.arange(3)', 'np.arange(4)', False),
-    ('TABLE[1]', 'TABLE[2]', False),
-    ('train=helper', 'test=helper', False),
-  )
-  def test_an_edit(self, old, new, same):
+
+def identities_of(*asked: tuple[str, str]) -> list[str]:
+  """What processes say of a user's module: of sources and expressions."""
+  with tempfile.TemporaryDirectory() as root:
+    scripts = []
+    for number, (source, expression) in enumerate(asked):
+      folder = pathlib.Path(root, str(number))
+      folder.mkdir()
+      (folder / 'users.py').write_text(source)
+      script = (
+        'import functools, json, jax, users\n'
+        'from ossgd.running import identities\n'
+        f'print(json.dumps(identities.of({expression})))'
+      )
+      scripts.append((folder, script))
+    imports = 'jax', 'ossgd.running.identities'
+    return forked.printed(scripts, imports, path=str(ROOT))
+
+
+@functools.cache
+def of_edits() -> list[str]:
+  """Of the module as it is, and after each edit."""
+  sources = [USERS, *(USERS.replace(old, new) for old, new, _ in EDITS)]
+  return identities_of(*((source, 'users.transform') for source in sources))
+
+
+class FunctionTest(parameterized.TestCase):
+  @parameterized.parameters(*range(len(EDITS)))
+  def test_an_edit(self, number):
     """Comments and drawing change nothing; a helper's helper does."""
+    old, _, same = EDITS[number]
     self.assertIn(old, USERS)
-    before = self.identities(USERS, 'users.transform')
-    after = self.identities(USERS.replace(old, new), 'users.transform')
-    self.assertEqual(before == after, same)
+    before, *after = of_edits()
+    self.assertEqual(before == after[number], same)
 
   def test_what_functions_hold(self):
     """Closures, partial arguments and `jit` are looked through."""
-    named = {
-      text: self.identities(USERS, text)
-      for text in (
-        'users.maker(1.0)',
-        'users.maker(2.0)',
-        'functools.partial(users.transform, 1)',
-        'functools.partial(users.transform, 2)',
-        'jax.jit(users.transform)',
-        'jax.jit(users.maker(1.0))',
-      )
-    }
-    self.assertLen(set(named.values()), len(named))
-    again = self.identities(USERS, 'users.maker(1.0)')
-    self.assertEqual(named['users.maker(1.0)'], again)
+    asked = ((USERS, text) for text in (*HOLDING, HOLDING[0]))
+    *named, again = identities_of(*asked)
+    self.assertLen(set(named), len(HOLDING))
+    self.assertEqual(named[0], again)
 
   def test_known_functions(self):
     """By name and version or sources; settings as they are."""
@@ -149,6 +167,35 @@ class FunctionTest(parameterized.TestCase):
         jobs.basis({'transform': value}, 'ossgd.running.sweeps')
 
 
+def edited(folder: pathlib.Path, module: str, old: str, new: str) -> None:
+  """A copy of our sources, one of them with an edit."""
+  shutil.copytree(ROOT / 'ossgd', folder / 'ossgd')
+  path = folder / 'ossgd' / f'{module}.py'
+  text = path.read_text()
+  assert old in text, (module, old)
+  path.write_text(text.replace(old, new))
+
+
+def digests(module: str, *folders: pathlib.Path) -> list[str]:
+  """Of a module, as processes find it that import from a folder each."""
+  script = (
+    f'from ossgd.running import identities; print(identities.code("{module}"))'
+  )
+  said = forked.printed([(folder, script) for folder in folders], ['jax'])
+  return [digest.strip() for digest in said]
+
+
+@functools.cache
+def of_our_edits() -> list[str]:
+  """Digests of what sweeps import, after each edit."""
+  with tempfile.TemporaryDirectory() as root:
+    folders = []
+    for number, (*edit, _) in enumerate(OUR_EDITS):
+      folders.append(pathlib.Path(root, str(number)))
+      edited(folders[-1], *edit)
+    return digests('ossgd.running.sweeps', *folders)
+
+
 class CodeTest(parameterized.TestCase):
   def test_modules_that_make_no_number_exist(self):
     """A list of names that are gone would say nothing."""
@@ -158,59 +205,25 @@ class CodeTest(parameterized.TestCase):
     for name in ('engines.gram', 'engines.measuring', 'engines.setup'):
       self.assertNotIn(f'ossgd.{name}', identities.NO_NUMBERS)
 
-  @parameterized.parameters(
-    ('engines/gram', 'begin.norm', 'begin.norm * 2', False),
-    ('engines/gram', 'What a chunk of steps did', 'What steps did', True),
-    ('engines/measuring', '  # evaluation', '', True),
-    ('engines/interface', 'while 2 * found', 'while 3 * found', False),
-    ('paper/types', 'jnp.matmul(a, b', 'jnp.matmul(b, a', False),
-    ('running/blocks', 'break  # not', 'continue  # not', False),
-    ('results/plots', 'import', '\nimport', True),
-    ('results/plots', 'def training_figure', 'def figure', True),
-    ('results/claims', '0.95', '0.9', True),
-    ('storing/records', 'def ', 'def x', True),
-    ('engines/cost', '_KEPT = 1.1', '_KEPT = 1.2', True),
-  )
-  def test_an_edit_of_ours(self, module, old, new, same):
+  @parameterized.parameters(*range(len(OUR_EDITS)))
+  def test_an_edit_of_ours(self, number):
     """Of what sweeps import, code counts; what only draws does not."""
-    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-    shutil.copytree(ROOT / 'ossgd', folder / 'ossgd')
-    path = folder / 'ossgd' / f'{module}.py'
-    path.write_text(path.read_text().replace(old, new))
-    digest = self.digest('ossgd.running.sweeps', folder)
-    self.assertEqual(digest == identities.code('ossgd.running.sweeps'), same)
-
-  def digest(self, module: str, folder: pathlib.Path) -> str:
-    """Of a module, as a process finds it that imports from a folder."""
-    script = (
-      'from ossgd.running import identities; '
-      f'print(identities.code("{module}"))'
-    )
-    run = subprocess.run(
-      [sys.executable, '-c', script],
-      env={'PYTHONPATH': str(folder)},
-      capture_output=True,
-      text=True,
-      check=True,
-      cwd=folder,
-    )
-    return run.stdout.strip()
+    *_, same = OUR_EDITS[number]
+    ours = identities.code('ossgd.running.sweeps')
+    self.assertEqual(of_our_edits()[number] == ours, same)
 
   def test_an_installation_is_as_a_checkout(self):
     """There the scripts are below `ossgd`; what they store is the same."""
-    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-    shutil.copytree(ROOT / 'ossgd', folder / 'ossgd')
-    shutil.copytree(ROOT / 'experiments', folder / 'ossgd' / 'experiments')
-    self.assertEqual(
-      self.digest('ossgd.experiments.variance', folder),
-      identities.code('experiments.variance'),
-    )
-    path = folder / 'ossgd' / 'experiments' / 'common' / 'training.py'
+    root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    folders = root / 'same', root / 'other'
+    for folder in folders:
+      shutil.copytree(ROOT / 'ossgd', folder / 'ossgd')
+      shutil.copytree(ROOT / 'experiments', folder / 'ossgd' / 'experiments')
+    path = root / 'other' / 'ossgd' / 'experiments' / 'common' / 'training.py'
     path.write_text(path.read_text().replace('1.0', '1.5'))
-    self.assertNotEqual(
-      self.digest('ossgd.experiments.variance', folder),
-      identities.code('experiments.variance'),
-    )
+    same, other = digests('ossgd.experiments.variance', *folders)
+    self.assertEqual(same, identities.code('experiments.variance'))
+    self.assertNotEqual(other, identities.code('experiments.variance'))
 
 
 class DataTest(parameterized.TestCase):
