@@ -27,7 +27,7 @@ _COMPONENTS = 2  # l, of which few make a difference
 _KEPT = 1.1
 # What a process holds besides: Python, JAX, compiled programs and what compiles
 # them, in several threads.
-RUNTIME = 65 * 10**7
+RUNTIME = 7 * 10**8
 # FLOPs in the time that compiling an engine takes, 1, 2 and 4 s there; counted
 # as if for five seeds, so that no seed's engine depends on how many are run.
 _COMPILATION = {'plain': 2e11 / 5, 'blocked': 4e11 / 5, 'gram': 8e11 / 5}
