@@ -73,9 +73,9 @@ class Setup:
   @property
   def by_visits(self) -> bool:
     """Whether a wide network's updates are kept as the patterns of visits."""
-    few = self.num_visits <= _MOST_VISITS and self.model.layers == 'hidden'
+    wide = self.num_train * self.width > _WIDE and self.model.layers == 'hidden'
     slope = jax.eval_shape(self.model.slope, np.zeros(1, np.float32))
-    return few and self.num_train * self.width > _WIDE and slope.dtype == bool
+    return wide and slope.dtype == bool and self.num_visits <= _MOST_VISITS
 
   @property
   def output_step_size(self) -> float:

@@ -78,8 +78,7 @@ def side_by_side(
   """How many seeds run side by side in threads: on a CPU, one a core.
 
   Where memory is short they run one after the other, and so do groups under
-  `vmap`, devices and hosts, and seeds with a callback, which no two threads
-  call.
+  `vmap`, devices, hosts, and seeds with a callback that all would call.
 
   Args:
     chosen: the setup of each width, with its engine.
@@ -229,13 +228,11 @@ class _Block:
     """Params at w(0)."""
     setup = self.setup
     told: dict[str, Any] = {'scale': setup.init_scale}
-    if isinstance(setup.model.start, str):  # where it may be traced
+    if isinstance(setup.model.start, str):  # its std may be traced
       # Devices would each draw all pieces.
-      normal = normals.draw if self.grouping.mesh is None else normals.whole
-      told = {
-        'normal': functools.partial(normal, std=numbers.std),
-        'scale': setup.width**0.5,  # which leaves it as it is
-      }
+      own = normals.draw if self.grouping.mesh is None else normals.whole
+      told['normal'] = functools.partial(own, std=numbers.std)
+      told['scale'] = setup.width**0.5  # which leaves it as it is
 
     def one(seed, split):
       return measuring.draw_params(
