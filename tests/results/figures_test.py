@@ -203,4 +203,4 @@ print(type(figure.canvas).__name__, os.environ['MPLBACKEND'])
 
 if __name__ == '__main__':
   for script in SCRIPTS:
-    check_mixed(script, 50)
+    check_mixed(script, 10)
