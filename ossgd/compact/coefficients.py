@@ -84,4 +84,4 @@ def coefficients(
     return c + jnp.where(moved == 1, matmul(visits.slopes[v], a), 0.0)
 
   none = jnp.zeros((number, a.shape[1]), a.dtype)
-  return jax.lax.fori_loop(jnp.int32(0), num_visits, add, none)
+  return jax.lax.fori_loop(0, jnp.int32(num_visits), add, none)

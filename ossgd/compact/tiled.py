@@ -59,7 +59,7 @@ def updates(
     return u, jnp.where(is_active, own, 0.0)
 
   none = jnp.zeros((*rows.shape, a.shape[1]), a.dtype)
-  order = jnp.arange(rows.shape[0])
+  order = jnp.arange(rows.shape[0], dtype=jnp.int32)
   among = jnp.swapaxes(gram, 1, 2)  # of each step with each
   return jax.lax.scan(step, none, (order, rows, among, y, active))
 

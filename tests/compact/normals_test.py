@@ -37,7 +37,9 @@ class NormalsTest(parameterized.TestCase):
     """As the whole matrix and its product are rounded when compiled as one."""
     key, again, once_more = (jax.random.key(7) for _ in range(3))
     std = np.float32(0.0123)
-    normal = functools.partial(jax.random.normal, shape=shape)
+    normal = functools.partial(
+      jax.random.normal, shape=shape, dtype=jnp.float32
+    )
     expected = bits(jax.jit(lambda key, std: normal(key) * std)(key, std))
     drawn = jax.jit(functools.partial(normals.draw, shape=shape))
     np.testing.assert_array_equal(bits(drawn(again, std=std)), expected)

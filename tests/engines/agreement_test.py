@@ -33,6 +33,7 @@ class AgreementTest(parameterized.TestCase):
     ('x64', SMALL, 80, True),
     ('in_bits', SMALL, 80, False, 0),
     ('wide_in_bits', WIDE, 14, False, 0),
+    ('x64_in_bits', SMALL, 80, True, 0),
   )
   def test_random_schedules(self, shape, num_steps, x64, in_bits=2**62):
     """Three of each, seeds and gaps drawn; C as numbers, or as bits."""
