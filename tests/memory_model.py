@@ -2,7 +2,7 @@
 
 Every shape runs in a process of its own, one after another. Prints estimate,
 peak and ratio of each, and exits with 1 if one is below its peak or past 1.5
-times it. Needs 12 GB.
+times it. Needs 8 GB.
 """
 
 import resource

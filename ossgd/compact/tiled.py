@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from ossgd.compact import coefficients
 from ossgd.compact.coefficients import Visited, Visits
-from ossgd.paper import network
+from ossgd.paper import metrics, network
 from ossgd.paper.choices import gated
 from ossgd.paper.model import Model
 from ossgd.paper.types import matmul
@@ -110,7 +110,7 @@ def visited(
   *,
   tile: int,
 ) -> tuple[jax.Array, jax.Array]:
-  """Patterns after a block, and `squared_distances` without h_s(0).
+  """Patterns after a block, and `metrics.squared_distances` without h_s(0).
 
   h_s(t) - h_s(0) is K_{s, train} C before the block, and K times the updates
   of its earlier steps. Each tile finds its part of C again.
@@ -140,7 +140,8 @@ def visited(
     patterns = jax.lax.dynamic_update_slice_in_dim(
       patterns, coefficients.marked(own, new, rows), i * tile, 1
     )
-    return patterns, squared_distances(own_u, moved.reshape(own_u.shape), among)
+    moved = moved.reshape(own_u.shape)
+    return patterns, metrics.squared_distances(own_u, moved, among)
 
   number = jnp.arange(u.shape[-1] // tile)
   patterns, parts = jax.lax.scan(of_units, visits.patterns, number)
@@ -149,24 +150,3 @@ def visited(
 
 def _columns(v: jax.Array, i: jax.Array, tile: int) -> jax.Array:
   return jax.lax.dynamic_slice_in_dim(v, i * tile, tile, v.ndim - 1)
-
-
-def squared_distances(
-  u: jax.Array, moved: jax.Array, gram: jax.Array
-) -> jax.Array:
-  """What each step of a block adds to ||W - W(0)||^2.
-
-  sum_{s in batch} <u_s, 2 (h_s(t) - h_s(0)) + (X_t X_t^T U_t)_s>
-
-  Args:
-    u: U, (S, B, m).
-    moved: h_t less the same at w(0), (S, B, m).
-    gram: X_t X_u^T, (S, B, S, B).
-
-  Returns:
-    (S,).
-  """
-  steps = jnp.arange(u.shape[0])
-  own = gram[steps, :, steps]  # (S, B, B)
-  products = jax.vmap(lambda u: matmul(u, u.T))(u)
-  return 2 * jnp.sum(u * moved, (1, 2)) + jnp.sum(own * products, (1, 2))

@@ -19,7 +19,8 @@ Gram matrix; the weights change once, by U^T X, at the end.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
-from ossgd.compact import coefficients, tiled
+from ossgd.compact import tiled
 from ossgd.compact.coefficients import Visits
 from ossgd.engines import meshes, sgd
 from ossgd.paper import network
@@ -128,54 +129,35 @@ def updates(
 
 def visited(
   visits: Visits,
-  new: coefficients.Visited,
-  u: jax.Array,
-  a: jax.Array,
-  gram: jax.Array,
-  among: jax.Array,
-  *,
+  *others: Any,
   tile: int,
   mesh: Mesh | None,
-) -> tuple[Visits, jax.Array]:
+) -> tuple[jax.Array, jax.Array]:
   """`tiled.visited`, by every device for its own units.
 
   Args:
-    visits: before the block, of N examples.
-    new: the block's S B visits.
-    u: U, (S, B, m).
-    a: output weights, (k, m).
-    gram: K of the block's examples and all training examples, (S B, N).
-    among: of the block's own, (S, B, S, B).
+    visits: before the block.
+    *others: as `tiled.visited` has them.
     tile: units at a time, which divides those of each device.
     mesh: over which the units are split, if any.
-
-  Returns:
-    The visits after it, and what each step adds to ||W - W(0)||^2, (S,).
   """
-  of_units: Callable = functools.partial(tiled.visited, tile=tile)
-  if mesh is not None:
+  of_units = functools.partial(tiled.visited, tile=tile)
+  if mesh is None:
+    return of_units(visits, *others)
 
-    def of_own_units(*arguments):
-      patterns, moved = tiled.visited(*arguments, tile=tile)
-      return patterns, jax.lax.psum(moved, meshes.UNIT)
+  def of_own_units(*arguments):
+    patterns, moved = of_units(*arguments)
+    return patterns, jax.lax.psum(moved, meshes.UNIT)
 
-    columns, whole = meshes.COLUMNS, meshes.WHOLE
-    of_units = jax.shard_map(
-      of_own_units,
-      mesh=mesh,
-      in_specs=(
-        Visits(columns, whole),
-        whole,
-        PartitionSpec(None, None, meshes.UNIT),
-        columns,
-        whole,
-        whole,
-      ),
-      out_specs=(columns, whole),
-      check_vma=False,
-    )
-  patterns, moved = of_units(visits, new, u, a, gram, among)
-  return Visits(patterns, coefficients.told(visits.slopes, new)), moved
+  columns, whole = meshes.COLUMNS, meshes.WHOLE
+  updates = PartitionSpec(None, None, meshes.UNIT)
+  return jax.shard_map(
+    of_own_units,
+    mesh=mesh,
+    in_specs=(Visits(columns, whole), whole, updates, columns, whole, whole),
+    out_specs=(columns, whole),
+    check_vma=False,
+  )(visits, *others)
 
 
 def advance(

@@ -45,7 +45,7 @@ from ossgd.compact.coefficients import Visited, Visits
 from ossgd.engines import blocked, interface, measuring, meshes, tiles
 from ossgd.engines.interface import Chunk, Numbers, Stage
 from ossgd.engines.setup import Setup
-from ossgd.paper import network
+from ossgd.paper import metrics, network
 from ossgd.paper.types import Params, matmul
 from ossgd.recording import recorders
 from ossgd.recording.recorders import DISTANCE, Examples, Record
@@ -205,17 +205,17 @@ class OnGram:
       visits = jnp.repeat(visit, rows.shape[1])
       new = Visited(flat, visits, slopes.reshape(flat.shape[0], -1))
       to_train = gram[:, : setup.num_train]
-      c, moved = blocked.visited(
+      patterns, moved = blocked.visited(
         state.c, new, u, begin.a, to_train, among, tile=tile, mesh=self.mesh
       )
+      c = Visits(patterns, coefficients.told(state.c.slopes, new))
     else:
       h0 = begin.h[flat].reshape(u.shape)
-      moved = tiled.squared_distances(u, h - h0, among)
-      c = state.c.at[flat].add(u.reshape(flat.shape[0], -1))
-    u = u.reshape(flat.shape[0], -1)
+      moved = metrics.squared_distances(u, h - h0, among)
+      c = state.c.at[flat].add(u.reshape(flat.size, -1))
     distances = state.squared_distance + jnp.cumsum(moved)
     state = GramState(state.h, c, distances[-1], None if a is None else a[-1])
-    return state, (Trained(gram, u, distances, a),)
+    return state, (Trained(gram, u.reshape(flat.size, -1), distances, a),)
 
   def move_all(self, state, begin, split, trained, recorded):
     """Moves H through a chunk, and measures at the end of each of its pieces.

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from ossgd.paper.types import Array
+from ossgd.paper.types import Array, matmul
 
 _ROWS_AT_ONCE = 2**14
 
@@ -131,6 +131,30 @@ def triangles(
   if whole:
     rs, _ = jax.lax.scan(absorb, rs, jnp.arange(whole // at_once))
   return rs
+
+
+def squared_distances(
+  u: Float[Array, 's b m'],
+  moved: Float[Array, 's b m'],
+  gram: Float[Array, 's b s b'],
+) -> Float[jax.Array, ' s']:
+  """What each of several steps adds to ||W - W(0)||^2.
+
+  sum_{s in batch} <u_s, 2 (h_s(t) - h_s(0)) + (X_t X_t^T U_t)_s>, where a step
+  adds U_t^T X_t to W and h_s are pre-activations before it.
+
+  Args:
+    u: U of each step, (S, B, m).
+    moved: h_s(t) - h_s(0) of its batch, (S, B, m).
+    gram: X_t X_u^T of all batches, (S, B, S, B).
+
+  Returns:
+    (S,).
+  """
+  steps = jnp.arange(u.shape[0])
+  own = gram[steps, :, steps]  # (S, B, B)
+  products = jax.vmap(lambda u: matmul(u, u.T))(u)
+  return 2 * jnp.sum(u * moved, (1, 2)) + jnp.sum(own * products, (1, 2))
 
 
 def steps_to_accuracy(
