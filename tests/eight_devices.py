@@ -15,6 +15,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from ossgd.engines import cost, measuring, meshes, sgd, tiles
+from ossgd.engines import setup as setups
 from ossgd.machine import memory
 from ossgd.paper import network
 from ossgd.paper.types import Dataset, Split
@@ -61,6 +62,16 @@ class ResultsTest(parameterized.TestCase):
   def test_engines(self, engine, mesh):
     """Seeds and units split in several ways, by one device's definition."""
     self.check(mesh, sweep(mesh, engine=engine), on_one_device())
+
+  def test_in_bits(self):
+    """What a wide network keeps, where units are split."""
+    expected = on_one_device()
+    caching.forget()
+    self.addCleanup(caching.forget)
+    with mock.patch.object(setups, '_WIDE', 0):
+      self.check(
+        'seed:2,unit:4', sweep('seed:2,unit:4', engine='gram'), expected
+      )
 
   def test_optimizer_and_gradient(self):
     """An optimizer's own state lies where the weights do; own recorders."""
