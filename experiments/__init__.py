@@ -28,9 +28,9 @@ TensorFlow is not needed. --dataset=tfds:cifar10, tfds:emnist/letters or any set
 of images and labels is read as TFDS has prepared it (TFRecord or ArrayRecord),
 or prepared where its builder needs no TensorFlow. --dataset=file:PATH is a
 user's own: IDX, npz, CSV, Parquet or LIBSVM, as their makers ship them,
-recognised from what is in them (`pydoc ossgd.data.images`). synthetic, mnist,
-random_labels, compression, init_scale and readings take them, prepared as
---preprocess says.
+recognised from what is in them (`pydoc ossgd.data.images`). They are taken by
+synthetic, mnist, random_labels, compression, init_scale, readings and variants,
+prepared as --preprocess says.
 
 Devices. --mesh=seed:2,unit:4 splits seeds over two devices and the hidden units
 of each over four; auto takes as many as divide both. Per step only the (batch,

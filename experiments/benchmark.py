@@ -202,12 +202,26 @@ def table(results: xr.Dataset) -> str:
     for name, milliseconds, gigabytes in grown
   ]
   return (
-    f'Matmul {peak.median().item() / 1e9:.0f} GFLOP/s, '
+    f'{_speed(seconds)}\n\nMatmul {peak.median().item() / 1e9:.0f} GFLOP/s, '
     f'copy {bandwidth.median().item() / 1e9:.0f} GB/s.\n\n'
     + claims.markdown_table(('work', 'contender', *columns), rows)
     + '\n'
     + claims.markdown_table(('every step measured', 'ms a step', 'GB'), growing)
   )
+
+
+def _speed(seconds: xr.DataArray) -> str:
+  """The fast engine beside the fastest rival of each kind, over widths."""
+  works = [work for work in seconds.work.values if 'every step' in work]
+  times = seconds.sel(work=works) / seconds.sel(work=works, contender='fast')
+  found = []
+  for kind, words in {'jax': 'the JAX loop', 'torch': 'PyTorch'}.items():
+    of_kind = [c for c in seconds.contender.values if c.startswith(kind)]
+    if of_kind:
+      best = times.sel(contender=of_kind).min('contender')
+      low, high = best.min().item(), best.max().item()
+      found.append(f'{low:.1f} to {high:.1f} times {words}')
+  return f'Speed with every step measured: {", ".join(found)}.'
 
 
 EXPERIMENT = command.Experiment(

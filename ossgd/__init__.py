@@ -4,13 +4,13 @@ The system of Li & Liang, "Learning Overparameterized Neural Networks via
 Stochastic Gradient Descent on Structured Data" (NeurIPS 2018), as pure
 functions. What is public, each imported when it is first asked for:
 
-  sweep           trains widths x seeds, measured as they go: a Dataset
+  sweep           trains widths x seeds, measured as they go: xarray.Dataset
   save, load      a run folder: results with their settings and versions
   merge           run folders as one: the seeds of a job array, say
   Model           another activation, loss, output law, start, or both layers
   Recorder        a measure of one's own, at every recorded step of a sweep
 
-  base            Params, Dataset, Split: what arrays travel in
+  base            Params, Dataset (x and y), Split: what arrays travel in
   network         the network, its patterns, logits and the pseudo-network
   gradients       eq. (1) and the pseudo-gradient of Section 5
   metrics         accuracy, pattern difference, distance, spectrum
@@ -27,11 +27,11 @@ functions. What is public, each imported when it is first asked for:
   images          MNIST and its like, and files, by name
 
   sgd             steps, orders and gradients of training
-  sweeps          home of `sweep`, with the variables of its Dataset
+  sweeps          `sweep` without a folder; the variables it returns
   statistics      intervals over seeds
   claims          verdicts
-  plots           figures of a Dataset
-  records         what a run folder holds
+  plots           figures of what a sweep returns
+  records         reads and writes run folders
 
 All else is internal and may move. The paper's symbols are words here:
 
@@ -41,7 +41,7 @@ All else is internal and may move. The paper's symbols are words here:
   num_classes                              k                      int
   num_components (per class)               l                      int
   Params.w, hidden weights                 w_r                    (m, d)
-  Params.a, output weights, never trained  a_{i,r}                (k, m)
+  Params.a, output weights, kept fixed     a_{i,r}                (k, m)
   preactivations                           <w_r, x>               (n, m)
   pattern                                  1[<w_r, x> >= 0]       (n, m) bool
   logits                                   f_i(x)                 (n, k)

@@ -41,7 +41,8 @@ class Model:
   `functools.partial` or two lambdas are two models, and compiled twice.
 
   Raises:
-    ValueError: a name is not known, or what is given is no function.
+    ValueError: a name is not known, what is given is no function, or a start of
+      one's own comes with an output law, which it would not use.
   """
 
   # phi: a name of ACTIVATIONS, or (phi, slope), an `Activation`.

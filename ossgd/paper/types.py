@@ -21,7 +21,8 @@ class Params(NamedTuple):
   """A two-layer ReLU network without biases (Section 3)."""
 
   w: Float[jax.Array, 'm d']  # hidden weights w_r, trained: (m, d)
-  a: Float[jax.Array, 'k m']  # output weights a_{i,r}, never trained: (k, m)
+  # Output weights a_{i,r}, trained with layers='both' only: (k, m).
+  a: Float[jax.Array, 'k m']
 
 
 class Dataset(NamedTuple):

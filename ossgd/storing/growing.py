@@ -51,6 +51,10 @@ def sweep(
       each run 4 m d bytes, with what an optimizer has of each weight, or where
       the engine is gram 4 m (2 N + N_test). Without them more steps begin
       again.
+
+  Raises:
+    RecordError: the folder holds something else; a ValueError as well.
+    SaveError: the disk is full, say; what was kept before still is.
   """
   if folder is None:
     return sweeps.sweep(data, **settings)
@@ -95,8 +99,9 @@ def _documented() -> None:
   function.__signature__ = _SIGNATURE.replace(parameters=[*theirs, *ours])
   # Without the indentation, which Python 3.13 and newer leave out.
   text, words = map(str, map(inspect.getdoc, (sweeps.sweep, sweep)))
-  words = words.partition('Args:\n')[2].rstrip()
-  function.__doc__ = text.replace('\n\nReturns:', f'\n{words}\n\nReturns:', 1)
+  arguments, _, errors = words.partition('Args:\n')[2].partition('\n\nRaises:')
+  text = text.replace('\n\nReturns:', f'\n{arguments}\n\nReturns:', 1)
+  function.__doc__ = text.rstrip() + errors
 
 
 _documented()

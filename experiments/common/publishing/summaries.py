@@ -49,10 +49,25 @@ class Summary(NamedTuple):
     Raises:
       LookupError: there is none.
     """
-    for finding in self.findings:
-      if text in finding.claim.words or text in finding.claim.quantity:
-        return finding
-    raise LookupError(f'{self.experiment} has no claim with {text!r}')
+    return self._all(text)[0]
+
+  def largest(self, text: str) -> float:
+    """The largest mean of all such findings.
+
+    Raises:
+      LookupError: there is none.
+    """
+    return max(finding.mean for finding in self._all(text))
+
+  def _all(self, text: str) -> list[claims.Finding]:
+    found = [
+      finding
+      for finding in self.findings
+      if text in finding.claim.words or text in finding.claim.quantity
+    ]
+    if not found:
+      raise LookupError(f'{self.experiment} has no claim with {text!r}')
+    return found
 
 
 def read_all(folder: Path) -> dict[str, Summary]:
