@@ -21,10 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import threadpoolctl
 
 from ossgd.engines import measuring, sgd
-from ossgd.machine import hosts, timing
+from ossgd.machine import hosts, lanes, timing
 from ossgd.paper import kernels, metrics, network
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.results import drawing, panels, statistics, tables
@@ -130,8 +129,7 @@ def _one_run(
       curvatures.append(kernels.top_curvature(params, split.train.x))
   limit = hosts.fetch(_limit_kernel(x, x, num_classes=config.num_classes))
   named = {'initial': thetas[0], 'trained': thetas[-1], 'limit': limit}
-  # LAPACK's own threads and XLA's wait for each other on a busy machine.
-  with threadpoolctl.threadpool_limits(1, user_api='blas'):
+  with lanes.one_blas_thread():
     by_rank = {
       f'eigenvalues_{name}': np.linalg.eigvalsh(theta)[::-1]
       for name, theta in named.items()

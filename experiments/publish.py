@@ -60,7 +60,7 @@ def _publish(config: Config) -> None:
       readme: pages.readme(readme.read_text(encoding='utf-8'), known),
     }
     for page, text in written.items():
-      with records.replacing(page) as path:
+      with files.replacing(page) as path:
         path.write_text(text, encoding='utf-8')
   except (ValueError, LookupError, OSError, files.SaveError) as error:
     options.fail(str(error))
@@ -95,7 +95,7 @@ def publish(folder: Path, into: Path) -> None:
   figures = into / folder.name
   figures.mkdir(parents=True, exist_ok=True)
   for picture in run.pictures:
-    with records.replacing(figures / f'{picture.name}.png') as path:
+    with files.replacing(figures / f'{picture.name}.png') as path:
       path.write_bytes(picture.content)
   for path in figures.glob('*.png'):
     if path.name not in run.summary.figures:
@@ -104,7 +104,7 @@ def publish(folder: Path, into: Path) -> None:
   words = shlex.split(run.summary.command)
   kept = [word for word in words if not re.match('--(out|overwrite)\\b', word)]
   summary = run.summary._replace(command=shlex.join(kept))
-  with records.replacing(into / f'{folder.name}.json') as path:
+  with files.replacing(into / f'{folder.name}.json') as path:
     path.write_text(summaries.encode(summary), encoding='utf-8')
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from absl import app
 
 from ossgd.results import claims
-from ossgd.storing import files, records
+from ossgd.storing import files
 
 from .common import options, printing
 from .common.options import option
@@ -117,10 +117,10 @@ def _put(out: Path, gathered: run_folders.Gathered, runs: str) -> None:
     for picture in run.pictures
   }
   for name in drawn.keys() - there:
-    with records.replacing(out / name) as path:
+    with files.replacing(out / name) as path:
       path.write_bytes(drawn[name])
   for name in ('report.html', 'report.md'):
-    with records.replacing(out / name) as path:
+    with files.replacing(out / name) as path:
       path.write_text(page(name, gathered, runs), encoding='utf-8')
   for name in there - drawn.keys():
     (out / name).unlink()

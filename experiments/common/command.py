@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 from absl import app, logging
 
-from ossgd.machine import hosts, timing
+from ossgd.machine import hosts, sources, timing
 from ossgd.paper.types import Split
 from ossgd.results import claims
 from ossgd.results.claims import Finding
-from ossgd.running import identities, jobs, watching
+from ossgd.running import jobs, watching
 from ossgd.storing import checkpoints, files, folders, records
 
 from . import company, options, printing, progress_line, scripts, stopping
@@ -116,8 +116,12 @@ def _execute(experiment: Experiment, call: options.Call) -> None:
       if jax.process_index() == 0:
         _complete(experiment, call, config, results, progress)
   except (records.RecordError, files.SaveError) as error:
-    kept = f'; what is finished is kept, to go on: {call.command}'
-    options.fail(f'{error}{kept if progress.started else ""}')
+    told = str(error)
+    if isinstance(error, records.RecordError):
+      told += ' (--out, --overwrite)'  # the library speaks of a folder
+    if progress.started:
+      told += f'; what is finished is kept, to go on: {call.command}'
+    options.fail(told)
   except (ValueError, OSError) as error:
     # Before the first step, what is wrong is the input; later, it is us, or
     # another host has gone.
@@ -154,7 +158,7 @@ def _config(experiment: Experiment, call: options.Call) -> dict[str, Any]:
       config['data'] = digests
   return config | {
     'environment': records.environment(),
-    'code': identities.code(experiment.run.__module__),
+    'code': sources.code(experiment.run.__module__),
   }
 
 
@@ -189,7 +193,7 @@ def _compute(
   if store.data - set(config.get('data', store.data)):
     raise records.RecordError(
       'the data were replaced while this ran, so its results would be of both; '
-      'put back those that it began with, or give another folder with --out'
+      'put back those that it began with, or give another folder'
     )
   return results.assign_attrs(
     config=json.dumps(config),

@@ -1,9 +1,11 @@
 """What a script tells while it works, and where the time went."""
 
 import collections
+import functools
 import sys
 import threading
 import time
+import weakref
 from typing import Any
 
 import jax
@@ -37,9 +39,11 @@ class Stopwatch:
     self._main = threading.get_ident()
     # By thread what has ended: when it began, when it ended, and its name.
     self._spans: dict[int, list[tuple[float, float, str]]] = {self._main: []}
-    jax.monitoring.register_event_duration_secs_listener(self._hear)
+    _listen()
+    _STOPWATCHES.add(self)
 
-  def _hear(self, event: str, duration_secs: float, **details: Any) -> None:
+  def hear(self, event: str, duration_secs: float) -> None:
+    """An event of `jax.monitoring` that has just ended."""
     end, thread = time.monotonic(), threading.get_ident()
     ours = event.startswith(timing.PREFIX)
     compiles = event in _COMPILING
@@ -80,6 +84,20 @@ class Stopwatch:
     parts = self.seconds()
     parts['other'] = self.total() - sum(parts.values())
     return {part: round(seconds, 2) for part, seconds in parts.items()}
+
+
+# Those that someone still has: a session may run many scripts, and JAX 0.8 has
+# no public way to take a listener off, so there is one for all.
+_STOPWATCHES: weakref.WeakSet[Stopwatch] = weakref.WeakSet()
+
+
+@functools.cache
+def _listen() -> None:
+  def tell(event: str, duration_secs: float, **details: Any) -> None:
+    for stopwatch in list(_STOPWATCHES):
+      stopwatch.hear(event, duration_secs)
+
+  jax.monitoring.register_event_duration_secs_listener(tell)
 
 
 class Progress:

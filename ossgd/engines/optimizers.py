@@ -245,7 +245,7 @@ def check(
     before, updates, after = jax.eval_shape(first, moving, key)
   except Exception as error:  # of whatever kind: it is another's code
     said = (str(error) or type(error).__name__).strip().splitlines()[0]
-    said = f'optimizer {_name(optimizer)} cannot be used: {said.rstrip(".")}'
+    said = f'optimizer {name_of(optimizer)} cannot be used: {said.rstrip(".")}'
     if '; expected ' not in said:
       said += (
         '; expected a function of the step size alone, such as optax.adam or '
@@ -258,13 +258,13 @@ def check(
   )
   if own != shapes:
     raise ValueError(
-      f'optimizer {_name(optimizer)} cannot be used: of a gradient {shapes} it '
-      f'makes an update {own}; expected the same shape'
+      f'optimizer {name_of(optimizer)} cannot be used: of a gradient {shapes} '
+      f'it makes an update {own}; expected the same shape'
     )
   changed = [f'{there} to {here}' for there, here in _changes(before, after)]
   if changed:
     raise ValueError(
-      f'optimizer {_name(optimizer)} cannot be used: an update changes its '
+      f'optimizer {name_of(optimizer)} cannot be used: an update changes its '
       f'state from {changed[0]}; expected the same shapes and types'
     )
 
@@ -281,8 +281,10 @@ def _changes(before: Any, after: Any) -> list[tuple[str, str]]:
   return [pair for pair in zip(*types, strict=True) if pair[0] != pair[1]]
 
 
-def _name(optimizer: Any) -> str:
-  """What it is called where it comes from."""
-  while hasattr(optimizer, 'func'):  # functools.partial
-    optimizer = optimizer.func
-  return getattr(optimizer, '__name__', type(optimizer).__name__)
+def name_of(function: Any) -> str:
+  """What it is called where it comes from, with what a partial gives it."""
+  if not isinstance(function, functools.partial):
+    return getattr(function, '__name__', type(function).__name__)
+  given = [f'{name}={value!r:.50}' for name, value in function.keywords.items()]
+  given = [f'{value!r:.50}' for value in function.args] + given
+  return f'{name_of(function.func)}({", ".join(given)})'

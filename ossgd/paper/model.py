@@ -41,8 +41,7 @@ class Model:
   `functools.partial` or two lambdas are two models, and compiled twice.
 
   Raises:
-    ValueError: a name is not known, what is given is no function, or a start of
-      one's own comes with an output law, which it would not use.
+    ValueError: of a name, of what is no function, of an unused output law.
   """
 
   # phi: a name of ACTIVATIONS, or (phi, slope), an `Activation`.

@@ -4,17 +4,16 @@ A function is known by its module, name, bytecode and all that it refers to, a
 module by its sources without comments and docstrings, an array by its content.
 """
 
-import ast
 import contextlib
 import dataclasses
+import dis
+import enum
 import functools
 import hashlib
-import importlib.metadata
+import importlib
 import importlib.util
 import inspect
 import json
-import re
-import sys
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,52 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-_OURS = ('ossgd', 'experiments')  # installed or not
-# Packages and modules that make no number: what they say is part of no job.
-NO_NUMBERS = (
-  'ossgd.storing',
-  'ossgd.results',
-  'ossgd.machine',
-  *(f'ossgd.running.{n}' for n in ('identities', 'jobs', 'caching')),
-  'ossgd.running.watching',
-  'ossgd.engines.cost',
-  *(
-    f'experiments.common.{name}'
-    for name in (
-      *('options', 'printing', 'stopping', 'progress_line', 'command'),
-      *('company', 'fits', 'publishing'),
-    )
-  ),
-)
-
-
-@functools.cache
-def code(*names: str) -> str:
-  """A digest of modules and of what they import of their own packages.
-
-  Comments, docstrings and the modules of NO_NUMBERS do not count. Read once a
-  process: what was imported is what runs.
-  """
-  waiting, found = list(names), {}
-  while waiting:
-    name = waiting.pop()
-    if not _is_own(name.partition('.')[0]):
-      continue
-    name, path = _located(name)
-    known_as = _checked_out(name)
-    if path is None or known_as in found or not _makes_numbers(known_as):
-      continue
-    tree = ast.parse(path.read_bytes())
-    found[known_as] = ast.dump(_without_docstrings(tree))
-    for node in ast.walk(tree):
-      if isinstance(node, ast.Import):
-        waiting += [alias.name for alias in node.names]
-      elif isinstance(node, ast.ImportFrom):
-        origin = '.' * node.level + (node.module or '')
-        home = name if path.stem == '__init__' else name.rpartition('.')[0]
-        parent = importlib.util.resolve_name(origin, home)
-        waiting += [parent, *(f'{parent}.{a.name}' for a in node.names)]
-  return sha256(json.dumps(sorted(found.items())))[:32]
+from ossgd.machine import sources
 
 
 def of(value: Any, name: str = 'value') -> Any:
@@ -104,6 +58,9 @@ def modules(function: Callable) -> set[str]:
 
 
 def _identity(value: Any, name: str, seen: frozenset[int]) -> Any:
+  if isinstance(value, enum.Enum):
+    of_class = _identity(type(value), name, seen)
+    return [of_class, value.name, _identity(value.value, name, seen)]
   if value is None or isinstance(value, bool | int | float | str):
     return value
   inside = functools.partial(_identity, name=name, seen=seen)
@@ -114,7 +71,9 @@ def _identity(value: Any, name: str, seen: frozenset[int]) -> Any:
   if isinstance(value, bytes | complex | Path | np.dtype | types.EllipsisType):
     return repr(value)
   if isinstance(value, list | tuple):
-    return [inside(item) for item in value]
+    items = [inside(item) for item in value]
+    named = hasattr(value, '_fields')  # two NamedTuples may do different things
+    return [inside(type(value)), items] if named else items
   if isinstance(value, set | frozenset):
     return sorted(json.dumps(inside(i), sort_keys=True) for i in value)
   if isinstance(value, Mapping):
@@ -142,49 +101,103 @@ def _named_identity(value: Any, name: str, seen: frozenset[int]) -> Any:
       'is stored could be taken for its work; expected a function of a module, '
       'or a functools.partial of one'
     )
-  full, path = _located(home or 'builtins')
-  full = _checked_out(full if is_module else f'{full}.{title}')
-  if path is None and full.partition('.')[0] != '__main__':
+  full, path = sources.located(home or 'builtins')
+  full = sources.checked_out(full if is_module else f'{full}.{title}')
+  package = full.partition('.')[0]
+  if path is None and package != '__main__':
     return full  # Python's own
-  if path is not None and full.partition('.')[0] == 'ossgd':
-    return [full, code(home)]
-  if not _is_own(full.partition('.')[0]):
-    return [full, _version(full.partition('.')[0])]
-  if id(value) in seen or is_module:
+  if not sources.is_own(package):
+    return [full, sources.version(package)]
+  if path is not None and (package == 'ossgd' or is_module):
+    return [full, sources.code(home)]
+  if id(value) in seen:
     return full
   seen |= {id(value)}
   if isinstance(value, types.FunctionType):
     return [full, _function(value, name, seen)]
+  if is_module:
+    return full
   if isinstance(value, type):
-    own = {
-      n: _identity(v, name, seen)
-      for n, v in vars(value).items()
-      if isinstance(v, types.FunctionType)
-    }
-    return [full, own]
-  return [full, _identity(wrapped, name, seen)]
+    bases = [_identity(base, name, seen) for base in value.__bases__]
+    return [full, _members(vars(value), name, seen), bases]
+  # Of `jax.jit` or `jax.custom_jvp`, say: with its rules.
+  members = _members(getattr(value, '__dict__', {}), name, seen)
+  return [full, _identity(wrapped, name, seen), members]
 
 
 def _function(
   function: types.FunctionType, name: str, seen: frozenset[int]
 ) -> dict[str, Any]:
   """Its code as it runs, what it holds, and the globals that it names."""
-  of_modules, names = [], _names(function.__code__)
-  everywhere = function.__globals__
-  held = {n: everywhere[n] for n in sorted(names & set(everywhere))}
-  for module in list(held.values()):
-    # Of a module of the user's own, what is taken from it.
-    if isinstance(module, types.ModuleType):
-      inside = (
-        vars(module) if _is_own(module.__name__.partition('.')[0]) else {}
-      )
-      of_modules.append({n: inside[n] for n in sorted(names & set(inside))})
   defaults = [function.__defaults__, function.__kwdefaults__]
-  everything = [defaults, _closure(function), held, of_modules]
+  own = {n: v for n, v in vars(function).items() if n != '__wrapped__'}
+  everything = [defaults, own, _closure(function), *_named_globals(function)]
   return {
     'code': sha256(json.dumps(_code(function.__code__))),
     'holds': [_identity(part, name, seen) for part in everything],
   }
+
+
+def _named_globals(function: types.FunctionType) -> list[dict[str, Any]]:
+  """Its globals, and those of modules of the user's own that it goes through.
+
+  Of such a module what is named, not all: another function there may change.
+  """
+  names = _names(function.__code__)
+  waiting = [function.__globals__]
+  for imported in _imported(function.__code__, function.__globals__):
+    waiting.append(vars(importlib.import_module(imported)))
+  found, seen = [], set()
+  for everything in waiting:  # which grows
+    if id(everything) in seen:
+      continue
+    seen.add(id(everything))
+    held = {n: everything[n] for n in sorted(names & everything.keys())}
+    for n, value in held.items():
+      if isinstance(value, types.ModuleType) and sources.is_own(value.__name__):
+        waiting.append(vars(value))
+        held[n] = value.__name__
+    found.append(held)
+  return found
+
+
+def _imported(code: types.CodeType, everything: dict[str, Any]) -> list[str]:
+  """Modules of the user's own that are imported when it is called."""
+  found, last = [], [None, None]  # constants: a level, and what is asked for
+  for instruction in dis.get_instructions(code):
+    if instruction.opname == 'EXTENDED_ARG':
+      continue
+    if instruction.opname == 'IMPORT_NAME':
+      level, wanted = last
+      origin = '.' * level + instruction.argval
+      home = importlib.util.resolve_name(origin, everything.get('__package__'))
+      parts = home.split('.')
+      named = ['.'.join(parts[: i + 1]) for i in range(len(parts))]
+      found += named + [f'{home}.{one}' for one in wanted or ()]
+    last = [last[1], instruction.argval]
+  for constant in code.co_consts:
+    if isinstance(constant, types.CodeType):
+      found += _imported(constant, everything)
+  return [m for m in found if sources.is_own(m) and sources.located(m)[1]]
+
+
+def _members(
+  attributes: Mapping[str, Any], name: str, seen: frozenset[int]
+) -> dict[str, Any]:
+  """Of a class, say: its methods, properties and constants."""
+  found = {}
+  for n, member in attributes.items():
+    if isinstance(member, property):
+      member = [member.fget, member.fset]
+    elif isinstance(member, staticmethod | classmethod):
+      member = member.__func__
+    elif isinstance(member, functools.cached_property):
+      member = member.func
+    elif n.startswith('__') and not isinstance(member, types.FunctionType):
+      continue
+    with contextlib.suppress(ValueError):  # what Python has for fields, say
+      found[n] = _identity(member, name, seen)
+  return found
 
 
 def _code(code: types.CodeType) -> list[Any]:
@@ -213,57 +226,6 @@ def _closure(function: types.FunctionType) -> dict[str, Any]:
     with contextlib.suppress(ValueError):  # empty: not assigned yet
       found[name] = cell.cell_contents
   return found
-
-
-@functools.cache
-def _located(module: str) -> tuple[str, Path | None]:
-  """A module's name, also if it is the one that runs, and its source file."""
-  main = sys.modules['__main__']
-  if module == '__main__' and main.__spec__ is not None:
-    module = main.__spec__.name
-  elif module == '__main__':
-    path = getattr(main, '__file__', None)
-    return module, None if path is None else Path(path)
-  try:
-    spec = importlib.util.find_spec(module)
-  except (ImportError, AttributeError, ValueError):  # a name in a module
-    spec = None
-  if spec is None or module.partition('.')[0] in sys.stdlib_module_names:
-    return module, None
-  path = Path(spec.origin or '')
-  return module, path if path.suffix == '.py' else None
-
-
-def _checked_out(name: str) -> str:
-  """The scripts' name in a checkout, which an installation has below ours."""
-  return re.sub(r'^ossgd\.(?=experiments\b)', '', name)
-
-
-def _makes_numbers(module: str) -> bool:
-  return not any(f'{module}.'.startswith(f'{name}.') for name in NO_NUMBERS)
-
-
-def _is_own(package: str) -> bool:
-  """Whether its sources may change under the same version."""
-  path = _located(package)[1]
-  places = {'site-packages', 'dist-packages'}
-  outside = path is not None and places.isdisjoint(path.parts)
-  return outside or package in _OURS or package == '__main__'
-
-
-@functools.cache
-def _version(package: str) -> str:
-  """Of what a package was installed from, if that is known."""
-  sources = importlib.metadata.packages_distributions().get(package, ())
-  return ' '.join(f'{d} {importlib.metadata.version(d)}' for d in sources)
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-  kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-  for node in ast.walk(tree):
-    if isinstance(node, kinds) and ast.get_docstring(node) is not None:
-      node.body = node.body[1:]
-  return tree
 
 
 def array_digest(array: Any) -> str:

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 import ossgd
+from ossgd.machine import sources
 from ossgd.paper.types import Split
 from ossgd.running import identities
 
@@ -71,7 +72,7 @@ def basis(settings: Mapping[str, Any], *modules: str) -> str:
   described = {
     'settings': {name: identities.of(v, name) for name, v in settings.items()},
     'environment': below,
-    'code': identities.code(*modules),
+    'code': sources.code(*modules),
   }
   return json.dumps(described, sort_keys=True)
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ossgd.data import components
-from ossgd.engines import divergence, measuring, meshes, sgd
+from ossgd.engines import divergence, measuring, meshes, optimizers, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper import metrics
 from ossgd.recording.recorders import DISTANCE, Record
@@ -87,9 +87,9 @@ def settings(setup: Setup, data: Any) -> dict[str, Any]:
     told['output_lr_times_width'] = of_outputs
   told['num_train_eval'] = setup.num_evaluated
   for name in ('optimizer', 'gradient_fn'):
-    told[name] = _name(told[name])
+    told[name] = optimizers.name_of(told[name])
   if callable(data):
-    return told | {'dataset': f'function {_name(data)}'}
+    return told | {'dataset': f'function {optimizers.name_of(data)}'}
   if not isinstance(data, components.Spec):
     return told | {'dataset': 'arrays'}
   told['num_components'] = data.num_components
@@ -101,10 +101,6 @@ def settings(setup: Setup, data: Any) -> dict[str, Any]:
     'noise_scale': data.noise_scale,
     'normalize': int(data.normalize),  # netCDF has no booleans
   }
-
-
-def _name(function: Any) -> str:
-  return getattr(function, '__name__', type(function).__name__)
 
 
 def results(

@@ -81,7 +81,7 @@ class SavedStates:
           )
         raise ValueError(
           f'{name}: its seed gives other random numbers than it had; remove '
-          f'{path}, or give another folder with --out'
+          f'{path}, or give another folder'
         )
 
   def resume(self, state: Any) -> tuple[Any, list[Record], int]:

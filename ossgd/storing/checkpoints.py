@@ -86,7 +86,7 @@ class Store:
     found = self._read(name, job)
     done = -1 if found is None else int(found.get('done', 0))
     if np.ptp(hosts.gathered(done)):
-      raise ValueError(f'hosts do not see the same {name}: share --out')
+      raise ValueError(f'hosts do not see the same {name}: share one folder')
     return found
 
   def save(

@@ -45,24 +45,24 @@ def hold(folder: Path) -> Iterator[None]:
   except OSError as error:
     raise RecordError(
       f'cannot write to the folder {folder}: {error.strerror}; give another '
-      'with --out (experiments.report shows what is complete there)'
+      'folder (experiments.report shows what is complete there)'
     ) from error
   except ValueError as error:
-    raise RecordError(f'--out: {error}') from error
+    raise RecordError(f'the folder: {error}') from error
   lock = filelock.FileLock(folder / _LOCK, timeout=0)
   try:
     lock.acquire()
   except filelock.Timeout as error:
     raise RecordError(
       f'another process is at work in {folder}; wait for it, or give another '
-      'folder with --out (without locks it may have been killed: then remove '
+      'folder (without locks it may have been killed: then remove '
       f'{folder / _LOCK}, which says which it was)'
     ) from error
   except OSError as error:
     raise RecordError(
       f'{folder} is on a file system that gives no locks ({error}), so two '
-      'processes could write there at once; give a folder of a local disk with '
-      '--out and copy it later, or have locks enabled (NFS: lockd, Lustre: the '
+      'processes could write there at once; give a folder of a local disk and '
+      'copy it later, or have locks enabled (NFS: lockd, Lustre: the '
       'option flock)'
     ) from error
   try:
@@ -73,7 +73,9 @@ def hold(folder: Path) -> Iterator[None]:
     lock.release()
 
 
-def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
+def prepare(
+  folder: Path, config: Mapping, *, overwrite: bool | None = None
+) -> bool:
   """Makes a folder ready for results, before anything is computed.
 
   Work that another process left unfinished stays in CHECKPOINTS if it is of
@@ -82,7 +84,8 @@ def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
   Args:
     folder: from `hold`.
     config: what will be given to `records.write_report`.
-    overwrite: other results there may be replaced, unfinished ones too.
+    overwrite: other results there may be replaced, unfinished ones too; None
+      where nobody can ask for it.
 
   Returns:
     Whether the folder already holds the results of this config.
@@ -95,14 +98,20 @@ def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
   others = difference(made, config) if made else ''
   if others and not overwrite:
     raise RecordError(
-      f'{folder} holds other results ({others}); give another folder with '
-      '--out, or replace what is there with --overwrite'
+      f'{folder} holds other results ({others}); give another folder'
+      + ('' if overwrite is None else ', or overwrite what is there')
     )
   unfinished = (folder / CHECKPOINTS / CONFIG).exists()
   intact = bool(made) and _intact(folder, made, unfinished=unfinished)
   same = not others and made.get(records.SIZE) == config.get(records.SIZE)
   if intact and same and (unfinished or not overwrite):
-    _tell_versions(folder, made, config)
+    others = moved(made, config)
+    if others:
+      again = '' if overwrite is None else '; overwrite it to compute again'
+      logging.info(
+        '%s was made with other versions or sources (%s)%s',
+        *(folder, others, again),
+      )
     if not unfinished and records.SIZE not in config:
       records.forget_unfinished(folder)  # killed while it went
     return True
@@ -110,7 +119,7 @@ def prepare(folder: Path, config: Mapping, *, overwrite: bool = False) -> bool:
   if foreign:
     raise RecordError(
       f'{folder} holds {", ".join(foreign):.400}, which this program did not '
-      'write or does not know any more; give an empty folder with --out'
+      'write or does not know any more; give an empty folder'
     )
   known = records.read_notes(folder).get(records.KNOWN)
   if others:
@@ -159,7 +168,7 @@ def is_asked(described: Mapping[str, Any], size: Mapping[str, Any]) -> bool:
   )
 
 
-def _made(folder: Path, overwrite: bool) -> dict[str, Any]:
+def _made(folder: Path, overwrite: bool | None) -> dict[str, Any]:
   """The config of what is there, unfinished work first; {} if nothing is.
 
   A config of unfinished work that is damaged is set aside: each file of the
@@ -194,18 +203,6 @@ def moved(made: Mapping, config: Mapping) -> str:
     for one in (made, config)
   )
   return jobs.difference(then, now)
-
-
-def _tell_versions(folder: Path, made: Mapping, config: Mapping) -> None:
-  """Says what results were made with, if it is not what there is today."""
-  others = moved(made, config)
-  if others:
-    logging.info(
-      '%s was made with other versions or sources (%s); --overwrite computes '
-      'again',
-      folder,
-      others,
-    )
 
 
 def _foreign(folder: Path) -> list[str]:

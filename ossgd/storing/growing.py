@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 
+from ossgd.machine import sources
 from ossgd.paper.types import Split
 from ossgd.running import datasets, identities, jobs, sweeps, watching
 from ossgd.storing import checkpoints, folders, records, saving
@@ -67,7 +67,7 @@ def sweep(
       'the scripts, whose folders several processes share'
     )
   config = _config(given.arguments)
-  with _in_our_words(), folders.hold(place):
+  with folders.hold(place):
     there = folders.measured(place)
     grows = not there or folders.covers(
       config[SIZE], there.get(SIZE, config[SIZE])
@@ -169,7 +169,7 @@ def _config(arguments: Mapping[str, Any]) -> dict[str, Any]:
     'settings': settings,
     SIZE: size,
     'environment': records.environment(),
-    'code': identities.code(sweeps.__name__),
+    'code': sources.code(sweeps.__name__),
   }
 
 
@@ -188,24 +188,3 @@ def _check_versions(
       f'{place} was made with other versions or sources ({difference}), whose '
       'runs cannot be gone on with; give another folder'
     )
-
-
-@contextlib.contextmanager
-def _in_our_words() -> Iterator[None]:
-  """Errors that speak of flags speak of arguments."""
-  try:
-    yield
-  except (RecordError, ValueError) as error:
-    text = str(error)
-    for flag, ours in _WORDS.items():
-      text = text.replace(flag, ours)
-    if text == str(error):
-      raise
-    raise type(error)(text) from error
-
-
-_WORDS = {
-  ', or replace what is there with --overwrite': '',
-  'with --out': 'with folder=',
-  '--out: ': 'folder: ',
-}

@@ -201,8 +201,8 @@ def _read_results(folder: Path, config: Mapping[str, Any]) -> xr.Dataset:
     return netcdf.read(path)
   except Exception as error:  # HDF5's depend on which bytes are damaged
     raise RecordError(
-      f'cannot read {path}: {error!s:.400}; move it away and run the script '
-      'again, or give another folder with --out'
+      f'cannot read {path}: {error!s:.400}; move it away and do the '
+      'same again, or give another folder'
     ) from error
 
 
@@ -229,7 +229,7 @@ def read_config(folder: Path) -> dict[str, Any]:
       raise ValueError('it is not a JSON object')
   except (OSError, ValueError, RecursionError) as error:
     raise RecordError(
-      f'cannot read {path}: {error!s:.400}; give another folder with --out, or '
-      f'move {path.parent} away'
+      f'cannot read {path}: {error!s:.400}; give another folder, or move '
+      f'{path.parent} away'
     ) from error
   return config

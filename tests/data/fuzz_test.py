@@ -303,7 +303,7 @@ class ConfigTest(Case):
         folders.prepare(self.folder, records_test.CONFIG)
       except records.RecordError as error:
         self.assertIn(str(self.folder), str(error))
-        self.assertIn('--out', str(error))
+        self.assertIn('folder', str(error))
     for path in self.folder.glob('*.damaged*'):
       path.replace(path.with_suffix('.nc'))
     shutil.rmtree(self.folder / 'checkpoints', ignore_errors=True)

@@ -95,6 +95,7 @@ class MainTest(Case):
     self.assertEqual(self.call(TOY)[0], 0)
     err = self.refused(TOY, '--num_seeds=4')
     self.assertIn('num_seeds: 3 there, 4 here', err)
+    self.assertIn('(--out, --overwrite)', err)
     self.assertEqual(self.call(TOY, '--num_seeds=4', '--overwrite')[0], 0)
     results, config = records.read(self.out)
     self.assertEqual(results.sizes['seed'], 4)

@@ -1,7 +1,9 @@
 """Tests of progress_line: a bar on a terminal, else a line now and then."""
 
 import contextlib
+import gc
 import io
+import weakref
 from concurrent import futures
 from unittest import mock
 
@@ -41,6 +43,16 @@ class StopwatchTest(absltest.TestCase):
       {'train': 4.0, 'compile': 2.0, 'measure': 3.0, 'other': 11.0},
     )
     self.assertEqual(stopwatch.total(), 20)
+
+  def test_it_ends_with_its_owner(self):
+    """JAX keeps no stopwatch of scripts that a session has run before."""
+    stopwatch = progress_line.Stopwatch()
+    jax.monitoring.record_event_duration_secs('/ossgd/train', 1.0)
+    self.assertEqual(stopwatch.seconds(), {'train': 1.0})
+    left = weakref.ref(stopwatch)
+    del stopwatch
+    gc.collect()
+    self.assertIsNone(left())
 
 
 class ProgressTest(absltest.TestCase):

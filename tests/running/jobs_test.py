@@ -14,6 +14,7 @@ from absl.testing import parameterized
 from experiments import random_labels
 from ossgd.data import arrays, mixtures
 from ossgd.engines import sgd
+from ossgd.machine import sources
 from ossgd.paper import decomposition
 from ossgd.paper.types import Dataset, Split
 from ossgd.running import identities, jobs
@@ -73,6 +74,97 @@ HOLDING = (
   'jax.jit(users.transform)',
   'jax.jit(users.maker(1.0))',
 )
+# A folder that is a package without an __init__.py, and what goes through it.
+STUDY = {
+  'users.py': """
+import functools
+import typing
+import jax
+import study.helpers
+from study import laws
+
+
+class Scaled(typing.NamedTuple):
+  by: float
+
+  def __call__(self, key, split):
+    return self.by * split
+
+
+class Shifted(typing.NamedTuple):
+  by: float
+
+  def __call__(self, key, split):
+    return self.by + split
+
+
+@jax.custom_jvp
+def straight(x):
+  return x
+
+
+@straight.defjvp
+def tangent(primals, tangents):
+  return primals[0], 2 * tangents[0]
+
+
+def transform(key, split):
+  import study.later
+  from study import late
+  law = laws.Law()
+  found = late.twice(study.helpers.double(law.scale(split)))
+  return straight(found) * study.later.ONE * law.weight * transform.rate
+
+
+transform.rate = 3.0
+""",
+  'study/helpers.py': """
+def double(x):
+  return 2 * x
+
+
+def figure():
+  return 'blue'
+""",
+  'study/late.py': 'def twice(x):\n  return 2 * x\n',
+  'study/later.py': 'ONE = 1.0\nTWO = 2.0\n',
+  'study/laws.py': """
+import enum
+
+
+class Kind(enum.Enum):
+  WIDE = 10
+
+
+class Base:
+  rate = 0.5
+
+  @property
+  def weight(self):
+    return self.rate * 7
+
+
+class Law(Base):
+  kind = Kind.WIDE
+
+  @staticmethod
+  def scale(x):
+    return x - 1
+""",
+}
+STUDY_EDITS = (
+  ('study/helpers.py', "'blue'", "'red'", True),
+  ('study/later.py', 'TWO = 2.0', 'TWO = 3.0', True),
+  ('study/helpers.py', '2 * x', '3 * x', False),
+  ('study/late.py', '2 * x', '3 * x', False),
+  ('study/later.py', 'ONE = 1.0', 'ONE = 3.0', False),
+  ('study/laws.py', 'x - 1', 'x - 2', False),
+  ('study/laws.py', 'rate * 7', 'rate * 8', False),
+  ('study/laws.py', 'rate = 0.5', 'rate = 0.6', False),
+  ('study/laws.py', 'WIDE = 10', 'WIDE = 11', False),
+  ('users.py', '2 * tangents', '3 * tangents', False),
+  ('users.py', 'rate = 3.0', 'rate = 4.0', False),
+)
 # Of our own modules, and whether sweeps are then the same work.
 OUR_EDITS = (
   ('engines/gram', 'begin.norm', 'begin.norm * 2', False),
@@ -89,14 +181,16 @@ OUR_EDITS = (
 )
 
 
-def identities_of(*asked: tuple[str, str]) -> list[str]:
-  """What processes say of a user's module: of sources and expressions."""
+def identities_of(*asked: tuple[dict[str, str], str]) -> list[str]:
+  """What processes say of a user's modules: of sources and expressions."""
   with tempfile.TemporaryDirectory() as root:
     scripts = []
-    for number, (source, expression) in enumerate(asked):
+    for number, (files, expression) in enumerate(asked):
       folder = pathlib.Path(root, str(number))
-      folder.mkdir()
-      (folder / 'users.py').write_text(source)
+      for name, source in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
       script = (
         'import functools, json, jax, users\n'
         'from ossgd.running import identities\n'
@@ -110,8 +204,19 @@ def identities_of(*asked: tuple[str, str]) -> list[str]:
 @functools.cache
 def of_edits() -> list[str]:
   """Of the module as it is, and after each edit."""
-  sources = [USERS, *(USERS.replace(old, new) for old, new, _ in EDITS)]
-  return identities_of(*((source, 'users.transform') for source in sources))
+  texts = [USERS, *(USERS.replace(old, new) for old, new, _ in EDITS)]
+  asked = (({'users.py': text}, 'users.transform') for text in texts)
+  return identities_of(*asked)
+
+
+@functools.cache
+def of_study_edits() -> list[str]:
+  """The same of a package of modules."""
+  asked = [(STUDY, 'users.transform')]
+  for name, old, new, _ in STUDY_EDITS:
+    files = STUDY | {name: STUDY[name].replace(old, new)}
+    asked.append((files, 'users.transform'))
+  return identities_of(*asked)
 
 
 class FunctionTest(parameterized.TestCase):
@@ -123,9 +228,25 @@ class FunctionTest(parameterized.TestCase):
     before, *after = of_edits()
     self.assertEqual(before == after[number], same)
 
+  @parameterized.parameters(*range(len(STUDY_EDITS)))
+  def test_an_edit_of_a_package(self, number):
+    """What is gone through counts: modules, late imports, classes, rules."""
+    name, old, _, same = STUDY_EDITS[number]
+    self.assertIn(old, STUDY[name])
+    before, *after = of_study_edits()
+    self.assertEqual(before == after[number], same)
+
+  def test_functions_that_are_tuples(self):
+    """By what they do, not by their fields alone."""
+    one, other = identities_of(
+      (STUDY, 'users.Scaled(0.1)'), (STUDY, 'users.Shifted(0.1)')
+    )
+    self.assertNotEqual(one, other)
+
   def test_what_functions_hold(self):
     """Closures, partial arguments and `jit` are looked through."""
-    asked = ((USERS, text) for text in (*HOLDING, HOLDING[0]))
+    files = {'users.py': USERS}
+    asked = ((files, text) for text in (*HOLDING, HOLDING[0]))
     *named, again = identities_of(*asked)
     self.assertLen(set(named), len(HOLDING))
     self.assertEqual(named[0], again)
@@ -178,9 +299,7 @@ def edited(folder: pathlib.Path, module: str, old: str, new: str) -> None:
 
 def digests(module: str, *folders: pathlib.Path) -> list[str]:
   """Of a module, as processes find it that import from a folder each."""
-  script = (
-    f'from ossgd.running import identities; print(identities.code("{module}"))'
-  )
+  script = f'from ossgd.machine import sources; print(sources.code("{module}"))'
   said = forked.printed([(folder, script) for folder in folders], ['jax'])
   return [digest.strip() for digest in said]
 
@@ -199,17 +318,17 @@ def of_our_edits() -> list[str]:
 class CodeTest(parameterized.TestCase):
   def test_modules_that_make_no_number_exist(self):
     """A list of names that are gone would say nothing."""
-    for name in identities.NO_NUMBERS:
+    for name in sources.NO_NUMBERS:
       path = ROOT / name.replace('.', '/')
       self.assertTrue(path.is_dir() or path.with_suffix('.py').is_file(), name)
     for name in ('engines.gram', 'engines.measuring', 'engines.setup'):
-      self.assertNotIn(f'ossgd.{name}', identities.NO_NUMBERS)
+      self.assertNotIn(f'ossgd.{name}', sources.NO_NUMBERS)
 
   @parameterized.parameters(*range(len(OUR_EDITS)))
   def test_an_edit_of_ours(self, number):
     """Of what sweeps import, code counts; what only draws does not."""
     *_, same = OUR_EDITS[number]
-    ours = identities.code('ossgd.running.sweeps')
+    ours = sources.code('ossgd.running.sweeps')
     self.assertEqual(of_our_edits()[number] == ours, same)
 
   def test_an_installation_is_as_a_checkout(self):
@@ -222,8 +341,8 @@ class CodeTest(parameterized.TestCase):
     path = root / 'other' / 'ossgd' / 'experiments' / 'common' / 'training.py'
     path.write_text(path.read_text().replace('1.0', '1.5'))
     same, other = digests('ossgd.experiments.variance', *folders)
-    self.assertEqual(same, identities.code('experiments.variance'))
-    self.assertNotEqual(other, identities.code('experiments.variance'))
+    self.assertEqual(same, sources.code('experiments.variance'))
+    self.assertNotEqual(other, sources.code('experiments.variance'))
 
 
 class DataTest(parameterized.TestCase):

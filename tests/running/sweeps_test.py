@@ -146,10 +146,12 @@ class SweepTest(parameterized.TestCase):
     """Step size, initial scale, optimizer, order and gradient all matter."""
     settings = SMALL | dict(num_seeds=1)
     ds = sweeps.sweep(SPEC, **settings)
+    momentum = functools.partial(optax.sgd, momentum=0.9)
+    told = set()
     for change in (
       dict(lr_times_width=5.0),
       dict(init_scale=2.0),
-      dict(optimizer=optax.adam),
+      dict(optimizer=momentum),
       dict(order='full_batch'),
       dict(gradient_fn=sgd.pseudo_gradient),
     ):
@@ -157,6 +159,8 @@ class SweepTest(parameterized.TestCase):
       self.assertGreater(
         abs(other.train_loss - ds.train_loss).max(), 1e-6, change
       )
+      told.add(other.attrs['optimizer'])
+    self.assertEqual(told, {'sgd', 'sgd(momentum=0.9)'})
 
   @parameterized.parameters(1, 2)
   def test_what_is_trained_is_measured(self, seeds_at_once):

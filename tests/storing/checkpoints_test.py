@@ -224,6 +224,8 @@ class SweepTest(parameterized.TestCase):
     self.addCleanup(caching.forget)
     with (
       mock.patch.object(measuring, 'draw_params', other),
-      self.assertRaisesRegex(ValueError, 'other random numbers.*begun.*--out'),
+      self.assertRaisesRegex(
+        ValueError, 'other random numbers.*begun.*another folder'
+      ),
     ):
       sweeps.sweep(progress=watching.Watch(lambda *_: None, store), **settings)

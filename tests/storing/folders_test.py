@@ -55,11 +55,14 @@ class PrepareTest(records_test.Case):
     before = self.files()
     config = CONFIG | {group: value}
     with self.assertRaises(records.RecordError) as caught:
-      folders.prepare(self.folder, config)
+      folders.prepare(self.folder, config, overwrite=False)
     message = str(caught.exception)
     self.assertIn(f'{name}: {there} there, {here} here', message)
-    for part in (str(self.folder), '--out', '--overwrite'):
+    for part in (str(self.folder), 'another folder', 'or overwrite'):
       self.assertIn(part, message)
+    with self.assertRaises(records.RecordError) as caught:
+      folders.prepare(self.folder, config)
+    self.assertNotIn('overwrite', str(caught.exception), 'nobody can')
     self.assertNotIn('num_seeds', message)  # the same in both
     self.assertFalse(folders.prepare(self.folder, config, overwrite=True))
     self.assertEqual(self.files(), before, 'prepare removes nothing')
@@ -74,7 +77,8 @@ class PrepareTest(records_test.Case):
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b'mine')
     with self.assertRaisesRegex(
-      records.RecordError, f'holds {name.split("/x")[0]}, which.*--out'
+      records.RecordError,
+      f'holds {name.split("/x")[0]}, which.*an empty folder',
     ):
       folders.prepare(self.folder, OTHER, overwrite=True)
     self.assertTrue(folders.prepare(self.folder, CONFIG), 'may be shown')
@@ -164,9 +168,11 @@ class PrepareTest(records_test.Case):
     """With what the results were made with, and how to make them again."""
     self.write(CONFIG | {'code': 'ab'})
     config = CONFIG | {'code': 'ab', group: value}
-    with self.assertLogs(level='INFO') as logs:
-      self.assertTrue(folders.prepare(self.folder, config))
-    self.assertRegex(logs.output[0], f'made with .*{message}.*--overwrite')
+    for overwrite, words in ((None, r'\)$'), (False, 'overwrite it')):
+      with self.assertLogs(level='INFO') as logs:
+        done = folders.prepare(self.folder, config, overwrite=overwrite)
+      self.assertTrue(done)
+      self.assertRegex(logs.output[0], f'made with .*{message}.*{words}')
     self.assertFalse(folders.prepare(self.folder, config, overwrite=True))
 
   @parameterized.parameters(
@@ -213,7 +219,7 @@ class PrepareTest(records_test.Case):
     path = self.folder / name
     with self.assertRaises(records.RecordError) as caught, folders.hold(path):
       self.fail('held')
-    self.assertRegex(str(caught.exception), f'write.*{path}: .+--out')
+    self.assertRegex(str(caught.exception), f'write.*{path}: .+another folder')
 
   @parameterized.parameters('gs://bucket/run', 's3:/bucket')
   def test_address(self, name):
@@ -251,7 +257,7 @@ class PrepareTest(records_test.Case):
             folders.hold(self.folder),
             self.assertRaisesRegex(
               records.RecordError,
-              f'another process.*--out.*remove {self.folder}/.lock',
+              f'another process.*another folder.*remove {self.folder}/.lock',
             ),
             folders.hold(self.folder),
           ):
@@ -278,7 +284,7 @@ class PrepareTest(records_test.Case):
     with (
       folders.hold(self.folder),
       self.assertRaisesRegex(
-        records.RecordError, 'experiment: "toy" there, .*--overwrite'
+        records.RecordError, 'experiment: "toy" there, .*another folder'
       ),
     ):
       folders.prepare(self.folder, OTHER)

@@ -35,7 +35,7 @@ class FolderTest(Case):
       self.sweep()
     before = self.files()
     with self.assertRaisesRegex(
-      records.RecordError, f'{message}.*give another folder with folder='
+      records.RecordError, f'{message}.*give another folder$'
     ):
       self.sweep(**change)
     self.assertEqual(self.files(), before)
@@ -55,7 +55,9 @@ class FolderTest(Case):
     """What is not ours is neither touched nor mixed with."""
     self.folder.mkdir()
     (self.folder / 'thesis.tex').write_text('x')
-    with self.assertRaisesRegex(records.RecordError, 'thesis.tex.*folder='):
+    with self.assertRaisesRegex(
+      records.RecordError, 'thesis.tex.*an empty folder$'
+    ):
       self.sweep()
     self.assertEqual([*self.files()], ['thesis.tex'])
     (self.folder / 'thesis.tex').unlink()

@@ -19,7 +19,7 @@ from absl.testing import parameterized
 from matplotlib.figure import Figure
 
 import ossgd
-from ossgd.storing import folders, netcdf, records
+from ossgd.storing import files, folders, netcdf, records
 from tests import mutations
 
 SETTINGS = {'widths': (8, 32), 'num_seeds': 3, 'order': 'epochs'}
@@ -142,7 +142,7 @@ class WriteTest(Case):
     path = self.folder / 'report.md'
     for text in ('old', 'new'):
       before = self.files()
-      with records.replacing(path) as temporary:
+      with files.replacing(path) as temporary:
         temporary.write_text(text[:1])
         self.assertEqual(
           before, {k: v for k, v in self.files().items() if k != temporary.name}
@@ -169,10 +169,12 @@ class ReadTest(Case):
     if content is not None:
       (self.folder / name).write_bytes(content)
     path = self.folder / name
-    with self.assertRaisesRegex(records.RecordError, f'{path}.*--out'):
+    with self.assertRaisesRegex(records.RecordError, f'{path}.*another folder'):
       records.read(self.folder)
     if name == 'config.json' and content is not None:
-      with self.assertRaisesRegex(records.RecordError, f'{path}.*--out'):
+      with self.assertRaisesRegex(
+        records.RecordError, f'{path}.*another folder'
+      ):
         folders.prepare(self.folder, CONFIG)
       # Which files are ours is not known any more.
       with self.assertRaisesRegex(records.RecordError, 'holds config.json, re'):
