@@ -54,7 +54,12 @@ def pytest_unconfigure():
 # Shapes and types of the mathematics, of steps and of data are checked in every
 # call: before they are imported.
 jaxtyping.install_import_hook(
-  ['ossgd.paper', 'ossgd.data.own', 'ossgd.engines.sgd'],
+  [
+    'ossgd.paper',
+    'ossgd.data.own',
+    'ossgd.engines.orders',
+    'ossgd.engines.sgd',
+  ],
   f'{typechecker.__name__}.checked',
 )
 jaxtyping.install_import_hook(

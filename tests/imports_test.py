@@ -26,10 +26,10 @@ LIBRARY = {
   'data.tfds': 'tfrecords prepared builders',
   'data': 'geometry components mixtures arrays paths idx file_sets tfds_store '
   'sources images',
-  'recording': 'recorders shapes',
+  'recording': 'recorders shapes divergence',
   'compact': 'normals coefficients tiled weights',
-  'engines': 'meshes measuring optimizers sgd blocked interface setup tiles '
-  'gram kinds divergence cost',
+  'engines': 'meshes measuring optimizers orders sgd blocked interface setup '
+  'tiles gram kinds cost',
   'running': 'identities jobs watching caching datasets compiled '
   'states blocks execution labels asking sweeps',
   'results': 'statistics judging claims paper_claims tables drawing plots '

@@ -164,7 +164,7 @@ def trained(setup: Setup, at_once: int) -> jax.Array:
 
 
 def rows(key: jax.Array) -> Iterator[jax.Array]:
-  """The examples of each step, as `sgd.next_rows` says what they are."""
+  """The examples of each step, as `orders.next_rows` says what they are."""
   for step in range(STEPS):
     epoch, i = divmod(step, _N // BATCH)
     order = jax.random.permutation(jax.random.fold_in(key, epoch), _N)

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ossgd.data import components, mixtures
-from ossgd.engines import measuring, meshes, setup
+from ossgd.engines import measuring, meshes, orders
 from ossgd.paper.types import Params, Split
 from ossgd.results.claims import INF
 
@@ -46,9 +46,7 @@ def devices(config: Config) -> Mesh | None:
     value = getattr(config, name)
     if not 0 < value < INF:
       raise ValueError(f'{name} is {value}; expected a positive number')
-  setup.check_order(
-    'epochs', config.num_train, config.batch_size, config.num_steps
-  )
+  orders.check('epochs', config.num_train, config.batch_size, config.num_steps)
   _mixture(config)
   return seeds.devices(config, config.widths)
 

@@ -30,7 +30,7 @@ from jax.typing import ArrayLike
 
 from ossgd.compact import tiled
 from ossgd.compact.coefficients import Visits
-from ossgd.engines import meshes, sgd
+from ossgd.engines import meshes, orders, sgd
 from ossgd.paper import network
 from ossgd.paper.choices import gated
 from ossgd.paper.model import PAPER, Model
@@ -57,16 +57,16 @@ def next_rows(
   steps: jax.Array,
   permutation: jax.Array,
   *,
-  order: sgd.Order,
+  order: orders.Order,
   batch_size: int,
 ) -> tuple[jax.Array, jax.Array]:
-  """`sgd.next_rows` of several steps: rows (S, B), and the permutation (n,).
+  """`orders.next_rows` of several steps: rows (S, B), and the permutation (n,).
 
   A step that occurs twice in a row gives the same rows twice.
   """
 
   def one(permutation, step):
-    rows, permutation = sgd.next_rows(
+    rows, permutation = orders.next_rows(
       key, step, permutation, order=order, batch_size=batch_size
     )
     return permutation, rows

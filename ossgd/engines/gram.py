@@ -201,7 +201,7 @@ class OnGram:
         of_outputs,
       )
     if by_visits:
-      visit = steps.step // (setup.num_train // setup.examples_per_step)
+      visit = steps.step // setup.steps_per_epoch
       visits = jnp.repeat(visit, rows.shape[1])
       new = Visited(flat, visits, slopes.reshape(flat.shape[0], -1))
       to_train = gram[:, : setup.num_train]

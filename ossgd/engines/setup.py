@@ -4,13 +4,14 @@ Engines, memory, time, identity on disk and labels all follow from it.
 """
 
 import dataclasses
+import numbers
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 
-from ossgd.engines import interface, optimizers, sgd
+from ossgd.engines import interface, optimizers, orders, sgd
 from ossgd.engines.interface import Numbers
 from ossgd.paper import model as models
 from ossgd.paper.model import PAPER, Model
@@ -43,7 +44,7 @@ class Setup:
   init_scale: float = 1.0  # multiplies 1 / sqrt(m)
   eval_every: int = 1
   eval_growth: float = 0.05
-  order: sgd.Order = 'epochs'
+  order: orders.Order = 'epochs'
   optimizer: optimizers.Optimizer = optax.sgd
   gradient_fn: sgd.GradientFn = sgd.true_gradient
   num_train_eval: int | None = None  # None: all
@@ -62,12 +63,17 @@ class Setup:
   @property
   def examples_per_step(self) -> int:
     """B as engines and costs have it: N with full batches."""
-    return sgd.examples_per_step(self.order, self.num_train, self.batch_size)
+    return orders.examples_per_step(self.order, self.num_train, self.batch_size)
+
+  @property
+  def steps_per_epoch(self) -> int:
+    """Whole batches in one pass over the data."""
+    return orders.steps_per_epoch(self.order, self.num_train, self.batch_size)
 
   @property
   def num_visits(self) -> int:
     """The most often that training comes to an example: V."""
-    an_epoch = self.num_train // self.examples_per_step
+    an_epoch = self.steps_per_epoch
     return max(1, -(-self.num_steps // an_epoch))
 
   @property
@@ -224,18 +230,21 @@ class Setup:
 
   def check(self) -> None:
     """Raises ValueError for a setting that no run can have."""
-    for name in (
-      *('width', 'num_train', 'num_train_eval', 'num_steps', 'eval_every'),
-      *('lr_times_width', 'init_scale', 'output_lr_times_width'),
-    ):
+    whole = 'width', 'num_train', 'num_train_eval', 'num_steps', 'eval_every'
+    others = 'lr_times_width', 'init_scale', 'output_lr_times_width'
+    for name in (*whole, *others):
       value = getattr(self, name)
       if value is not None and not 0 < value < float('inf'):
         raise ValueError(f'{name} is {value}; expected a positive number')
+    for name in (*whole, 'batch_size'):
+      value = getattr(self, name)
+      if value is not None and not isinstance(value, numbers.Integral):
+        raise ValueError(f'{name} is {value}; expected a whole number')
     if not 0 <= self.eval_growth < float('inf'):
       raise ValueError(
         f'eval_growth is {self.eval_growth}; expected zero or more'
       )
-    check_order(self.order, self.num_train, self.batch_size, self.num_steps)
+    orders.check(self.order, self.num_train, self.batch_size, self.num_steps)
     self._check_model()
     optimizers.check(
       self.optimizer,
@@ -274,27 +283,3 @@ class Setup:
         'layers both is for the true gradient: a pseudo-gradient, or one of '
         'your own, is of w alone; expected gradient_fn=sgd.true_gradient'
       )
-
-
-def check_order(
-  order: str, num_examples: int, batch_size: int, num_steps: int
-) -> None:
-  """Raises ValueError where an order cannot give that many batches."""
-  if order not in ('one_pass', 'epochs', 'full_batch'):
-    raise ValueError(
-      f'order is {order!r}; expected one_pass, epochs or full_batch'
-    )
-  if order == 'full_batch':
-    return
-  if not 1 <= batch_size <= num_examples:
-    raise ValueError(
-      f'batch_size is {batch_size}; expected 1 to {num_examples}, the number '
-      'of training examples'
-    )
-  most = num_examples // batch_size
-  if order == 'one_pass' and num_steps > most:
-    raise ValueError(
-      f'one pass over {num_examples} examples in batches of {batch_size} has '
-      f'{most} steps, but num_steps is {num_steps}; ask for at most {most} '
-      'steps, draw more examples, or use order=epochs'
-    )

@@ -5,9 +5,10 @@ any data, the true or the pseudo-gradient. Measuring happens between steps, in
 a function of the weights that cannot change them.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -15,12 +16,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int, Key
 
-from ossgd.engines import optimizers
+from ossgd.engines import optimizers, orders
 from ossgd.paper import gradients, network
 from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Array, Dataset, Params
 
-Order = Literal['one_pass', 'epochs', 'full_batch']
 # (params, w0, x, y) -> (m, d)
 GradientFn = Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -40,8 +40,8 @@ class Method(NamedTuple):
   """How to take a step; the numbers of Section 3's SGD."""
 
   optimizer: optax.GradientTransformation
-  batch_size: int  # `examples_per_step`, which N decides with full batches
-  order: Order
+  batch_size: int  # `orders.examples_per_step`: N with full batches
+  order: orders.Order
   gradient_fn: GradientFn
   model: Model = PAPER  # of this module's gradients; others have their own
 
@@ -102,11 +102,6 @@ def gradient_of(method: Method) -> Callable[..., Any]:
   return functools.partial(method.gradient_fn, model=method.model)
 
 
-def examples_per_step(order: Order, num_examples: int, batch_size: int) -> int:
-  """B as it is used: with `full_batch` all examples, whatever was asked."""
-  return num_examples if order == 'full_batch' else batch_size
-
-
 def trains_g(gradient_fn: GradientFn) -> bool:
   """Whether a gradient is that of g; all others train f."""
   return gradient_fn is pseudo_network_gradient
@@ -115,56 +110,6 @@ def trains_g(gradient_fn: GradientFn) -> bool:
 def has_loss(gradient_fn: GradientFn) -> bool:
   """Whether a gradient is that of a loss known here: of f's, or of g's."""
   return gradient_fn in (true_gradient, pseudo_network_gradient)
-
-
-def steps_per_epoch(order: Order, num_examples: int, batch_size: int) -> int:
-  """Whole batches in one pass over the data.
-
-  What is left over when the batch size does not divide the data waits for the
-  next shuffle; with `full_batch` the batch is the data.
-  """
-  return num_examples // examples_per_step(order, num_examples, batch_size)
-
-
-def next_rows(
-  key: Key[jax.Array, ''],
-  step: Int[Array, ''] | int,
-  permutation: Int[jax.Array, ' n'],
-  *,
-  order: Order,
-  batch_size: int,
-) -> tuple[Int[jax.Array, ' b'], Int[jax.Array, ' n']]:
-  """The rows of the batch of one step, and its epoch's permutation.
-
-  Batch t of an epoch is rows t B to (t + 1) B of that epoch's permutation,
-  which is a function of the key and the epoch alone: the same key gives the
-  same order however a run is cut into calls.
-
-  Args:
-    key: the order's key, the same in every call of one run.
-    step: scalar int. Under `vmap` keep it unmapped, or every step shuffles.
-    permutation: of the epoch that the step before belongs to, (n,).
-    order: as in Method.
-    batch_size: B.
-
-  Returns:
-    Rows (B,), or (n,) with `full_batch`; and the permutation, (n,).
-  """
-  if order == 'full_batch':
-    return permutation, permutation
-  num_examples = permutation.shape[0]
-  batches = steps_per_epoch(order, num_examples, batch_size)
-
-  def shuffle():
-    epoch_key = jax.random.fold_in(key, step // batches)
-    return jax.random.permutation(
-      epoch_key, jnp.arange(num_examples, dtype=jnp.int32)
-    )
-
-  permutation = jax.lax.cond(step % batches == 0, shuffle, lambda: permutation)
-  first = (step % batches) * batch_size
-  rows = jax.lax.dynamic_slice(permutation, (first,), (batch_size,))
-  return rows, permutation
 
 
 def initial_state(
@@ -218,7 +163,7 @@ def advance(
   def next_batch(step, permutation):
     if method.order == 'full_batch':
       return data, permutation
-    rows, permutation = next_rows(
+    rows, permutation = orders.next_rows(
       key, step, permutation, order=method.order, batch_size=method.batch_size
     )
     return Dataset(data.x[rows], data.y[rows]), permutation
@@ -280,11 +225,15 @@ def train(
     state = advance(key, state, params, data, *ends, method=method)
     return state, observe(trained(state, params))
 
+  num_examples = data.x.shape[0]
+  with contextlib.suppress(jax.errors.ConcretizationTypeError):
+    last = int(record_steps[-1])
+    orders.check(method.order, num_examples, method.batch_size, last)
   begins = jnp.concatenate([jnp.zeros_like(record_steps[:1]), record_steps])
   a = params.a if method.model.layers == 'both' else None
   state, records = jax.lax.scan(
     interval,
-    initial_state(key, params.w, data.x.shape[0], method, a),
+    initial_state(key, params.w, num_examples, method, a),
     (begins[:-1], record_steps),
   )
   return trained(state, params), records

@@ -36,7 +36,8 @@ def norms(units: Units, errors: Float[Array, 'c k']) -> Float[jax.Array, ' m']:
     errors: p_{a,b} v_{i,a,b}, (k l, k).
   """
   member = units.component[:, None] == jnp.arange(errors.shape[0])[None]
-  share = member / jnp.sum(member, axis=0)[None]
+  number = jnp.sum(member, axis=0)[None]  # none of a small sample's may be
+  share = member / jnp.maximum(number, 1)
   spread = matmul(share.astype(errors.dtype), errors)
   return theory.gradient_norms(units.a, units.p0, spread, units.gram)
 

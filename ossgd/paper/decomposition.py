@@ -106,7 +106,8 @@ def addition(
 
   |sum_r a_{i,r} h_r p_r| / sum_r |a_{i,r} h_r| p_r, for every example and
   class: (n, k). About sqrt(pi / m) for h ~ N(0, s^2) independent of a, p the
-  pattern of h.
+  pattern of h. 0 where no unit is active: there is nothing to add.
   """
   total = jnp.abs(network.gated_logits(a, h, pattern))
-  return total / network.gated_logits(jnp.abs(a), jnp.abs(h), pattern)
+  whole = network.gated_logits(jnp.abs(a), jnp.abs(h), pattern)
+  return jnp.where(whole == 0, 0, total / jnp.where(whole == 0, 1, whole))

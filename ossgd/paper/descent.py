@@ -108,7 +108,16 @@ def batch_weights(
     num_examples: n; those from T B on have no weight and are for observing.
     batch_size: B.
     num_steps: T.
+
+  Raises:
+    ValueError: T B > n.
   """
+  if num_steps * batch_size > num_examples:
+    raise ValueError(
+      f'{num_steps} steps of batches of {batch_size} take more than the '
+      f'{num_examples} examples; expected at most {num_examples // batch_size} '
+      'steps'
+    )
   order = jax.random.permutation(key, num_steps * batch_size)
   batch = (
     jnp.zeros(num_examples, int)

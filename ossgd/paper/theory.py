@@ -87,8 +87,8 @@ def span_norms(
   """
   chex.assert_rank([coefficients, gram], 2)
   squares = jnp.sum(coefficients * matmul(gram, coefficients), axis=0)
-  positive = squares > 0  # rounding may leave a zero below; no slope there
-  return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
+  zero = squares <= 0  # rounding may leave one below; no slope there
+  return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))
 
 
 def gradient_norms(

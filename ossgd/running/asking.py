@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,11 +63,13 @@ def check(
     ('num_seeds', num_seeds),
     ('seeds_at_once', 1 if seeds_at_once is None else seeds_at_once),
   ):
-    if value < 1:
-      raise ValueError(f'{name} is {value}; expected a positive number')
-  if not widths or len(set(widths)) < len(widths):
+    if value < 1 or not isinstance(value, numbers.Integral):
+      raise ValueError(f'{name} is {value}; expected a whole number from 1 on')
+  whole = all(isinstance(width, numbers.Integral) for width in widths)
+  if not widths or len(set(widths)) < len(widths) or not whole:
     raise ValueError(
-      f'widths are {tuple(widths)}; expected at least one, all different'
+      f'widths are {tuple(widths)}; expected whole numbers, at least one, all '
+      'different'
     )
   of_widths = [dataclasses.replace(setup, width=int(m)) for m in widths]
   for of_width in of_widths:

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ossgd.engines import divergence, meshes
+from ossgd.engines import meshes
 from ossgd.machine import hosts, lanes, timing
+from ossgd.recording import divergence
 from ossgd.recording.recorders import Record
 from ossgd.running import jobs, states, watching
 from ossgd.running.compiled import Programs

@@ -83,7 +83,9 @@ def remembered(make: Callable[..., Any], *settings: Any) -> Any:
   one that reads another global by now is another one.
   """
   try:
-    key = _known_by((make, settings))
+    # Which generator keys are of is no part of JAX's own key.
+    config: Any = jax.config  # its options are attributes made at run time
+    key = config.jax_default_prng_impl, _known_by((make, settings))
   except (ValueError, RecursionError):
     return make(*settings)
   return _kept(_Asked(key, make, settings))

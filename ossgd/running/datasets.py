@@ -105,6 +105,9 @@ def source(
     'num_test': int(num_test),
     'used_columns': None if shared is None else _used_columns(shared),
   }
+  if transform is not None:
+    split = jax.eval_shape(drawing(transform), _seed(0))
+    _check_sizes(split, num_train, num_test, dim)
   return Source(drawing(transform), shared, sizes, generated)
 
 
@@ -146,6 +149,20 @@ def _check_shapes(function: Generator) -> None:
     arrays.check_shapes(split)
   except ValueError as error:
     raise ValueError(f'data(key): {error}') from error
+
+
+def _check_sizes(split: Split, num_train: int, num_test: int, dim: int) -> None:
+  """Of what a transform makes: accuracies are counts over these numbers."""
+  for name, data, n in (
+    ('training', split.train, num_train),
+    ('test', split.test, num_test),
+  ):
+    if data.x.shape != (n, dim) or data.y.shape != (n,):
+      raise ValueError(
+        f'transform makes {name} inputs {data.x.shape} and labels '
+        f'{data.y.shape}; expected the sizes that it was given, {(n, dim)} and '
+        f'{(n,)}'
+      )
 
 
 def _validate(split: Split, seed: int, num_classes: int | None) -> None:

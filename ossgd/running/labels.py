@@ -11,9 +11,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ossgd.data import components
-from ossgd.engines import divergence, measuring, meshes, optimizers, sgd
+from ossgd.engines import measuring, meshes, optimizers, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper import metrics
+from ossgd.recording import divergence
 from ossgd.recording.recorders import DISTANCE, Record
 from ossgd.running import blocks, execution, jobs, watching
 

@@ -238,9 +238,11 @@ def _kept(job: jobs.Job) -> str:
 
 
 def _filled(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-  """With the units again that fill up tiles."""
+  """With the units again that fill up tiles, and as many visits as it has."""
   if value.shape == shape:
     return value
+  # A shorter run has fewer of them: what is cut is still zero here.
+  value = value[tuple(map(slice, shape))]
   return np.pad(value, [(0, n) for n in np.subtract(shape, value.shape)])
 
 

@@ -45,7 +45,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from ossgd.engines import measuring, meshes, optimizers, sgd
+from ossgd.engines import measuring, meshes, optimizers, orders, sgd
 from ossgd.engines.setup import Setup
 from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Split
@@ -79,7 +79,7 @@ def sweep(
   init_scale: float = 1.0,
   eval_every: int = 1,
   eval_growth: float = 0.05,
-  order: sgd.Order = 'epochs',
+  order: orders.Order = 'epochs',
   optimizer: optimizers.Optimizer = optax.sgd,
   gradient_fn: sgd.GradientFn = sgd.true_gradient,
   target: float = 0.98,

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from absl.testing import parameterized
 
-from ossgd.engines import blocked, divergence, gram, interface, setup
+from ossgd.engines import blocked, gram, interface, setup
+from ossgd.recording import divergence
 from tests import agreement, rounding
 
 # Blocks of 16 steps, of five with a tile to spare, and of all examples.

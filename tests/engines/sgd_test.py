@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from absl.testing import parameterized
 
-from ossgd.engines import setup, sgd
+from ossgd.engines import orders, sgd
 from ossgd.paper.types import Dataset, Params
 from tests import oracles
 
@@ -83,15 +83,27 @@ class OrderTest(parameterized.TestCase):
   def test_refused(self, order, n, batch_size, num_steps, message):
     """What the order cannot do is said before anything is computed."""
     with self.assertRaisesRegex(ValueError, message):
-      setup.check_order(order, n, batch_size, num_steps)
+      orders.check(order, n, batch_size, num_steps)
 
   def test_accepted(self):
     """The last whole batch of a pass may be used; a full batch has no size."""
-    setup.check_order('one_pass', 10, 3, 3)
-    setup.check_order('full_batch', 10, 64, 1000)
+    orders.check('one_pass', 10, 3, 3)
+    orders.check('full_batch', 10, 64, 1000)
 
 
 class TrainTest(parameterized.TestCase):
+  def test_more_steps_than_one_pass_has(self):
+    """A second pass is not begun in silence."""
+    params = Params(jnp.ones((3, 2)), jnp.ones((2, 3)))
+    data = Dataset(jnp.ones((10, 2)), jnp.zeros(10, jnp.int32))
+    settings = dict(
+      method=method(4, order='one_pass'), observe=lambda params: ()
+    )
+    key = jax.random.key(0)
+    sgd.train(key, params, data, record_steps=jnp.array([0, 2]), **settings)
+    with self.assertRaisesRegex(ValueError, 'at most 2'):
+      sgd.train(key, params, data, record_steps=jnp.array([0, 3]), **settings)
+
   def setUp(self):
     super().setUp()
     self.k, self.n, self.batch_size, self.num_steps = 3, 13, 4, 7

@@ -89,9 +89,13 @@ class NormsTest(parameterized.TestCase):
         )
         expected[r] += (v[c] @ a[:, r]) * mean
     some = adversary.Units(a, p0, x @ x.T, component)
-    np.testing.assert_allclose(
-      adversary.norms(some, v), np.linalg.norm(expected, axis=1), rtol=1e-4
-    )
+    # A component that no example is of adds nothing.
+    for errors in (v, np.concatenate([v, np.ones((1, 2), np.float32)])):
+      np.testing.assert_allclose(
+        adversary.norms(some, errors),
+        np.linalg.norm(expected, axis=1),
+        rtol=1e-4,
+      )
 
 
 class WorstTest(parameterized.TestCase):

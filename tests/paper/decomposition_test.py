@@ -112,6 +112,8 @@ class AdditionTest(parameterized.TestCase):
     np.testing.assert_allclose(
       decomposition.addition(a, h, pattern), [[1, 1 / 3], [1, 1]], rtol=1e-6
     )
+    none = decomposition.addition(a, h, jnp.zeros((2, 2), bool))
+    np.testing.assert_array_equal(none, np.zeros((2, 2)))
 
   def test_independent_terms(self):
     """Terms of random sign cancel: sqrt(pi / m), whatever their scale."""

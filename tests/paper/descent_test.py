@@ -74,3 +74,5 @@ class DescentTest(parameterized.TestCase):
     np.testing.assert_array_equal(weights[:, 12:], 0)
     other = descent.batch_weights(jax.random.key(1), 15, 4, 3)
     self.assertFalse((weights == other).all())
+    with self.assertRaisesRegex(ValueError, 'at most 3 steps'):
+      descent.batch_weights(jax.random.key(0), 15, 4, 4)

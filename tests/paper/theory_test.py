@@ -163,6 +163,12 @@ class CouplingTest(parameterized.TestCase):
     norm = jnp.linalg.norm(gradients.gradient(Params(w, a), x, y))
     self.assertAlmostEqual(float(norm), 2 * 3.0, delta=1e-4)
 
+  def test_norms_of_what_is_no_number(self):
+    """NaN, where 0 would look like a bound that holds."""
+    c = jnp.array([[1.0, 0.0, jnp.nan], [0.0, 0.0, 1.0]])
+    norms = theory.span_norms(c, jnp.eye(2))
+    np.testing.assert_array_equal(norms, [1, 0, np.nan])
+
   def test_bounds(self):
     """As the lemmas write them."""
     self.assertAlmostEqual(

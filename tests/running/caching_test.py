@@ -198,6 +198,16 @@ class KeptTest(parameterized.TestCase):
     caching.remembered(abs, 0)
     self.assertEqual(caching._kept.cache_info().misses, 101)
 
+  def test_another_generator(self):
+    """Which keys are of is no part of JAX's own key for compiled programs."""
+    settings = dict(engine='plain')
+    before, _ = swept(**settings)
+    with jax.default_prng_impl('rbg'):
+      found, number = swept(**settings)
+      self.assertGreater(number, 0)
+      self.assertGreater(abs(found.test_loss - before.test_loss).max(), 1e-3)
+      xr.testing.assert_identical(found, anew(**settings))
+
   def test_numbers_of_other_types(self):
     """1, 1.0 and True are not the same setting."""
     found = [caching.remembered(repr, value) for value in (1, 1.0, True)]

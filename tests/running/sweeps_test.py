@@ -36,6 +36,18 @@ def split(seed=0):
   return jax.tree.map(jnp.asarray, Split(train, test))
 
 
+def twice(key, split):
+  del key
+  train = jax.tree.map(lambda v: jnp.concatenate([v, v]), split.train)
+  return split._replace(train=train)
+
+
+def halved(key, split):
+  del key
+  test = jax.tree.map(lambda v: v[:8], split.test)
+  return split._replace(test=test)
+
+
 def mean_loss(logits, y):
   """Cross entropy in NumPy."""
   o = np.array([oracles.softmax(row) for row in logits])
@@ -261,6 +273,14 @@ class SweepTest(parameterized.TestCase):
     (dict(num_seeds=0), 'num_seeds is 0'),
     (dict(num_steps=0), 'num_steps is 0'),
     (dict(eval_every=-1), 'eval_every is -1'),
+    (dict(eval_every=0.5), 'eval_every is 0.5; expected a whole number'),
+    (dict(num_steps=1e4), 'num_steps is 10000.0; expected a whole number'),
+    (dict(batch_size=4.0), 'batch_size is 4.0; expected a whole number'),
+    (dict(num_train_eval=5.0), 'num_train_eval is 5.0; expected a whole'),
+    (dict(widths=(8.5,)), r'widths are \(8.5,\); expected whole numbers'),
+    (dict(num_seeds=2.0), 'num_seeds is 2.0; expected a whole number'),
+    (dict(transform=twice), r'transform makes training inputs \(62, 12\)'),
+    (dict(transform=halved), r'transform makes test inputs .*labels'),
     (dict(eval_growth=-0.1), 'eval_growth is -0.1'),
     (dict(lr_times_width=float('nan')), 'lr_times_width is nan'),
     (dict(lr_times_width=float('inf')), 'lr_times_width is inf'),
