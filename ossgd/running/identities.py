@@ -163,7 +163,8 @@ def _named_globals(function: types.FunctionType) -> list[dict[str, Any]]:
 
 def _imported(code: types.CodeType, everything: dict[str, Any]) -> list[str]:
   """Modules of the user's own that are imported when it is called."""
-  found, last = [], [None, None]  # constants: a level, and what is asked for
+  found: list[str] = []
+  last: list[Any] = [0, None]  # constants: a level, and what is asked for
   for instruction in dis.get_instructions(code):
     if instruction.opname == 'EXTENDED_ARG':
       continue
@@ -233,6 +234,8 @@ def array_digest(array: Any) -> str:
   if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
     array = jax.random.key_data(array)
   array = np.ascontiguousarray(array)
+  if array.dtype.kind == 'O':  # text that was read back, where it lies
+    array = array.astype(str)
   about = hashlib.sha256(f'{array.dtype} {array.shape}'.encode())
   about.update(array.data)
   return about.hexdigest()

@@ -31,7 +31,10 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
   own = asked.get('settings')
   if isinstance(own, Mapping):
     aside = (*_FREE, *_OF_A_RUN)
-    asked['settings'] = {n: v for n, v in own.items() if n not in aside}
+    size = config.get(records.SIZE) or {}  # of a sweep that may grow
+    told = {n: size[n] for n in ('num_steps', 'target') if n in size}
+    every = {**own, **told}
+    asked['settings'] = {n: v for n, v in every.items() if n not in aside}
   return asked
 
 

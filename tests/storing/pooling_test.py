@@ -109,6 +109,17 @@ class MergeTest(parameterized.TestCase):
     moved = other.assign_attrs(target=0.9)
     with self.assertRaisesRegex(records.RecordError, 'target: 0.98 .*0.9'):
       ossgd.merge(self.save(a=one, b=moved))
+    grown = {
+      name: {
+        'settings': {},
+        records.SIZE: {'seeds': [0, 1], 'num_steps': steps},
+      }
+      for name, steps in (('a', 100), ('b', 400))
+    }
+    with self.assertRaisesRegex(records.RecordError, 'num_steps: 100 .*400'):
+      pooling.check(grown)
+    for _ in range(2):  # what was read back is the same results as well
+      ossgd.save(ossgd.load(self.root / 'a'), self.root / 'again')
     blocked = other.assign_coords(engine=('width', ['plain', 'blocked']))
     merged = pooling.pool({'a': one, 'b': blocked})
     self.assertEqual(merged.engine.values.tolist(), ['plain', 'gram, blocked'])

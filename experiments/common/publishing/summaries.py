@@ -35,12 +35,17 @@ class Summary(NamedTuple):
     """The numbers under a column's header in its first and its last row.
 
     Raises:
-      LookupError: there is no such column.
+      LookupError: there is no such column, or not every seed has a number.
     """
     for block in self.blocks:
       if not isinstance(block, str) and column in block[0]:
         at = block[0].index(column)
-        return [float(block[row][at].split()[0]) for row in (1, -1)]
+        cells = [block[row][at] for row in (1, -1)]
+        if any('without' in cell for cell in cells):
+          raise LookupError(
+            f'{self.experiment}: seeds without {column}: {cells}'
+          )
+        return [float(cell.split()[0]) for cell in cells]
     raise LookupError(f'{self.experiment} has no column {column!r}')
 
   def found(self, text: str) -> claims.Finding:

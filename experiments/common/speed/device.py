@@ -223,7 +223,7 @@ def _measured(
   """Times one case; seconds are of all its seeds, `num_steps` each."""
   whole = _case(timed.work, timed.width, config.num_steps)
   line: dict[str, Any] = {}
-  name, shorter = timed.contender, 1
+  name, shorter = timed.contender, 1.0
   if name in ('fast', *_ENGINES):
     if name == 'fast':
       name = line['engine'] = rivals.fastest(whole)
@@ -231,8 +231,8 @@ def _measured(
     line['estimated_bytes'] = cost.memory(name, setup, timed.num_seeds)
     train = rivals.ours(whole, name, timed.num_seeds)
   else:
-    shorter = min(_SHORTER, config.num_steps)
-    part = whole._replace(num_steps=config.num_steps // shorter)
+    part = whole._replace(num_steps=max(1, config.num_steps // _SHORTER))
+    shorter = config.num_steps / part.num_steps
     train = (
       rivals.jax_loop(part)
       if name == 'jax loop'
@@ -254,7 +254,7 @@ def _measured(
     'seconds': seconds,
     'all_seconds': taken[1:],
     'first_seconds': taken[0] / shorter,
-    'trained_steps': config.num_steps // shorter,
+    'trained_steps': round(config.num_steps / shorter),
     **limits,
     'peak_bytes_so_far': stats.get('peak_bytes_in_use'),
   }
