@@ -113,7 +113,7 @@ class RefusedTest(parameterized.TestCase):
     (optax.contrib.sophia, 'optimizer sophia cannot be used: obj_fn must be'),
     (optax.sgd(0.1), 'object is not callable; expected a function of the step'),
     (lambda step_size: None, 'optimizer <lambda> cannot be used: .*NoneType'),
-    (by_hand.WRAPPED['contrib.dpsgd'], r'dpsgd .* makes an update \(6,\)'),
+    (by_hand.WRAPPED['contrib.dpsgd'], r'dpsgd.* makes an update \(6,\)'),
     (odd_state, r'odd_state .* from int32\[\] to float32\[\]'),
     (optax.contrib.split_real_and_imaginary, 'split_real_and_imaginary'),
   )
