@@ -27,7 +27,7 @@ functions. What is public, each imported when it is first asked for:
   images          MNIST and its like, and files, by name
 
   sgd             steps, orders and gradients of training
-  sweeps          `sweep` without a folder; the variables it returns
+  sweeps          training without a folder, and the variables it returns
   statistics      intervals over seeds
   claims          verdicts
   plots           figures of what a sweep returns
