@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def _publish(config: Config) -> None:
   logging.getLogger('jax').setLevel(logging.WARNING)
-  into, readme = options.folder(config.into), options.folder(config.readme)
+  into = options.folder(config.into, 'into')
+  readme = options.folder(config.readme, 'readme')
   try:
     for folder in _complete(config.runs):
       publish(folder, into)
@@ -71,7 +72,7 @@ def _complete(runs: str) -> list[Path]:
   """The complete run folders below a folder, by name."""
   if not runs:
     return []
-  folder = options.folder(runs)
+  folder = options.folder(runs, 'runs')
   found = sorted(path.parent for path in folder.glob(f'*/{records.CONFIG}'))
   if not found:
     raise ValueError(f'{folder} holds no complete run folder; give --runs')
@@ -101,8 +102,12 @@ def publish(folder: Path, into: Path) -> None:
     if path.name not in run.summary.figures:
       path.unlink()  # of an earlier run
   # Where its results went is nobody's business.
-  words = shlex.split(run.summary.command)
-  kept = [word for word in words if not re.match('--(out|overwrite)\\b', word)]
+  words, kept = iter(shlex.split(run.summary.command)), []
+  for word in words:
+    if re.fullmatch('--?out', word):
+      next(words, None)  # the folder is a word of its own
+    elif not re.match('--?(out=|overwrite\\b)', word):
+      kept.append(word)
   summary = run.summary._replace(command=shlex.join(kept))
   with files.replacing(into / f'{folder.name}.json') as path:
     path.write_text(summaries.encode(summary), encoding='utf-8')

@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _write(config: Config) -> None:
   logging.getLogger('jax').setLevel(logging.WARNING)
-  folder = options.folder(config.runs)
+  folder = options.folder(config.runs, 'runs')
   out = options.folder(config.out) if config.out else folder
   try:
     gathered = run_folders.gather(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from ossgd.results import claims, panels, paper_claims, plots, statistics
 from ossgd.results.claims import Claim, Finding
+from ossgd.results.judging import Verdict
 
 from . import training
 
@@ -27,7 +27,14 @@ class Fit(NamedTuple):
 
   words: str
   seen_every: int
-  findings: list[Finding]  # the constant's first
+  findings: Sequence[Finding]  # the constant's first
+  # Of these and of all other fits' together (Holm).
+  together: Sequence[Verdict]
+
+  @property
+  def ruled_out(self) -> bool:
+    """Whether a number fails, if the verdicts on all fits are to be right."""
+    return 'fails' in self.together
 
   def has(self, verdict: str) -> int:
     """How many of the numbers have this verdict."""
@@ -38,9 +45,14 @@ class Fit(NamedTuple):
     return len(self.findings) - self.has('measured')
 
   def off(self, constant: float) -> float:
-    """By what fraction the mean misses Figure 5's constant; inf if none."""
-    mean = self.findings[0].mean
-    return float(np.expm1(abs(np.log(mean / constant)))) if mean > 0 else np.inf
+    """By what fraction the mean misses Figure 5's constant; inf if none.
+
+    A mean of the seeds that reached the target is none of all.
+    """
+    mean, missing = self.findings[0].mean, self.findings[0].num_missing
+    if missing or not mean > 0:
+      return np.inf
+    return float(np.expm1(abs(np.log(mean / constant))))
 
 
 def paper_numbers(results: xr.Dataset) -> list[Claim]:
@@ -133,11 +145,11 @@ def _numbers(results: xr.Dataset) -> list[Claim]:
 
 def verdicts(results: xr.Dataset, findings: Sequence[Finding]) -> str:
   """A row a reading and grid, and what follows: Markdown."""
-  left, looks = iter(findings), list(_looks(results))
-  each = len(findings) // len(looks)
+  looks = list(_looks(results))
+  each, together = len(findings) // len(looks), claims.family_wise(findings)
   found = [
-    Fit(words, every, list(itertools.islice(left, each)))
-    for _, words, every in looks
+    Fit(words, every, findings[i * each :][:each], together[i * each :][:each])
+    for i, (_, words, every) in enumerate(looks)
   ]
   numbers = [finding.claim.quantity for finding in found[0].findings]
   rows = [
@@ -157,9 +169,10 @@ def verdicts(results: xr.Dataset, findings: Sequence[Finding]) -> str:
 
 
 def _cell(finding: Finding) -> str:
-  between = claims.interval(finding)
-  parts = claims.measured(finding), between and f'({between})', finding.verdict
-  return ' '.join(filter(None, parts))
+  between, missing = claims.interval(finding), finding.num_missing
+  without = f'({missing} without)' if missing else ''
+  parts = claims.measured(finding), without, between and f'({between})'
+  return ' '.join(filter(None, (*parts, finding.verdict)))
 
 
 def conclusion(found: Sequence[Fit], constant: float) -> str:
@@ -189,10 +202,12 @@ def conclusion(found: Sequence[Fit], constant: float) -> str:
       f'{100 * ranked[min(1, len(ranked) - 1)].off(constant):.0f} %, '
       f'{_listed([ours])} by {100 * ours.off(constant):.0f} %.'
     )
-  open_ = [fit for fit in found if not fit.has('fails')]
-  out = [fit for fit in found if fit.has('fails')]
+  open_ = [fit for fit in found if not fit.ruled_out]
+  out = [fit for fit in found if fit.ruled_out]
   if out:
-    lines.append(f'Ruled out by at least one number: {_listed(out)}.')
+    lines.append(
+      f'Ruled out by at least one number, family-wise: {_listed(out)}.'
+    )
   lines.append(
     f'Not ruled out, so that which of them it was stays unknown: '
     f'{_listed(open_)}.'

@@ -146,17 +146,17 @@ def parse_config(name: str, config: type, argv: Sequence[str]) -> Any:
   return config(**_settings(values, config))
 
 
-def folder(flag: str) -> Path:
+def folder(path: str, flag: str = 'out') -> Path:
   """The folder that a flag names; ~ is the user's home."""
-  if not flag:
-    fail('a folder is empty; give its name, such as --out=runs/mine')
+  if not path:
+    fail(f'--{flag} is empty; expected a folder, such as --{flag}=runs/mine')
   try:
-    paths.check_local(flag)
-    return Path(flag).expanduser()
+    paths.check_local(path)
+    return Path(path).expanduser()
   except ValueError as error:
     fail(str(error))
   except RuntimeError:  # ~somebody, of whom nothing is known
-    fail(f'{flag}: there is no such home folder')
+    fail(f'--{flag}={path}: there is no such home folder')
 
 
 def fail(message: str) -> NoReturn:

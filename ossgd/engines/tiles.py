@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from ossgd.engines import meshes
@@ -132,6 +131,7 @@ def pass_over_units(
       setup, own_h, own_a, own_initial, gram, own_updates, recorded, first + i
     )
     h = jax.lax.dynamic_update_slice_in_dim(h, part_h, i * size, 1)
+    # A tile's number is exact in float32 up to 2^24, that of all need not be.
     counts = {
       name: number + more.counts[name].astype(number.dtype)
       for name, number in sums.counts.items()
@@ -182,9 +182,7 @@ def _pass_one(
       for name, holds in recorders.of_pattern(
         setup.measured, examples, p[rows], p0
       ).items():
-        kind = h.dtype if holds.size <= 2**24 else jnp.int32  # exact
-        zero, one = np.zeros((), kind), np.ones((), kind)
-        counts[name] = jnp.sum(jnp.where(holds, one, zero))
+        counts[name] = jnp.sum(jnp.where(holds, 1.0, 0.0).astype(h.dtype))
     units = _of_real_units(setup, h, a, initial.h, index)
     return Sums(network.outputs(a, h, setup.model), counts, units)
 

@@ -73,7 +73,8 @@ def source(
   seed 0 how many classes there are, whichever seeds are asked for.
 
   Raises:
-    ValueError: what a function returns cannot be trained on.
+    ValueError: what a function returns cannot be trained on, or a transform
+      changes sizes.
   """
   fixed = said = None
   if isinstance(data, Split):
@@ -105,10 +106,11 @@ def source(
     'num_test': int(num_test),
     'used_columns': None if shared is None else _used_columns(shared),
   }
+  draw = drawing(transform)
   if transform is not None:
-    split = jax.eval_shape(drawing(transform), _seed(0))
+    split = jax.eval_shape(draw, _seed(0))
     _check_sizes(split, num_train, num_test, dim)
-  return Source(drawing(transform), shared, sizes, generated)
+  return Source(draw, shared, sizes, generated)
 
 
 def check_seeds(source: Source, seeds: Iterable[int]) -> None:

@@ -152,9 +152,6 @@ def label(
     lambda *v: np.stack(v), *(divergence.marked(row[0]) for row in rows)
   )
   measured = as_told(record, setup, rows[0][0])
-  accuracy = measured['test_accuracy']
-  reached = metrics.steps_to_accuracy(accuracy, steps, target)
-  distance = metrics.at_accuracy(measured[DISTANCE], accuracy, target)
   of_seed, of_step = ('width', 'seed'), ('width', 'seed', 'step')
 
   def dims(name, values):
@@ -168,13 +165,11 @@ def label(
       if name not in WEIGHTS
     },
     **_weights(rows, widths),
-    'steps_to_accuracy': (of_seed, np.asarray(reached)),
-    'distance_at_accuracy': (of_seed, np.asarray(distance)),
     'diverged_at': (of_seed, diverged),
   }
   rank = variables['singular_values_update'][1].shape[-1]
   network = 'g' if sgd.trains_g(setup.gradient_fn) else 'f'
-  return xr.Dataset(
+  found = xr.Dataset(
     variables,
     {
       'width': list(widths),
@@ -182,8 +177,21 @@ def label(
       'step': steps,
       'rank': np.arange(rank) + 1,
     },
-    {'target': target, 'network': network},
+    {'network': network},
   )
+  return at_target(found, target)
+
+
+def at_target(results: xr.Dataset, target: float) -> xr.Dataset:
+  """With the first step at a test accuracy, and the distance there."""
+  accuracy = results.test_accuracy.transpose(..., 'step')
+  dims, accuracies = accuracy.dims[:-1], accuracy.values
+  distances = results[DISTANCE].transpose(*accuracy.dims).values
+  steps = metrics.steps_to_accuracy(accuracies, results.step.values, target)
+  distance = metrics.at_accuracy(distances, accuracies, target)
+  return results.assign(
+    steps_to_accuracy=(dims, steps), distance_at_accuracy=(dims, distance)
+  ).assign_attrs(target=target)
 
 
 def _weights(

@@ -183,10 +183,10 @@ def is_ours(path: Path) -> bool:
   return False
 
 
-def forget_halves(folder: Path) -> None:
-  """Removes what a process that was killed had half written."""
+def forget_halves(folder: Path, names: str = rf'{_NAME}|config\.json') -> None:
+  """Removes what a process that was killed had half written, of these names."""
   for path in folder.glob('.*.part'):
-    if re.fullmatch(rf'\.({_NAME}|config\.json)\.\d+\.part', path.name):
+    if re.fullmatch(rf'\.({names})\.\d+\.part', path.name):
       path.unlink(missing_ok=True)  # another process may be at it
 
 

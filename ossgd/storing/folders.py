@@ -24,6 +24,7 @@ from ossgd.storing import checkpoints, files, records
 from ossgd.storing.records import CHECKPOINTS, CONFIG, RESULTS, RecordError
 
 _LOCK = '.lock'
+_WRITTEN = r'results\.nc|config\.json|report\.md|[^/]+\.png'  # beside it
 # What may be of another version than the results that are shown.
 _VERSIONS = ('ossgd', 'jax', 'jaxlib', 'numpy', 'python', 'device')
 
@@ -66,7 +67,9 @@ def hold(folder: Path) -> Iterator[None]:
       'option flock)'
     ) from error
   try:
-    _forget_if_idle(folder)  # what a killed process left
+    # What a killed process left.
+    checkpoints.forget_halves(folder, _WRITTEN)
+    _forget_if_idle(folder)
     yield
   finally:
     _forget_if_idle(folder)
@@ -105,12 +108,12 @@ def prepare(
   intact = bool(made) and _intact(folder, made, unfinished=unfinished)
   same = not others and made.get(records.SIZE) == config.get(records.SIZE)
   if intact and same and (unfinished or not overwrite):
-    others = moved(made, config)
-    if others:
+    made_with = moved(made, config)
+    if made_with:
       again = '' if overwrite is None else '; overwrite it to compute again'
       logging.info(
         '%s was made with other versions or sources (%s)%s',
-        *(folder, others, again),
+        *(folder, made_with, again),
       )
     if not unfinished and records.SIZE not in config:
       records.forget_unfinished(folder)  # killed while it went

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -105,7 +106,8 @@ def merge(
 
   Args:
     folders: such as one of every task of a job array; a single one stands for
-      all run folders in it.
+      all run folders in it, but those in which no run is finished, which a log
+      line names.
 
   Raises:
     RecordError: a folder has no results or other settings, or a run is in two
@@ -113,9 +115,9 @@ def merge(
   """
   if isinstance(folders, str | os.PathLike):
     above = Path(folders).expanduser()
-    folders = sorted(path.parent for path in above.glob('*/' + records.CONFIG))
+    folders = [place for place in sorted(above.glob('*')) if _has_runs(place)]
     if not folders:
-      raise records.RecordError(f'{above} holds no complete run folders')
+      raise records.RecordError(f'{above} holds no run folders to merge')
   places = [Path(folder).expanduser() for folder in folders]
   if not places:
     raise records.RecordError('no folders to merge; expected at least one')
@@ -123,6 +125,17 @@ def merge(
   configs = {str(p): records.read_notes(p) or records.found(p) for p in places}
   pooling.check(configs)
   return pooling.pool(named)
+
+
+def _has_runs(place: Path) -> bool:
+  """Whether a folder is a run folder with anything finished; says if not."""
+  if (place / records.CONFIG).exists():
+    return True
+  notes = records.read_notes(place)
+  if notes and _so_far(place, notes) is None:
+    logging.warning('%s is left out: no run in it is finished yet', place)
+    return False
+  return bool(notes)
 
 
 def _so_far(place: Path, notes: Mapping[str, Any]) -> xr.Dataset | None:
@@ -134,7 +147,11 @@ def _so_far(place: Path, notes: Mapping[str, Any]) -> xr.Dataset | None:
   for name, described, arrays in checkpoints.finished(
     place / records.CHECKPOINTS
   ):
-    if size is None or folders.is_asked(described, size):
+    # Of a folder that may grow, runs of other sources are not gone on with.
+    asked = size is None or (
+      folders.is_asked(described, size) and described['code'] == notes['code']
+    )
+    if asked:
       run = described['width'], described['seed']
       part = parts.setdefault(name.rpartition('m=')[0].strip(), {})
       part[run] = labels.from_arrays(arrays)
@@ -148,6 +165,8 @@ def _so_far(place: Path, notes: Mapping[str, Any]) -> xr.Dataset | None:
   if len(parts) > 1:
     names = xr.Variable('part', list(parts))
     results = xr.concat(together, names, join='outer', data_vars='all')
+  if size is not None:  # which may have been another one in earlier calls
+    results = labels.at_target(results, size['target'])
   number = sum(map(len, parts.values()))
   of = '' if size is None else f' of {len(size["widths"]) * size["seeds"][1]}'
   results.attrs.pop('pooled', None)

@@ -18,11 +18,13 @@ FIGURES = ROOT / 'experiments' / 'figures'
 TEMPLATE = pathlib.Path(pages.__file__).parent / 'readme.md.jinja'
 
 
-def run_folder(path: pathlib.Path, config=None) -> pathlib.Path:
+def run_folder(
+  path: pathlib.Path, config=None, flags="'--out=/a b'"
+) -> pathlib.Path:
   """A complete run folder of `synthetic`."""
   results = make_results().assign_attrs(
     num_test=2000,
-    command="python -m experiments.synthetic '--out=/a b' --seed=1 --overwrite",
+    command=f'python -m experiments.synthetic {flags} --seed=1 --overwrite',
   )
   return write(path, results, config)
 
@@ -101,6 +103,20 @@ class SummaryTest(parameterized.TestCase):
     for look_up in (self.summary.ends, self.summary.found):
       with self.assertRaisesRegex(LookupError, 'synthetic has no'):
         look_up('nothing')
+    claim = claims.Claim(
+      '', '', 'norm of units', 0.0, 1.0, summaries.unmeasured
+    )
+    found = [claims.Finding(claim, mean=mean) for mean in (0.3, 0.7, 0.2)]
+    self.assertEqual(
+      self.summary._replace(findings=found).largest('of units'), 0.7
+    )
+
+  def test_seeds_without_a_number(self):
+    """How many there are is no number of steps."""
+    for cell in ('5 of 5 without', '12 ± 3 (3 of 5 without)'):
+      table = [['m', 'steps'], ['8', '10 ± 1'], ['16', cell]]
+      with self.assertRaisesRegex(LookupError, 'without'):
+        self.summary._replace(blocks=[table]).ends('steps')
 
   def test_not_published(self):
     """Of another version, whose numbers may be other ones, or damaged."""
@@ -149,6 +165,16 @@ class PublishTest(parameterized.TestCase):
     self.assertIn(claims.report(summary.findings), page)
     self.assertIn('figures/synthetic/figure1.png', page)
     self.assertIn('python -m experiments.readings --preset=mnist', page)
+
+  @parameterized.parameters("--out '/a b'", '-out=/a', '-out /a', '--out=/a')
+  def test_where_results_went(self, flags):
+    """It is left out, however it was said; what is left can be run."""
+    folder = run_folder(self.root / 'again', flags=flags)
+    publish.publish(folder, self.root)
+    summary = summaries.decode((self.root / 'again.json').read_text())
+    self.assertEqual(
+      summary.command, 'python -m experiments.synthetic --seed=1'
+    )
 
   def test_figures_of_an_earlier_run_go(self):
     self.publish(str(self.root / 'runs'))

@@ -110,12 +110,13 @@ class ReadingsTest(parameterized.TestCase):
       readings._check(readings.Config(**settings))
 
 
-def fit(words, every, constant, verdicts):
+def fit(words, every, constant, verdicts, together=None):
   """One line of the comparison, with nothing but what conclusions need."""
   claim = claims.Claim('', '', '', 0.0, 1.0, lambda ds: ds)
   results = xr.Dataset({'v': ('seed', constant + np.array([-1e-3, 0, 1e-3]))})
   some = claims.judge(claim._replace(measure=lambda ds: ds.v), results)
-  return fits.Fit(words, every, [some._replace(verdict=v) for v in verdicts])
+  findings = [some._replace(verdict=v) for v in verdicts]
+  return fits.Fit(words, every, findings, together or verdicts)
 
 
 class ConclusionTest(parameterized.TestCase):
@@ -134,10 +135,27 @@ class ConclusionTest(parameterized.TestCase):
       'steps by 33 %.',
       text,
     )
-    self.assertIn('one number: ours, seen every 1 steps.', text)
+    self.assertIn('family-wise: ours, seen every 1 steps.', text)
     self.assertIn(
       'unknown: ours, seen every 20 steps; theirs, seen every 1 steps.', text
     )
+
+  def test_what_is_ruled_out_is_so_together(self):
+    """One of many numbers may fail alone: Holm's verdicts rule out."""
+    alone = fit('ours', 1, 0.5, ('fails', 'holds'), ('undecided', 'holds'))
+    text = fits.conclusion([alone], 2 / 3)
+    self.assertIn('stays unknown: ours, seen every 1 steps.', text)
+    self.assertNotIn('Ruled out', text)
+
+  def test_survivors_are_not_nearest(self):
+    """A mean of some seeds is of no reading, however near."""
+    some = fit('ours', 1, 0.66, ('undecided', 'holds'))
+    first = some.findings[0]._replace(num_missing=4)
+    some = some._replace(findings=[first, *some.findings[1:]])
+    other = fit('theirs', 1, 0.6, ('undecided', 'holds'))
+    text = fits.conclusion([some, other], 2 / 3)
+    self.assertIn('constant 0.667: theirs', text)
+    self.assertIn('(4 without)', fits._cell(first))
 
   def test_nothing_fits(self):
     """None has all numbers, none reached the target: no numbers are made up."""

@@ -292,6 +292,16 @@ class PrepareTest(records_test.Case):
       folders.prepare(self.folder, OTHER, overwrite=True)
       self.assertFalse(unit.exists())
 
+  def test_killed_while_it_wrote(self):
+    """What is half written goes; other hidden files stay."""
+    self.folder.mkdir(parents=True)
+    halves = '.results.nc.7.part', '.figure1.png.7.part', '.config.json.7.part'
+    for name in (*halves, '.thesis.tex.7.part', '.notes'):
+      (self.folder / name).write_bytes(b'half')
+    with folders.hold(self.folder):
+      left = {path.name for path in self.folder.iterdir()}
+    self.assertEqual(left, {'.lock', '.thesis.tex.7.part', '.notes'})
+
   def test_killed_before_anything_was_done(self):
     """Other settings are welcome: there is nothing to lose."""
     unfinished = self.folder / 'checkpoints'

@@ -113,6 +113,41 @@ class FolderTest(Case):
       self.assert_same(part, found.sel(seed=[0]))
     self.assertNotIn('unfinished', ossgd.load(self.folder).attrs)
 
+  def test_another_target_in_progress(self):
+    """What was finished for an earlier target is told of today's."""
+    self.sweep(target=0.99)
+    seen = []
+
+    def look(fraction, label):
+      if label == 'm=8 seed=2' and not seen:
+        seen.append(ossgd.load(self.folder))
+
+    with mock.patch.object(lanes, 'number', return_value=1):
+      found = self.sweep(target=0.4, num_seeds=3, progress=look)
+    (part,) = seen
+    self.assertEqual(part.attrs.pop('unfinished'), '2 of 3 runs are finished')
+    self.assert_same(part, found.sel(seed=[0, 1]))
+
+  def test_merged_while_one_has_not_begun(self):
+    """Unfinished folders count as far as they are; an empty one is named."""
+    above = self.folder.parent / 'array'
+    merged = []
+
+    def look(fraction, label):
+      if label == 'm=8 seed=3':
+        with self.assertLogs(level='WARNING') as logs:
+          merged.append(ossgd.merge(above))
+        self.assertIn('2 is left out', logs.output[0])
+
+    ossgd.sweep(SPEC, folder=above / '0', **SMALL)
+    (above / '2').mkdir()
+    folders.prepare(above / '2', {'experiment': 'toy', 'settings': {}})
+    with mock.patch.object(lanes, 'number', return_value=1):
+      ossgd.sweep(
+        SPEC, folder=above / '1', **SMALL | dict(seed=2), progress=look
+      )
+    self.assertEqual(merged[-1].seed.values.tolist(), [0, 1, 2])
+
   def test_script_in_progress(self):
     """What is finished of a folder that a script works in, part by part."""
     checkpoints_of = self.folder / 'checkpoints'

@@ -14,6 +14,7 @@ from absl.testing import parameterized
 import ossgd
 from ossgd.data import mixtures
 from ossgd.engines import cost, kinds, measuring
+from ossgd.engines import setup as setups
 from ossgd.engines.setup import Setup
 from ossgd.machine import lanes
 from ossgd.paper import network
@@ -127,6 +128,16 @@ class GrowingTest(Case):
     self.assert_same(found, expected)
     self.assert_same(ossgd.load(self.folder), expected)
     self.assertBetween(grown, 1, self.chunks - 1)
+
+  @parameterized.parameters((35, 40), (40, 35))
+  def test_other_steps_of_a_wide_network(self, *steps):
+    """Which keeps something of each visit, and has more of them or fewer."""
+    settings = dict(engine='gram', num_seeds=1, eval_growth=0.0)
+    with mock.patch.object(setups, '_WIDE', 0):
+      for number in steps:
+        found = self.sweep(num_steps=number, **settings)
+      expected = self.sweep(num_steps=steps[-1], folder=None, **settings)
+    self.assert_same(found, expected)
 
   def test_more_seeds_and_widths(self):
     """Each once; then the same again, with nothing done."""

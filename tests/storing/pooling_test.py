@@ -129,5 +129,5 @@ class MergeTest(parameterized.TestCase):
       pooling.pool({'a': one, 'b': other.mean('seed')})
     with self.assertRaisesRegex(records.RecordError, 'no folders'):
       ossgd.merge([])
-    with self.assertRaisesRegex(records.RecordError, 'no complete run fold'):
+    with self.assertRaisesRegex(records.RecordError, 'no run folders to'):
       ossgd.merge(self.root / 'a')
