@@ -221,7 +221,7 @@ def _speed(seconds: xr.DataArray) -> str:
       best = times.sel(contender=of_kind).min('contender')
       low, high = best.min().item(), best.max().item()
       found.append(f'{low:.1f} to {high:.1f} times {words}')
-  return f'Speed with every step measured: {", ".join(found)}.'
+  return f'{", ".join(found)}, every step measured.'
 
 
 EXPERIMENT = command.Experiment(

@@ -8,6 +8,7 @@ Appendix D.3: l = 1 to 7, all else as in Section 7. All runs have one width.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 from ossgd.results import paper_claims, plots, statistics, tables
@@ -45,8 +46,8 @@ def run(
 
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What D.3 says of Figure 7, early and late where the step matters."""
-  claim = training.claim_maker(
-    'D.3, Figure 7', paper_claims.but('num_components')
+  claim = functools.partial(
+    Claim, 'D.3, Figure 7', setup=paper_claims.but('num_components')
   )
   last = int(results.step[-1])
 

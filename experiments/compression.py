@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def run(
   ).assign_attrs(num_patterns=count)
 
 
-_claim = training.claim_maker('Section 6', paper_claims.FIGURE_1)
+_claim = functools.partial(Claim, 'Section 6', setup=paper_claims.FIGURE_1)
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:
@@ -98,7 +98,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   return [*_of_ranks(results), *_of_parts(results)]
 
 
-def _worst(words: str, quantity: str, values: Callable, **end: float) -> Claim:
+def _worst(words: str, quantity: str, values: Callable, **end: Any) -> Claim:
   """At the width where the quantity is nearest to the end of the range."""
   side = 'max' if 'high' in end else 'min'
 

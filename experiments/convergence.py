@@ -29,7 +29,7 @@ from ossgd.running import sweeps
 
 from .common import command, seeds
 from .common.lemmas import cases, falling_loss
-from .common.lemmas.evidence import above, below, least, most
+from .common.lemmas.evidence import least, most
 from .common.lemmas.falling_loss import PATHS, Config
 
 if TYPE_CHECKING:
@@ -106,16 +106,16 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'the mean of v(t)^2 up to T, of order sqrt(m) / (eta m), falls as '
       '1/sqrt(m)',
       f'slope of log mean of v(t)^2 in log m, {over}',
-      -0.55,
-      -0.45,
       lambda ds: statistics.log_slope(ds.mean_square),
+      low=-0.55,
+      high=-0.45,
     ),
     Claim(
       'Lemma A.4',
       'and is below k^5 l^5 / (delta^4 sqrt(m))',
       f'log10 of mean of v(t)^2 / bound, largest over {over}',
-      *below(INF if idle else 0.0),
       lambda ds: most(np.log10(ds.mean_square / ds.mean_square_bound), 'width'),
+      high=INF if idle else 0.0,
       beside='lemma: below 0, as it is for whatever v' if idle else '',
     ),
     Claim(
@@ -123,15 +123,15 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'a step decreases the loss by at least eta / 2 times the squared '
       f'gradient ({eta})',
       f'decrease / (eta ||dL/dw||^2), least over steps and {over}',
-      *above(0.5),
       lambda ds: least(ds.least_ratio, 'width'),
+      low=0.5,
     ),
     Claim(
       'Lemmas A.4, B.4',
       f'and by at least eta m (delta / (k l))^3 v^2 ({eta})',
       f'decrease / that, least over steps and {over}',
-      *above(1.0),
       lambda ds: least(ds.least_shape_ratio, 'width'),
+      low=1.0,
     ),
     *_size_claims(over, int(results.batch_size.max())),
   ]
@@ -145,29 +145,29 @@ def _size_claims(over: str, most: int) -> list[Claim]:
       'the largest step size with which the loss only decreases is of order '
       '1/m',
       f'slope of log largest eta m in log m, between those tried, {over}',
-      -FLAT,
-      FLAT,
       lambda ds: statistics.cell_slopes(*_largest_cells(ds)),
+      low=-FLAT,
+      high=FLAT,
     ),
     Claim(
       'Lemma B.4',
       f'a step of SGD with a batch large enough (B = {most}) decreases the '
       'expected loss',
       f'fraction of steps that do, at every m of {over}',
-      *above(0.95),
       lambda ds: Proportion(
         ds.falling_steps.sel(batch_size=most),
         judging.settings(ds).get('num_steps'),
       ),
+      low=0.95,
     ),
     Claim(
       'Lemma B.4',
       'the larger the batch the more steps do',
       f'fraction at B = {most}, that at the smallest B subtracted',
-      *above(0.0),
       lambda ds: statistics.rise(
         ds.falling_steps.mean('width', skipna=False), 'batch_size'
       ),
+      low=0.0,
     ),
   ]
 

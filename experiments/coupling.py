@@ -30,7 +30,7 @@ from ossgd.running import sweeps, watching
 from .common import command, seeds
 from .common.lemmas import cases, coupled_units
 from .common.lemmas.coupled_units import AT_START, CASES, Config
-from .common.lemmas.evidence import below, most
+from .common.lemmas.evidence import most
 
 if TYPE_CHECKING:
   import xarray as xr
@@ -88,18 +88,18 @@ def _claims(results: xr.Dataset) -> list[Claim]:
     lemma(
       'at step 0 every unit is coupled',
       f'units not coupled at step 0, most over {widths}',
-      *below(0),
       lambda ds: most(
         np.rint((1 - ds.coupled.isel(step=0)) * ds.width),
         *('width', 'case', 'lr_times_width'),
       ),
+      high=0,
     ),
     lemma(
       'at least 1 - e tau k l / sigma of the units are coupled up to tau / '
       '(2 L eta)',
       f'steps at which fewer are, most over {widths}',
-      *below(0),
       lambda ds: most(ds.below.sel(case='S'), 'width'),
+      high=0,
     ),
     *_constant_claims(widths),
     Claim(
@@ -107,16 +107,16 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       'at every new point at least 1 - 10 tau / sigma are coupled, with '
       '|<w_r(t), x>| >= tau',
       f'steps at which fewer are at some point, most over {widths}',
-      *below(0),
       lambda ds: most(ds.below_at_point.sel(case='general'), 'width'),
+      high=0,
     ),
     *_movement_claims(widths),
     Claim(
       'Section 5',
       f'the wider, the fewer units lose their pattern (eta m = {fast:g})',
       f'slope of log fraction not coupled at the last step in log m, {widths}',
-      *below(0.0),
       lambda ds: statistics.log_slope(uncoupled(ds)),
+      high=0.0,
     ),
   ]
 
@@ -135,16 +135,16 @@ def _constant_claims(widths: str) -> list[Claim]:
       'Lemmas 5.1, A.1',
       '|H| >= m (1 - e tau k l / sigma) "for every tau"',
       f'fraction of initialisations where some tau breaks it, {widths}',
-      *below(0.01),
       lambda ds: broken(ds, 'constant'),
+      high=0.01,
     ),
     Claim(
       'Lemma A.1, repaired',
       f'|H| >= m (1 - e tau k l / sigma) - {theory.spared_units():.1f} for '
       'every tau',
       f'fraction of initialisations where some tau breaks it, {widths}',
-      *below(0.01),
       lambda ds: broken(ds, 'repaired_constant'),
+      high=0.01,
     ),
   ]
 
@@ -157,8 +157,8 @@ def _movement_claims(widths: str) -> list[Claim]:
       f'Lemmas 5.1, A.1, case {case}',
       words,
       f'{quantity}, largest over steps and {widths}',
-      *below(1.0),
       lambda ds: most(ds[name].sel(case=case), 'width'),
+      high=1.0,
     )
 
   move = 'a unit moves at most L eta t', '||w_r(t) - w_r(0)|| / (L eta t)'

@@ -31,7 +31,6 @@ from ossgd.running import sweeps, watching
 
 from .common import command, seeds
 from .common.lemmas import cases, large_gradients
-from .common.lemmas.evidence import above
 from .common.lemmas.large_gradients import KINDS, VARIED, Config, along, share
 
 if TYPE_CHECKING:
@@ -163,8 +162,8 @@ def _large_claim(
     where,
     words,
     f'{above_it}, over delta / (k l){scope}',
-    *above(1.0),
     lambda ds: Every(measure(ds)),
+    low=1.0,
   )
 
 
@@ -172,7 +171,7 @@ def _slope_claim(results: xr.Dataset, name: str) -> Claim:
   """The worst fraction falls no faster than delta / (k l), Lemma A.3."""
   _, symbol, exponent = VARIED[name]
   values, last = results[name].values, results.constant.values[-1]
-  low, high = {1: (-INF, 1.0), -1: (-1.0, INF), 0: (-FLAT, FLAT)}[exponent]
+  least, most = {1: (-INF, 1.0), -1: (-1.0, INF), 0: (-FLAT, FLAT)}[exponent]
   words = (
     f'the fraction falls no faster than {symbol}^{exponent}'
     if exponent
@@ -183,9 +182,9 @@ def _slope_claim(results: xr.Dataset, name: str) -> Claim:
     f'{words} (worst possible v)',
     f'slope of log fraction above {last:g} v delta / (k l) in log {symbol}, '
     f'{symbol} {values.min():g} to {values.max():g}',
-    low,
-    high,
     lambda ds: statistics.log_slope(along(ds, name), name),
+    low=least,
+    high=most,
   )
 
 

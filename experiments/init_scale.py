@@ -11,6 +11,7 @@ and the step size stay, so only the start differs.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,7 +67,9 @@ def run(
   return training.over(config, 'init_scale', progress)
 
 
-_claim = training.claim_maker('Section 6', paper_claims.but('init_scale'))
+_claim = functools.partial(
+  Claim, 'Section 6', setup=paper_claims.but('init_scale')
+)
 
 
 def _claims(results: xr.Dataset) -> list[Claim]:

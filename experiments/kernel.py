@@ -32,7 +32,7 @@ from ossgd.results.paper_claims import FLAT
 from ossgd.running import sweeps
 
 from .common import command, section7, seeds
-from .common.lemmas.evidence import below, most
+from .common.lemmas.evidence import most
 from .common.options import option
 
 if TYPE_CHECKING:
@@ -164,28 +164,28 @@ def _claims(results: xr.Dataset) -> list[Claim]:
     claim(
       'the kernel at w(0) tends to its infinite-width limit as 1/sqrt(m)',
       f'slope of log ||Theta_0 / m - limit|| / ||limit|| {against}',
-      -0.55,
-      -0.45,
       lambda ds: statistics.log_slope(ds.limit_distance),
+      low=-0.55,
+      high=-0.45,
     ),
     claim(
       'training moves the kernel of a wider network less',
       f'slope of log ||Theta_T - Theta_0|| / ||Theta_0|| {against}',
-      *below(0.0),
       lambda ds: statistics.log_slope(ds.drift.isel(step=-1)),
+      high=0.0,
     ),
     claim(
       'the step size is in the stable range of descent on the training loss',
       'eta lambda_max / 2, largest over m and the measured steps',
-      *below(1.0),
       lambda ds: most(ds.step_ratio, 'width', 'step'),
+      high=1.0,
     ),
     claim(
       'the largest stable eta m hardly depends on the width',
       f'slope of log 2 m / lambda_max at w(0) {against}',
-      -FLAT,
-      FLAT,
       lambda ds: statistics.log_slope(ds.stable_lr_times_width.isel(step=0)),
+      low=-FLAT,
+      high=FLAT,
     ),
   ]
 

@@ -33,7 +33,6 @@ from ossgd.running import sweeps
 
 from .common import command, section7, seeds
 from .common.lemmas import precisions
-from .common.lemmas.evidence import above, below
 from .common.section7 import Config
 
 if TYPE_CHECKING:
@@ -176,39 +175,39 @@ def _claims_of(precision: str, ends: str) -> list[Claim]:
     claim(
       f'{precision} learns as float32 does',
       f'|mean test accuracy over steps - that of float32|, most over {ends}',
-      *below(0.005),
       lambda ds: largest(_learnt(ds)),
+      high=0.005,
     ),
     claim(
       f'{precision} ends as far from w(0) as float32 does',
       f'|relative distance / that of float32 - 1| at T, most over {ends}',
-      *below(0.01),
       lambda ds: largest(_excess(ds.relative_distance.isel(step=-1))),
+      high=0.01,
     ),
     claim(
       f'{precision} ends with the pattern difference of float32',
       f'|{ratio} - 1| at T, most over {ends}',
-      *below(0.01),
       lambda ds: largest(_inflation(ds).isel(step=-1)),
+      high=0.01,
     ),
     claim(
       f'{precision} never inflates the pattern difference by a tenth',
       f'|{ratio} - 1|, most over steps and {ends}',
-      *below(0.1),
       lambda ds: Every(largest(_inflation(ds)).max('step', skipna=False)),
+      high=0.1,
     ),
     claim(
       f'{precision} flips fewer than one pattern in a thousand at w(0)',
       f'patterns at w(0) that rounding flips, most over {ends}',
-      *below(0.001),
       lambda ds: largest(ds.rounding_flips.isel(step=0)),
+      high=0.001,
     ),
     claim(
       f'{precision} matters more for wider networks, whose patterns change '
       'less',
       f'slope of log (flips at w(0) / pattern difference) in log m, {ends}',
-      *above(0.0),
       lambda ds: statistics.log_slope(_flips(ds).sel(precision=precision)),
+      low=0.0,
     ),
   ]
 

@@ -37,7 +37,7 @@ from ossgd.results.claims import Claim, about
 from ossgd.running import sweeps
 
 from .common import command, section7, seeds
-from .common.lemmas.evidence import above, below, most
+from .common.lemmas.evidence import most
 from .common.options import option
 
 if TYPE_CHECKING:
@@ -154,35 +154,34 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   reading = 'as 1/sqrt(m), our reading of Lemma 5.1'
   claim = functools.partial(Claim, 'Section 5.1')
 
-  def slope(name, words, low, high):
+  def slope(name, words, **ends):
     return claim(
       words,
       f'slope of log {_GAPS[name]} in log m, step {last}, m from {m.min()} to '
       f'{m.max()}',
-      low,
-      high,
       lambda ds: statistics.log_slope(ds[name].isel(step=-1)),
+      **ends,
     )
 
   def learns(name, words):
     return claim(
       words,
       'final test accuracy, at every width',
-      *above(0.99),
       lambda ds: paper_claims.right(ds, ds[f'accuracy_{name}'].isel(step=-1)),
+      low=0.99,
     )
 
   found = [
     claim(
       'f and g are one function at the initialisation',
       'largest |f - g| / largest |f| at step 0, largest over widths',
-      *below(1e-5),
       lambda ds: most(ds.gap_to_size.isel(step=0), 'width'),
+      high=1e-5,
     ),
-    slope('output_gap', 'outputs of f and g couple with width', *below(0.0)),
-    slope('weight_gap', 'weights of f and g couple with width', *below(0.0)),
-    slope('output_gap', f'outputs couple {reading}', -0.6, -0.4),
-    slope('weight_gap', f'weights couple {reading}', -0.6, -0.4),
+    slope('output_gap', 'outputs of f and g couple with width', high=0.0),
+    slope('weight_gap', 'weights of f and g couple with width', high=0.0),
+    slope('output_gap', f'outputs couple {reading}', low=-0.6, high=-0.4),
+    slope('weight_gap', f'weights couple {reading}', low=-0.6, high=-0.4),
     learns('f', 'f learns'),
     learns('g', 'and so does g'),
   ]

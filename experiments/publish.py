@@ -18,7 +18,8 @@ from pathlib import Path
 
 from absl import app
 
-from ossgd.storing import files, records
+from ossgd.machine import files
+from ossgd.storing import records
 
 from .common import options, printing
 from .common.options import option

@@ -126,7 +126,7 @@ def _claims(results: xr.Dataset) -> list[Claim]:
 
 def _of_capacity(least: float, most: float, k: int) -> list[Claim]:
   """What Section 4 says; of random labels last."""
-  claim = training.claim_maker('Section 4', _SETUP)
+  claim = functools.partial(Claim, 'Section 4', setup=_SETUP)
 
   def right(corruption):
     return lambda ds: paper_claims.right(
@@ -159,7 +159,7 @@ def _of_capacity(least: float, most: float, k: int) -> list[Claim]:
 
 def _of_structure(least: float, most: float) -> list[Claim]:
   """What Section 6 says: all grows with p."""
-  claim = training.claim_maker('Section 6', _SETUP)
+  claim = functools.partial(Claim, 'Section 6', setup=_SETUP)
   subtracted = f'at p = {most:g}, that at p = {least:g} subtracted'
 
   def rise(name):

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from absl import app
 
+from ossgd.machine import files
 from ossgd.results import claims
-from ossgd.storing import files
 
 from .common import options, printing
 from .common.options import option

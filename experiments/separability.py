@@ -37,7 +37,7 @@ from ossgd.results.statistics import Every
 from ossgd.running import jobs, sweeps, watching
 
 from .common import command, seeds, training
-from .common.lemmas.evidence import above, below, most
+from .common.lemmas.evidence import most
 from .common.options import option
 
 if TYPE_CHECKING:
@@ -182,40 +182,40 @@ def _claims(results: xr.Dataset) -> list[Claim]:
     claim(
       'with each disc a component (l = 2) the data are separable',
       'lambda = diameter / delta, to be at most 1/(8 l)',
-      *below(1 / 16),
       lambda ds: Every(ratio(ds, 'plane', 2)),
+      high=1 / 16,
     ),
     claim(
       'with each class one component (l = 1) they are not',
       'lambda = diameter / delta, to be more than 1/(8 l)',
-      *above(1 / 8),
       lambda ds: Every(ratio(ds, 'plane', 1)),
+      low=1 / 8,
     ),
     claim(
       'the data are not linearly separable',
       'training accuracy of logistic regression, higher of plane and centred',
-      *below(1 - 0.5 / num_train),  # at least one of them is wrong
       lambda ds: most(
         ds.linear_train_accuracy.sel(view=['plane', 'centred']),
         *('view', 'intercept'),
       ),
+      high=1 - 0.5 / num_train,  # at least one of them is wrong
     ),
     claim(
       'centred and of unit norm (A2), they are separable as well (l = 2)',
       'lambda = diameter / delta, to be at most 1/(8 l)',
-      *below(1 / 16),
       lambda ds: Every(
         ratio(ds, 'centred', 2).where(ds.unit_norm.sel(view='centred'))
       ),
+      high=1 / 16,
     ),
     Claim(
       'Theorem 4.1 and Section 3',
       'but the network learns them',
       'final test accuracy, lifted and centred',
-      *above(0.99),
       lambda ds: paper_claims.right(
         ds, ds.test_accuracy.isel(step=-1).sel(view=['lifted', 'centred'])
       ),
+      low=0.99,
     ),
   ]
 

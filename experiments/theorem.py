@@ -198,17 +198,18 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   def claim(name, symbol, exponent):
     values = exponents.fitted(results, name)[1][name].values
     error = 'epsilon' if name == 'epsilon' else f'{results.epsilon.values[0]:g}'
-    words, low, high = f'the steps do not depend on {symbol}', -FLAT, FLAT
+    words = f'the steps do not depend on {symbol}'
+    most = FLAT
     if exponent:  # which no steps that can be run would leave
-      words, low, high = f'how the steps grow with {symbol}', -INF, INF
+      words, most = f'how the steps grow with {symbol}', INF
     return Claim(
       'Theorem 4.1',
       words,
       f'slope of log steps to error {error} in log {symbol}, {symbol} = '
       f'{values.min():g} to {values.max():g}',
-      low,
-      high,
       lambda ds: statistics.cell_slopes(*exponents.fitted(ds, name), name),
+      low=-most,
+      high=most,
       beside=f'proof: {exponent}' if exponent else '',
     )
 

@@ -9,6 +9,7 @@ ours, the paper names none. All runs have one width.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 from ossgd.results import paper_claims, plots, statistics, tables
@@ -47,7 +48,9 @@ def run(
 
 def _claims(results: xr.Dataset) -> list[Claim]:
   """What D.2 says of Figure 6."""
-  claim = training.claim_maker('D.2, Figure 6', paper_claims.but('noise_scale'))
+  claim = functools.partial(
+    Claim, 'D.2, Figure 6', setup=paper_claims.but('noise_scale')
+  )
 
   def largest(name):
     return lambda ds: ds[name].max(['noise_scale', 'step'], skipna=False)

@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = {
   'paper': 'types choices model network gradients metrics decomposition theory '
   'descent adversary convexity kernels',
-  'machine': 'memory timing hosts lanes sources',
+  'machine': 'memory timing hosts lanes sources files',
   'data.files': 'opening names columns libsvm',
   'data.own': 'containers values labels',
   'data.tfds': 'tfrecords prepared builders',
@@ -34,7 +34,7 @@ LIBRARY = {
   'states blocks execution labels asking sweeps',
   'results': 'statistics judging claims paper_claims tables drawing plots '
   'panels',
-  'storing': 'files checkpoints netcdf records folders pooling saving growing',
+  'storing': 'checkpoints netcdf records folders pooling saving growing',
 }
 # What a package may import of the others; nothing imports the scripts.
 ARROWS = {
@@ -43,7 +43,7 @@ ARROWS = {
   'data.files': 'machine',
   'data.own': 'machine',
   'data.tfds': 'machine',
-  'data': 'paper data.files data.own data.tfds',
+  'data': 'machine paper data.files data.own data.tfds',
   'recording': 'paper',
   'compact': 'paper',
   'engines': 'paper data recording compact',

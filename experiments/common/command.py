@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 from absl import app, logging
 
-from ossgd.machine import hosts, sources, timing
+from ossgd.machine import files, hosts, sources, timing
 from ossgd.paper.types import Split
 from ossgd.results import claims
 from ossgd.results.claims import Finding
 from ossgd.running import jobs, watching
-from ossgd.storing import checkpoints, files, folders, records
+from ossgd.storing import checkpoints, folders, records
 
 from . import company, options, printing, progress_line, scripts, stopping
 

@@ -12,8 +12,6 @@ from ossgd.results import claims, panels, paper_claims, plots, statistics
 from ossgd.results.claims import Claim, Finding
 from ossgd.results.judging import Verdict
 
-from . import training
-
 if TYPE_CHECKING:
   import xarray as xr
   from matplotlib.figure import Figure
@@ -106,7 +104,7 @@ def _numbers(results: xr.Dataset) -> list[Claim]:
   setup = {name: value for name, value in figure.items() if name not in _READ}
   early = {'num_steps': results.attrs['num_steps']} if mnist else {}
   at_target, of_all = (
-    functools.partial(training.claim_maker('Section 7 and D.1', about), '')
+    functools.partial(Claim, 'Section 7 and D.1', '', setup=about)
     for about in (setup | early, setup)
   )
   constant = results.attrs['constant']

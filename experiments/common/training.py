@@ -18,7 +18,6 @@ from ossgd.paper import kernels
 from ossgd.paper.model import PAPER
 from ossgd.paper.types import Split
 from ossgd.results import paper_claims, plots, statistics
-from ossgd.results.claims import INF, Claim
 from ossgd.running import sweeps, watching
 
 from . import models
@@ -257,19 +256,6 @@ def over(
   results = xr.concat(found, xr.Variable(name, list(values)))
   results.attrs.pop(name, None)  # the first one's is not that of all
   return results.assign_attrs(width=config.widths[0])
-
-
-def claim_maker(where: str, setup: Mapping[str, Any]) -> Callable[..., Claim]:
-  """What makes claims of one place in the paper, about one set-up.
-
-  Of the words, the quantity, what measures it, and the ends of its range; one
-  that is not given is open. `needs` is a variable that results may lack.
-  """
-
-  def claim(words, quantity, measure, *, low=-INF, high=INF, needs=''):
-    return Claim(where, words, quantity, low, high, measure, setup, needs=needs)
-
-  return claim
 
 
 def at_first(good: xr.DataArray, values: xr.DataArray) -> xr.DataArray:

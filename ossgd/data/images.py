@@ -13,6 +13,7 @@ import numpy as np
 
 from ossgd.data import arrays, file_sets, idx, paths, sources, tfds_store
 from ossgd.data.tfds import builders, prepared
+from ossgd.machine import files
 from ossgd.paper.types import Split
 
 KNOWN = ('mnist', 'fashion_mnist')
@@ -184,21 +185,20 @@ def _load_known(name: str, folder: Path) -> idx.Arrays:
       cached = idx.read_npz(cache)
       sources.verify(name, cached, sources.TFDS_DIGESTS, cache)
       return cached
-    except ValueError:
+    except ValueError as error:
       with contextlib.suppress(OSError):  # read-only: it stays
-        cache.replace(cache.with_suffix('.damaged'))
+        files.set_aside(cache, str(error))
   there = tfds_store.prepared_folder(name, data_dir)
   if not there.exists():
-    files = sources.fetch(name, there)
+    fetched = sources.fetch(name, there)
     # A folder that cannot be written to, or no ArrayRecord for this platform,
     # is a reason to be slow, not to fail.
     try:
-      tfds_store.prepare(name, data_dir, files)
+      tfds_store.prepare(name, data_dir, fetched)
     except (OSError, ImportError):
-      ordered = tfds_store.in_order(files)
+      ordered = tfds_store.in_order(fetched)
       sources.verify(name, ordered, sources.TFDS_DIGESTS, 'what was fetched')
-      with contextlib.suppress(OSError):
-        _write_cache(cache, ordered)
+      _write_cache(cache, ordered)
       return ordered
   try:
     decoded = tfds_store.read(name, data_dir)
@@ -208,17 +208,13 @@ def _load_known(name: str, folder: Path) -> idx.Arrays:
       f'{error}\nThe folder was left as it is: give another data_dir, to have '
       f'{name} prepared there.'
     ) from error
-  with contextlib.suppress(OSError):  # the same
-    _write_cache(cache, decoded)
+  _write_cache(cache, decoded)
   return decoded
 
 
 def _write_cache(cache: Path, decoded: idx.Arrays) -> None:
-  cache.parent.mkdir(parents=True, exist_ok=True)
-  partial = cache.with_suffix(f'.{os.getpid()}.partial')
-  try:
-    with partial.open('wb') as stream:
+  """Keeps what was decoded, where that folder can be written to."""
+  with contextlib.suppress(OSError, files.SaveError):
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(cache) as temporary, temporary.open('wb') as stream:
       np.savez(stream, **decoded._asdict())
-    partial.replace(cache)
-  finally:
-    partial.unlink(missing_ok=True)

@@ -41,11 +41,11 @@ class Claim(NamedTuple):
   where: str  # in the paper
   words: str  # what it says, in ours
   quantity: str  # what is measured, one value a seed
-  low: float  # the claim holds in (low, high); unbounded: only measured
-  high: float
   measure: Callable[
     [xr.Dataset], xr.DataArray | np.ndarray | Cells | Proportion | Every
   ]
+  low: float = -INF  # the claim holds in (low, high); unbounded: only measured
+  high: float = INF
   setup: Mapping[str, Any] = MappingProxyType({})  # what it speaks of
   beside: str = ''  # what the paper has, where there is no range
   needs: str = ''  # a variable that not all results have

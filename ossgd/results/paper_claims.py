@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ossgd.results import judging
-from ossgd.results.claims import INF, Claim, about
+from ossgd.results.claims import Claim, about
 from ossgd.results.statistics import (
   Proportion,
   cell_slopes,
@@ -127,43 +127,38 @@ def _curve_claims(where: str, accuracy: float) -> list[Claim]:
       where,
       f'the network learns: accuracy above {100 * accuracy:g} %',
       'final test accuracy, at every width',
-      accuracy,
-      INF,
       lambda ds: right(ds, ds.test_accuracy.isel(step=-1)),
+      low=accuracy,
     ),
     Claim(
       where,
       'wider networks get there sooner',
       'slope of log (1 - mean test accuracy over all steps) in log m',
-      -INF,
-      0.0,
       lambda ds: log_slope(1 - mean_over_steps(ds.test_accuracy)),
+      high=0.0,
     ),
     Claim(
       where,
       'fewer than one pattern in ten changes',
       'largest pattern difference, over widths and steps',
-      -INF,
-      0.1,
       lambda ds: ds.pattern_difference.max(['width', 'step'], skipna=False),
+      high=0.1,
       needs='pattern_difference',
     ),
     Claim(
       where,
       'the coupling tightens with width',
       'slope of log final pattern difference in log m',
-      -INF,
-      0.0,
       lambda ds: log_slope(ds.pattern_difference.isel(step=-1)),
+      high=0.0,
       needs='pattern_difference',
     ),
     Claim(
       where,
       'the solution stays within a tenth of the initial norm',
       'largest relative distance, over widths and steps',
-      -INF,
-      0.1,
       lambda ds: ds.relative_distance.max(['width', 'step'], skipna=False),
+      high=0.1,
     ),
   ]
 
@@ -197,21 +192,19 @@ def _cliff_claims(where: str, count: int) -> list[Claim]:
       where,
       f'the top {count} singular values of the update are much larger',
       f'value {count} / value {count + 1} of the update, lowest over widths',
-      10.0,
-      INF,
       lambda ds: cliff(ds.singular_values_update, count).min(
         'width', skipna=False
       ),
+      low=10.0,
     ),
     Claim(
       where,
       'the final weights have no such cliff',
       f'value {count} / value {count + 1} of the weights, largest over widths',
-      -INF,
-      1.1,
       lambda ds: cliff(ds.singular_values_weights, count).max(
         'width', skipna=False
       ),
+      high=1.1,
     ),
   ]
 
@@ -222,24 +215,24 @@ def _target_claims(constant: float) -> list[Claim]:
       'D.1, Figure 4',
       'the steps to the target accuracy do not depend on width',
       'slope of log steps to the target in log m, between recorded steps',
-      -FLAT,
-      FLAT,
       lambda ds: cell_slopes(*step_cells(ds.steps_to_accuracy, ds.step.values)),
+      low=-FLAT,
+      high=FLAT,
     ),
     Claim(
       'D.1, Figure 5',
       'the relative distance at the target falls as 1/sqrt(m)',
       'slope of log relative distance at the target in log m',
-      -0.55,
-      -0.45,
       lambda ds: log_slope(ds.distance_at_accuracy),
+      low=-0.55,
+      high=-0.45,
     ),
     Claim(
       'D.1, Figure 5',
       f'and closely matches {constant:.3g} / sqrt(m)',
       'sqrt(m) x relative distance at the target, mean over widths',
-      0.9 * constant,
-      1.1 * constant,
       scaled_distance,
+      low=0.9 * constant,
+      high=1.1 * constant,
     ),
   ]

@@ -188,10 +188,10 @@ def _made(
   """The programs of all runs that differ in numbers only."""
   block = _Block(setup, grouping, extra)
   functions = block.draw, block.start, block.finish
-  found = {one.__name__: jax.jit(one) for one in functions}
+  found = {one.__name__: caching.jit(one) for one in functions}
   for name in block.engine(None).stages:
     own = functools.partial(block.stage, name)
-    found[f'stage {name}'] = jax.jit(own, donate_argnums=0)
+    found[f'stage {name}'] = caching.jit(own, donate_argnums=0)
   return {name: caching.Program(function) for name, function in found.items()}
 
 

@@ -215,7 +215,7 @@ def _drawing(
     own = functools.partial(one, fixed=fixed)
     return jax.vmap(own)(seeds) if seeds.ndim else own(seeds)
 
-  return caching.Program(jax.jit(draw))
+  return caching.Program(caching.jit(draw))
 
 
 def _float32(split: Split) -> Split:

@@ -51,14 +51,15 @@ def with_engine(setup: Setup, work: Work, watch: watching.Watch) -> Setup:
   Raises:
     ValueError: it does not fit in memory, and there is work left for it.
   """
-  begun, whole = watch.load('engine', work.job(setup)), work.extra is not None
+  whole = work.extra is not None
+  begun = watch.load(jobs.ENGINE, work.job(setup))
   if begun is None:
     today = compiled.choose_engine(setup, work.grouping, whole=whole)
     return dataclasses.replace(setup, engine=today)
-  name = bytes(begun['engine']).decode()
+  name = bytes(begun[jobs.ENGINE]).decode()
   setup = dataclasses.replace(setup, engine=name)
   of_width = (work.job(setup, seed) for seed in work.seeds)
-  if any(watch.load(_finished(job), job) is None for job in of_width):
+  if any(watch.load(job.named(jobs.FINISHED), job) is None for job in of_width):
     try:
       compiled.choose_engine(setup, work.grouping, whole=whole)
     except ValueError as error:
@@ -151,7 +152,7 @@ def _width(
   of_width = [work.job(setup, seed) for seed in work.seeds]
   done = {}
   for job in of_width:
-    arrays = watch.load(_finished(job), job)
+    arrays = watch.load(job.named(jobs.FINISHED), job)
     if arrays is not None:
       ours = (name for name in arrays if not name.startswith(TOLD))
       done[job] = {name: arrays[name] for name in ours}
@@ -188,9 +189,9 @@ def _run_block(
   width.begin(work)
   if following is not None:
     following.begin(work)
-  begun = {'engine': np.frombuffer(width.setup.engine.encode(), np.uint8)}
+  begun = {jobs.ENGINE: np.frombuffer(width.setup.engine.encode(), np.uint8)}
   with width.lock:  # it is one file
-    watch.once('engine', work.job(width.asked), lambda: begun)
+    watch.once(jobs.ENGINE, work.job(width.asked), lambda: begun)
   ends = dict.fromkeys([block[0].seed, block[-1].seed])
   name = f'm={width.setup.width} seed=' + '-'.join(map(str, ends))
 
@@ -208,7 +209,7 @@ def _run_block(
     width.done[job] = own
     if watch.store is not None and job not in stopped:
       more = work.told(width.setup, job, _as_row(own))
-      watch.save(_finished(job), job, own | more)
+      watch.save(job.named(jobs.FINISHED), job, own | more)
   states.forget(watch, [job for job in block if job not in stopped])
 
 
@@ -225,10 +226,6 @@ def _as_row(arrays: Arrays) -> Row:
     if name.startswith('last_')
   }
   return states.records_of(arrays), last
-
-
-def _finished(job: jobs.Job) -> str:
-  return f'seed={job.seed} finished'
 
 
 def _blocks(width: _Width) -> Iterator[tuple[list[jobs.Job], int]]:

@@ -29,6 +29,10 @@ _MOST, _LONGEST = 20, 200
 # Settings that no number of an earlier step depends on.
 _AT_THE_END = ('num_steps', 'extra', 'keep')
 
+# What a store may have of a job: what it measured, its state, the state that
+# longer runs go on from; of a width, which engine it was begun with.
+FINISHED, BEGUN, KEPT, ENGINE = 'finished', 'begun', 'kept', 'engine'
+
 
 class Job(NamedTuple):
   """One width and one seed of some work."""
@@ -49,6 +53,10 @@ class Job(NamedTuple):
     for name in _AT_THE_END:
       basis['settings'].pop(name, None)
     return self._replace(basis=json.dumps(basis, sort_keys=True))
+
+  def named(self, what: str) -> str:
+    """The name that a store has for it, such as KEPT."""
+    return f'seed={self.seed} {what}'
 
   def digest(self) -> str:
     """What it is known by: 16 hexadecimal digits."""

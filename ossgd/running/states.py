@@ -73,11 +73,11 @@ class SavedStates:
     ):
       moved = (drawn - saved['drawn']).astype(np.int32)
       if np.any(np.abs(moved) > bounds):
-        name = self._watch.prefix + _name(job)
+        name = self._watch.prefix + job.named(jobs.BEGUN)
         path = store.path(name, job)
         if not path.exists():  # it goes on from a shorter run's
           path = store.path(
-            self._watch.prefix + _kept(job), job.of_any_length()
+            self._watch.prefix + job.named(jobs.KEPT), job.of_any_length()
           )
         raise ValueError(
           f'{name}: its seed gives other random numbers than it had; remove '
@@ -139,14 +139,14 @@ class SavedStates:
     """Saves the states of some of the jobs, if there is a store."""
     if self._watch.store is not None and block:
       for job, arrays in self._arrays(state, records, done, block):
-        self._watch.save(_name(job), job, arrays)
+        self._watch.save(job.named(jobs.BEGUN), job, arrays)
 
   def _keep(self, state: Any, records: list[Record], done: int) -> None:
     """Saves the states that longer runs go on from, but where one is longer."""
     for job, arrays in self._arrays(state, records, done, self.block):
-      there = self._watch.load(_kept(job), job.of_any_length())
+      there = self._watch.load(job.named(jobs.KEPT), job.of_any_length())
       if there is None or int(there['done']) < done:
-        self._watch.save(_kept(job), job.of_any_length(), arrays)
+        self._watch.save(job.named(jobs.KEPT), job.of_any_length(), arrays)
 
   def _arrays(
     self,
@@ -185,9 +185,9 @@ def load(
     job: not finished.
     common: chunks that every longer run begins with.
   """
-  begun = watch.load(_name(job), job)
+  begun = watch.load(job.named(jobs.BEGUN), job)
   if begun is None and watch.store is not None and watch.store.keeps:
-    kept = watch.load(_kept(job), job.of_any_length())
+    kept = watch.load(job.named(jobs.KEPT), job.of_any_length())
     if kept is not None and int(kept['done']) <= common:
       return kept
   return begun
@@ -197,7 +197,7 @@ def forget(watch: watching.Watch, block: Sequence[jobs.Job]) -> None:
   """Removes the states of jobs that are finished."""
   for job in block:
     if watch.store is not None:
-      watch.store.remove(watch.prefix + _name(job), job)
+      watch.store.remove(watch.prefix + job.named(jobs.BEGUN), job)
 
 
 def joined(records: list[Record]) -> Record:
@@ -219,10 +219,6 @@ def records_of(arrays: dict[str, np.ndarray]) -> Record:
   }
 
 
-def _name(job: jobs.Job) -> str:
-  return f'seed={job.seed} begun'
-
-
 def _is_key(leaf: jax.Array) -> bool:
   """Whether an array is of JAX's random keys, as noise in an optimizer has."""
   return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -231,10 +227,6 @@ def _is_key(leaf: jax.Array) -> bool:
 def _numbers(leaf: jax.Array) -> jax.Array:
   """A random key as the numbers it is made of; all else as it is."""
   return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _kept(job: jobs.Job) -> str:
-  return f'seed={job.seed} kept'
 
 
 def _filled(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

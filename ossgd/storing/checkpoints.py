@@ -23,12 +23,10 @@ import jax
 import numpy as np
 
 from ossgd.data import idx
-from ossgd.machine import hosts
+from ossgd.machine import files, hosts
 from ossgd.running import jobs
-from ossgd.storing import files
 
 _IDENTITY = 'identity'
-_KEPT = ' kept'  # ends the name of a state that longer runs go on from
 _NAME = r'[A-Za-z0-9=._-]+\.[0-9a-f]{16}\.npz'
 
 
@@ -142,12 +140,12 @@ class Store:
     for other in sorted(self._folder.glob(f'{glob.escape(plain)}.*.npz')):
       with contextlib.suppress(Exception), np.load(other) as archive:
         _, there, _ = json.loads(bytes(archive[_IDENTITY]))
-        kept = name.endswith(_KEPT) and (name, other) not in self._told
+        kept = name.endswith(jobs.KEPT) and (name, other) not in self._told
         self._told.add((name, other))
         logging.log(
           logging.WARNING if kept else logging.INFO,
           '%s is to do: %s is not of the same (%s), and stays as it is.',
-          name.removesuffix(_KEPT),
+          name.removesuffix(f' {jobs.KEPT}'),
           other,
           jobs.difference(there, job.description()),
         )
@@ -161,7 +159,7 @@ def finished(
   Oldest first. What is damaged, or goes while this looks, is passed over.
   """
   dated = []
-  for path in folder.glob('*_finished.*.npz'):
+  for path in files_with(folder, jobs.FINISHED):
     with contextlib.suppress(OSError):
       dated.append((path.stat().st_mtime_ns, path))
   for _, path in sorted(dated):
@@ -169,6 +167,15 @@ def finished(
       arrays = idx.read_archive(path)
       name, description, _ = json.loads(bytes(arrays.pop(_IDENTITY)))
       yield name, description, arrays
+
+
+def files_with(folder: Path, what: str) -> list[Path]:
+  """The files in a store's folder that have something, such as jobs.KEPT."""
+  return [
+    path
+    for path in folder.glob('*.npz')
+    if re.fullmatch(rf'(.*_)?{what}\.[0-9a-f]{{16}}\.npz', path.name)
+  ]
 
 
 def may_be_ours(name: str) -> bool:

@@ -19,8 +19,9 @@ from typing import Any
 import filelock
 
 from ossgd.data import paths
+from ossgd.machine import files
 from ossgd.running import jobs
-from ossgd.storing import checkpoints, files, records
+from ossgd.storing import checkpoints, records
 from ossgd.storing.records import CHECKPOINTS, CONFIG, RESULTS, RecordError
 
 _LOCK = '.lock'
@@ -231,8 +232,9 @@ def _forget_if_idle(folder: Path) -> None:
   """Forgets CHECKPOINTS in which nothing was done that is worth keeping."""
   notes = records.read_notes(folder)
   if notes and records.KNOWN not in notes:
-    done = (folder / CHECKPOINTS).glob('*.npz')
-    if all('engine.' in path.name for path in done):
+    there = folder / CHECKPOINTS
+    engines = checkpoints.files_with(there, jobs.ENGINE)
+    if set(there.glob('*.npz')) <= set(engines):
       records.forget_unfinished(folder)
 
 

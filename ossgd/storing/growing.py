@@ -130,7 +130,8 @@ def _run(
       (place / CHECKPOINTS / CONFIG).unlink(missing_ok=True)
     raise
   kept = sum(
-    path.stat().st_size for path in (place / CHECKPOINTS).glob('*_kept.*.npz')
+    path.stat().st_size
+    for path in checkpoints.files_with(place / CHECKPOINTS, jobs.KEPT)
   )
   if kept:
     logging.info(

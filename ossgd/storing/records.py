@@ -23,9 +23,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ossgd.machine.files import replacing, sha256
 from ossgd.running import jobs
 from ossgd.storing import checkpoints, netcdf
-from ossgd.storing.files import replacing, sha256
 
 if TYPE_CHECKING:
   import xarray as xr

@@ -71,7 +71,9 @@ class KnownSetTest(idx_files.Case):
     cache = self.cache.with_name(f'{name}-3.0.1.npz')
     spoil(cache, self.ordered)
     spoilt = cache.read_bytes()
-    self.load(name)
+    with self.assertLogs(level='WARNING') as logs:
+      self.load(name)
+    self.assertRegex(logs.output[0], f'cannot use {cache}: .*Set aside as')
     self.assertEqual(cache.with_suffix('.damaged').read_bytes(), spoilt)
     self.assertNotEqual(cache.read_bytes(), spoilt)
     self.patch(tfds_store, 'read', mock.Mock(side_effect=AssertionError))

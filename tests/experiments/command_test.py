@@ -45,7 +45,9 @@ TOY = command.Experiment(
   figures=lambda ds: {'curve': Figure()},
   table=lambda ds: f'sum {ds.value.sum().item():g}\n',
   claims=lambda ds: [
-    claims.Claim('here', 'all is well', 'value', -9, 9, lambda ds: ds.value)
+    claims.Claim(
+      'here', 'all is well', 'value', lambda ds: ds.value, low=-9, high=9
+    )
   ],
 )
 NEVER = mock.Mock(side_effect=AssertionError('computed anew'))

@@ -104,7 +104,7 @@ class SummaryTest(parameterized.TestCase):
       with self.assertRaisesRegex(LookupError, 'synthetic has no'):
         look_up('nothing')
     claim = claims.Claim(
-      '', '', 'norm of units', 0.0, 1.0, summaries.unmeasured
+      '', '', 'norm of units', summaries.unmeasured, low=0.0, high=1.0
     )
     found = [claims.Finding(claim, mean=mean) for mean in (0.3, 0.7, 0.2)]
     self.assertEqual(

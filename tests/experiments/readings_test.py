@@ -112,7 +112,7 @@ class ReadingsTest(parameterized.TestCase):
 
 def fit(words, every, constant, verdicts, together=None):
   """One line of the comparison, with nothing but what conclusions need."""
-  claim = claims.Claim('', '', '', 0.0, 1.0, lambda ds: ds)
+  claim = claims.Claim('', '', '', lambda ds: ds, low=0.0, high=1.0)
   results = xr.Dataset({'v': ('seed', constant + np.array([-1e-3, 0, 1e-3]))})
   some = claims.judge(claim._replace(measure=lambda ds: ds.v), results)
   findings = [some._replace(verdict=v) for v in verdicts]

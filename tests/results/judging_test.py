@@ -17,7 +17,7 @@ def claim(
   low=-INF, high=INF, words='words', quantity='quantity', kind=lambda v: v
 ):
   return claims.Claim(
-    'Section 7', words, quantity, low, high, lambda ds: kind(ds.value)
+    'Section 7', words, quantity, lambda ds: kind(ds.value), low=low, high=high
   )
 
 

@@ -3,7 +3,9 @@
 import collections
 import functools
 import gc
+import os
 import weakref
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +60,35 @@ def swept(**settings) -> tuple[xr.Dataset, int]:
 def anew(**settings) -> xr.Dataset:
   caching.forget()
   return swept(**settings)[0]
+
+
+class JitTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('', False, 'cpu', {'xla_backend_optimization_level': 1}),
+    # Who says how much is heard, and other compilers are left alone.
+    ('--xla_backend_optimization_level=3', False, 'cpu', None),
+    ('', True, 'cpu', None),
+    ('', False, 'gpu', None),
+  )
+  def test_options(self, flags, little, backend, expected):
+    name = 'jax_disable_most_optimizations'
+    self.addCleanup(jax.config.update, name, jax.config.read(name))
+    jax.config.update(name, little)
+    with (
+      mock.patch.dict(os.environ, XLA_FLAGS=flags),
+      mock.patch.object(jax, 'default_backend', return_value=backend),
+      mock.patch.object(jax, 'jit') as jit,
+    ):
+      caching.jit(abs, donate_argnums=0)
+    options = {} if expected is None else {'compiler_options': expected}
+    jit.assert_called_once_with(abs, donate_argnums=0, **options)
+
+  def test_compiles(self):
+    """With what JAX and XLA know by these names."""
+    with mock.patch.object(jax.config, 'read', return_value=False):
+      doubled = caching.jit(lambda x: 2 * x)
+    self.assertEqual(doubled(np.float32(3)), 6)
+    self.assertEqual(jax.eval_shape(doubled, np.float32(3)).dtype, np.float32)
 
 
 class AgainTest(parameterized.TestCase):

@@ -17,10 +17,10 @@ from absl.testing import parameterized
 from ossgd.data import mixtures
 from ossgd.engines import cost, setup
 from ossgd.engines.setup import Setup
-from ossgd.machine import lanes, memory
+from ossgd.machine import files, lanes, memory
 from ossgd.recording.recorders import Recorder
 from ossgd.running import blocks, caching, compiled, jobs, sweeps, watching
-from ossgd.storing import checkpoints, files
+from ossgd.storing import checkpoints
 
 SETTINGS = dict(
   data=mixtures.gaussian(num_classes=3, num_components=1, dim=12),

@@ -13,9 +13,10 @@ from absl.testing import parameterized
 
 from ossgd.data import mixtures
 from ossgd.engines import measuring
+from ossgd.machine import files
 from ossgd.recording.recorders import Recorder
 from ossgd.running import caching, jobs, sweeps, watching
-from ossgd.storing import checkpoints, files
+from ossgd.storing import checkpoints
 
 SETTINGS = dict(
   data=mixtures.gaussian(num_classes=3, num_components=1, dim=12),

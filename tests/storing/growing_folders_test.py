@@ -10,9 +10,9 @@ from absl.testing import parameterized
 
 import ossgd
 from ossgd.data import mixtures
-from ossgd.machine import lanes
+from ossgd.machine import files, lanes
 from ossgd.running import sweeps, watching
-from ossgd.storing import checkpoints, files, folders, records
+from ossgd.storing import checkpoints, folders, records
 from tests.storing.growing_test import (
   SMALL,
   SPEC,

@@ -19,7 +19,8 @@ from absl.testing import parameterized
 from matplotlib.figure import Figure
 
 import ossgd
-from ossgd.storing import files, folders, netcdf, records
+from ossgd.machine import files
+from ossgd.storing import folders, netcdf, records
 from tests import mutations
 
 SETTINGS = {'widths': (8, 32), 'num_seeds': 3, 'order': 'epochs'}

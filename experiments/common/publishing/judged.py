@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
+from ossgd.machine import files
 from ossgd.results import claims, tables
-from ossgd.storing import files, pooling, records
+from ossgd.storing import pooling, records
 
 from .. import scripts
 from . import judgements, summaries

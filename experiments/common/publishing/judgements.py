@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import ossgd
-from ossgd.storing import files, records
+from ossgd.machine import files
+from ossgd.storing import records
 
 _BELOW = ('scipy', 'pandas', 'xarray', 'h5py', 'matplotlib')
 

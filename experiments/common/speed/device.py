@@ -29,8 +29,8 @@ import numpy as np
 from absl import app
 
 from ossgd.engines import cost
+from ossgd.machine import files
 from ossgd.running import jobs
-from ossgd.storing import files
 
 from .. import options, printing
 from ..options import option

@@ -20,6 +20,7 @@ from ossgd.engines.setup import Setup
 from ossgd.machine import memory
 from ossgd.paper import metrics, network
 from ossgd.paper.types import Params, Split
+from ossgd.running import caching
 
 Contender = Callable[[], Any]  # weights (m, d)
 
@@ -125,13 +126,13 @@ def ours(case: Case, name: str, num_seeds: int = 1) -> Contender:
       axes = (0, 0, None, *[0] * len(passed), *[None] * len(told))
       return over_seeds(stage, *axes)(state, begin, split, *passed, *told)
 
-    return jax.jit(of_seeds, donate_argnums=0)
+    return caching.jit(of_seeds, donate_argnums=0)
 
   stages = [compiled(stage) for stage in engine.stages.values()]
   if not case.metrics and name != 'gram':
     del stages[1:]  # on the Gram matrix, measuring moves the state as well
-  start = jax.jit(over_seeds(engine.start, 0, None, None))
-  weights = jax.jit(over_seeds(engine.weights, 0, None, None))
+  start = caching.jit(over_seeds(engine.start, 0, None, None))
+  weights = caching.jit(over_seeds(engine.weights, 0, None, None))
 
   def run():
     state, begin = start(key, case.params, case.split)

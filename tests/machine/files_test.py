@@ -13,7 +13,7 @@ from unittest import mock
 
 from absl.testing import parameterized
 
-from ossgd.storing import files
+from ossgd.machine import files
 
 
 def commit(number: int) -> None:
