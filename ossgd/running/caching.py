@@ -32,9 +32,9 @@ _LIBRARIES = ('ossgd', 'jax', 'optax', 'numpy')
 def jit(function: Callable[..., Any], **options: Any) -> Any:
   """`jax.jit`, on a CPU compiled faster unless JAX was told how."""
   told = _LEVEL in os.environ.get('XLA_FLAGS', '')
-  told |= jax.config.read('jax_disable_most_optimizations')
   if jax.default_backend() == 'cpu' and not told:
-    options['compiler_options'] = {_LEVEL: 1}
+    little = jax.config.read('jax_disable_most_optimizations')
+    options['compiler_options'] = {_LEVEL: 0 if little else 1}
   return jax.jit(function, **options)
 
 
@@ -69,6 +69,10 @@ class Program:
     """As functions of `jax.jit` have it."""
     return self._function.lower(*arguments, self._told)
 
+  def shapes(self, *arguments: Any) -> Any:
+    """Of what it returns; JAX lets no other function trace one with options."""
+    return jax.eval_shape(self._function, *arguments, self._told)
+
   def prepare(self, *arguments: Any) -> Any:
     """Has it compiled by another thread, once for arguments of these shapes.
 
@@ -80,7 +84,7 @@ class Program:
     if key not in self._shapes:
       lowered = self.lower(*arguments)
       self._ahead.append(_compilers().submit(lowered.compile))
-      self._shapes[key] = jax.eval_shape(self._function, *arguments, self._told)
+      self._shapes[key] = self.shapes(*arguments)
     return self._shapes[key]
 
 

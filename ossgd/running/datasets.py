@@ -108,7 +108,7 @@ def source(
   }
   draw = drawing(transform)
   if transform is not None:
-    split = jax.eval_shape(draw, _seed(0))
+    split = draw.shapes(_seed(0))
     _check_sizes(split, num_train, num_test, dim)
   return Source(draw, shared, sizes, generated)
 

@@ -65,9 +65,9 @@ def anew(**settings) -> xr.Dataset:
 class JitTest(parameterized.TestCase):
   @parameterized.parameters(
     ('', False, 'cpu', {'xla_backend_optimization_level': 1}),
+    ('', True, 'cpu', {'xla_backend_optimization_level': 0}),
     # Who says how much is heard, and other compilers are left alone.
     ('--xla_backend_optimization_level=3', False, 'cpu', None),
-    ('', True, 'cpu', None),
     ('', False, 'gpu', None),
   )
   def test_options(self, flags, little, backend, expected):
