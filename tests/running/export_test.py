@@ -197,19 +197,19 @@ class ProgramsTest(_Case):
     seeds = seeds_of(programs.grouping.seeds_at_once)
     split = source.shared
     if split is None:
-      self.check(jax.jit(source.draw), seeds)
-      split = jax.eval_shape(source.draw, seeds)
+      self.check(source.draw, seeds)
+      split = source.draw.shapes(seeds)
     self.check(programs.draw, seeds, split)
-    begun = jax.eval_shape(programs.draw, seeds, split)
+    begun = programs.draw.shapes(seeds, split)
     self.check(programs.start, begun, seeds, split)
-    state, begin = jax.eval_shape(programs.start, begun, seeds, split)
+    state, begin = programs.start.shapes(begun, seeds, split)
     passed = ()
     for stage, told in zip(
       programs.stages.values(), programs.chunks[1].arguments, strict=True
     ):
       args = state, begin, split, passed, told
       self.check_stage(stage, *args)
-      state, passed = jax.eval_shape(stage, *args)
+      state, passed = stage.shapes(*args)
     kept = programs.kept(state)
     self.check(programs.finish, kept, begun, split, decompositions=True)
 
@@ -233,8 +233,8 @@ class ProgramsTest(_Case):
     programs, source = programs_of(engine, seeds_at_once)
     self.check_all(programs, source)
     seeds = seeds_of(seeds_at_once)
-    split = zeros(jax.eval_shape(source.draw, seeds))
-    begun = zeros(jax.eval_shape(programs.draw, seeds, split))
+    split = zeros(source.draw.shapes(seeds))
+    begun = zeros(programs.draw.shapes(seeds, split))
     state, begin = programs.start(begun, seeds, split)
 
     def places(tree):
