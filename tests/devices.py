@@ -50,13 +50,16 @@ def on_one_device():
   return sweep('seed:1,unit:1')
 
 
-SOURCE = datasets.source(SPEC, N, NUM_TEST, None)
+@functools.cache
+def source() -> datasets.Source:
+  """Made when the devices are there."""
+  return datasets.source(SPEC, N, NUM_TEST, None)
 
 
 def setup_of(engine, width=M) -> Setup:
   return Setup(
     width=width,
-    **SOURCE.sizes,
+    **source().sizes,
     num_steps=6,
     eval_every=2,
     eval_growth=0.0,
@@ -80,7 +83,7 @@ def begun(engine, mesh, width=M):
   """Programs of seeds 0 and 1, their arguments, the state before a step."""
   programs = compiled.programs(setup_of(engine, width), two_seeds(mesh))
   seeds = meshes.put(jnp.arange(2), mesh, of_seeds=True)
-  split = meshes.put(SOURCE.draw(seeds), mesh, of_seeds=True)
+  split = meshes.put(source().draw(seeds), mesh, of_seeds=True)
   params = programs.draw(seeds, split)
   state, begin = programs.start(params, seeds, split)
   return programs, seeds, split, params, state, begin

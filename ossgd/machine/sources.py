@@ -16,7 +16,7 @@ NO_NUMBERS = (
   'ossgd.storing',
   'ossgd.results',
   'ossgd.machine',
-  *(f'ossgd.running.{n}' for n in ('asking', 'identities', 'jobs', 'caching')),
+  *(f'ossgd.running.{n}' for n in ('asking', 'identities', 'jobs')),
   'ossgd.running.watching',
   'ossgd.engines.cost',
   *(

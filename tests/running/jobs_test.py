@@ -173,6 +173,7 @@ OUR_EDITS = (
   ('engines/interface', 'while 2 * found', 'while 3 * found', False),
   ('paper/types', 'jnp.matmul(a, b', 'jnp.matmul(b, a', False),
   ('running/blocks', 'break  # not', 'continue  # not', False),
+  ('running/caching', 'else 1}', 'else 2}', False),
   ('results/plots', 'import', '\nimport', True),
   ('results/plots', 'def training_figure', 'def figure', True),
   ('results/statistics', '0.95', '0.9', True),
