@@ -219,8 +219,9 @@ def _speed(seconds: xr.DataArray) -> str:
     of_kind = [c for c in seconds.contender.values if c.startswith(kind)]
     if of_kind:
       best = times.sel(contender=of_kind).min('contender')
-      low, high = best.min().item(), best.max().item()
-      found.append(f'{low:.1f} to {high:.1f} times {words}')
+      ends = best.min().item(), best.max().item()
+      span = ' to '.join(dict.fromkeys(f'{end:.1f}' for end in ends))
+      found.append(f'{span} times {words}')
   return f'{", ".join(found)}, every step measured.'
 
 

@@ -58,6 +58,8 @@ class BenchmarkTest(parameterized.TestCase):
     for work in results.work.values:
       self.assertEqual(table.count(f'| {work} '), len(NO_TORCH))
     self.assertIn('width = 64, dim = 1000', table)
+    # Of one width there is one number.
+    self.assertRegex(table, r'^\d+\.\d times the JAX loop, every step measured')
     self.assertIn('growth', growth.figures(results))
 
   def test_unavoidable(self):
