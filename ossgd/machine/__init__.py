@@ -1,5 +1,4 @@
-"""The machine below, wherever it is asked about: memory, time, threads, hosts,
-files that outlive a crash.
+"""The machine below: memory, time, threads, hosts, sources, files.
 
 May import nothing of ours.
 """
