@@ -16,11 +16,12 @@ step. The distance follows from what a step has computed anyway:
   ||W(t+1) - W(0)||^2 = ||W(t) - W(0)||^2
     + sum_{s in batch} <u_s, 2 (h_s(t) - h_s(0)) + (K_{batch, batch} U_t)_s>.
 
-H is rounded whenever it moves, as w is in the other engines, so a distance is
-known to a few units of float32 at ||W(0)||: within 4 2^-23 ||W(0)|| over 3000
-steps of any size, beside 1e-5 of itself. It is H that decides, not the sum:
-where the distance is 1.5e-4 ||W(0)|| after 3000 steps, H(t) - H(0) is off by
-1e-2. C begins at zero, and keeps its digits.
+H is rounded whenever it moves, as w is in the other engines. Where training
+comes to rest a distance is known within 4 2^-23 ||W(0)|| and 1e-5 of itself
+after 3000 steps; H decides, not the sum (at 1.5e-4 ||W(0)|| H(t) - H(0) is off
+by 1e-2). Where it never rests C grows with t in directions that X^T C cancels,
+and K, rounded once, puts the distance off by t^2: 4e-3 of itself after 3000
+steps of two units. C begins at zero, and keeps its digits.
 
 Wide networks keep C as the patterns it is made of (`compact.coefficients`) and
 step tile by tile (`compact.tiled`). h_s(t) - h_s(0) is K_{s, train} C(t) there,
