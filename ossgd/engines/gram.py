@@ -18,10 +18,9 @@ step. The distance follows from what a step has computed anyway:
 
 H is rounded whenever it moves, as w is in the other engines. Where training
 comes to rest a distance is known within 4 2^-23 ||W(0)|| and 1e-5 of itself
-after 3000 steps; H decides, not the sum (at 1.5e-4 ||W(0)|| H(t) - H(0) is off
-by 1e-2). Where it never rests C grows with t in directions that X^T C cancels,
-and K, rounded once, puts the distance off by t^2: 4e-3 of itself after 3000
-steps of two units. C begins at zero, and keeps its digits.
+after 3000 steps (at 1.5e-4 ||W(0)|| H(t) - H(0) is off by 1e-2). Where it never
+rests C grows with t in directions that X^T C cancels, and K, rounded once, puts
+the distance off by t^2: 4e-3 of itself after 3000 steps of two units.
 
 Wide networks keep C as the patterns it is made of (`compact.coefficients`) and
 step tile by tile (`compact.tiled`). h_s(t) - h_s(0) is K_{s, train} C(t) there,
