@@ -112,7 +112,7 @@ class ResultsTest(parameterized.TestCase):
   def test_agreement(self):
     """Against float64, and that units missing from a sum would be seen."""
     shape = agreement.Shape(
-      *(20, 9, 7, 3, 12, 3, 'epochs', 8.0, 20, -1, 2, 'seed:2,unit:4')
+      *(20, 9, 7, 3, 12, 8, 'epochs', 8.0, 20, -1, 2, 'seed:2,unit:4')
     )
     configuration = agreement.Configuration(shape, 40, 20, 0.0, 5)
     self.addCleanup(agreement.forget)

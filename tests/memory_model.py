@@ -55,6 +55,14 @@ SHAPES: list[tuple[str, int, int, dict[str, Any]]] = [
   ('gram', 4000, 500, dict(num_train=12000, num_test=2000)),
   ('gram', 30000, 1000, dict(fixed=True)),
   ('gram', 60000, 1000, dict(batch_size=128, num_classes=100)),
+  # C is folded.
+  ('gram', 30000, 300, dict(num_steps=12, order='full_batch')),
+  (
+    'gram',
+    20000,
+    2000,
+    dict(num_train=50, num_test=50, num_steps=1301, order='full_batch'),
+  ),
   # C in bits.
   ('gram', 600000, 500, {}),
   ('gram', 1000000, 200, dict(num_train=800, num_test=200)),

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ossgd.compact import normals
+from ossgd.compact import coefficients, normals
+from ossgd.compact.coefficients import Visits
 from ossgd.paper import metrics, network
 from ossgd.paper.model import Model
-from ossgd.paper.types import Params
+from ossgd.paper.types import Params, matmul
 
 # (first, number) -> so many rows of w from the first one on: (number, d)
 Rows = Callable[[jax.Array | int, int], jax.Array]
@@ -44,6 +45,40 @@ def drawn(key: jax.Array, *, dim: int, std: ArrayLike) -> Rows:
     return normals.rows(key_w, first, number, dim) * std
 
   return rows
+
+
+def moved(
+  rows: Rows,
+  a: jax.Array,
+  c: jax.Array | Visits,
+  d: jax.Array,
+  x: jax.Array,
+  num_visits: int,
+) -> Rows:
+  """Rows of w(0) + C^T X + D^T.
+
+  Args:
+    rows: of w(0).
+    a: its output weights, (k, m).
+    c: (N, M), or what it is made of.
+    d: (d, M), or of no rows where D is zero.
+    x: training inputs, (N, d).
+    num_visits: at least those of each example.
+  """
+
+  def of_units(first, number):
+    def columns(v):
+      return part(v, first, number, axis=1)
+
+    if isinstance(c, Visits):
+      own = c._replace(patterns=columns(c.patterns))
+      of_inputs = coefficients.coefficients(own, columns(a), num_visits)
+    else:
+      of_inputs = columns(c)
+    w = rows(first, number) + matmul(of_inputs.T, x)
+    return w + columns(d).T if d.shape[0] else w
+
+  return of_units
 
 
 def preactivations(

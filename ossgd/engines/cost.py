@@ -23,10 +23,8 @@ from ossgd.recording import recorders
 _FLOPS_PER_BYTE = 10
 _FLOAT = 4
 _COMPONENTS = 2  # l, of which few make a difference
-# Memory that was given back, and that the allocator keeps.
-_KEPT = 1.1
-# What a process holds besides: Python, JAX, compiled programs and what compiles
-# them, in several threads.
+_KEPT = 1.1  # memory that was given back, and that the allocator keeps
+# What a process holds besides: Python, JAX, programs, what compiles them.
 RUNTIME = 7 * 10**8
 # FLOPs in the time that compiling an engine takes, 1, 2 and 4 s there; counted
 # as if for five seeds, so that no seed's engine depends on how many are run.
@@ -63,8 +61,10 @@ def work(engine: str, setup: Setup) -> Work:
     pieces = sum(c.recorded.shape[0] for c in planned)
     recorded = sum(int(c.recorded.sum()) for c in planned)
     update = 2 * n * block * batch * m
+    folds = setup.folds * (setup.num_steps // setup.steps_to_fold)
+    folded = folds * 2 * (setup.num_train + n) * d * m
     return Work(
-      len(planned) * (update + inside) + recorded * 2 * n * k * m,
+      len(planned) * (update + inside) + recorded * 2 * n * k * m + folded,
       # H once a chunk from memory, and about three times a piece from cache.
       _FLOAT * m * n * (2 * len(planned) + 1.5 * (pieces + recorded))
       + len(planned) * block_bytes,
@@ -148,6 +148,9 @@ def _of_gram(setup: Setup, shards: tuple[int, int]) -> tuple[float, ...]:
   block = gram.steps_at_once(setup)
   rows = block * setup.examples_per_step
   train, measure = held + 8 * rows * padded, held + 5 * rows * padded
+  if setup.folds:  # D and w(0); a fold has their sum and a new H besides
+    train = max(train + 2 * d * padded, held + (3 * d + n) * padded)
+    measure += 2 * d * padded
   if setup.by_visits and shards == (1, 1):  # U, and some rows of a step
     train = measure = held + (rows + 3 * setup.examples_per_step) * padded
   if setup.model.layers == 'both':  # a after every step, and their stack

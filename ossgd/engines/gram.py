@@ -17,10 +17,13 @@ step. The distance follows from what a step has computed anyway:
     + sum_{s in batch} <u_s, 2 (h_s(t) - h_s(0)) + (K_{batch, batch} U_t)_s>.
 
 H is rounded whenever it moves, as w is in the other engines. Where training
-comes to rest a distance is known within 4 2^-23 ||W(0)|| and 1e-5 of itself
-after 3000 steps (at 1.5e-4 ||W(0)|| H(t) - H(0) is off by 1e-2). Where it never
-rests C grows with t in directions that X^T C cancels, and K, rounded once, puts
-the distance off by t^2: 4e-3 of itself after 3000 steps of two units.
+never rests C grows with t in directions that X^T C cancels, and K, which is
+rounded once, would put H off by t and the distance by t^2. So C is folded now
+and then into what it stands for, and H and the distance are found anew:
+
+  D += X^T C,    C = 0,    H = X_all (w(0)^T + D),    ||W(t) - W(0)|| = ||D||,
+
+for 2 (N + n) d m FLOPs (`Setup.steps_to_fold`). A shorter run has no D.
 
 Wide networks keep C as the patterns it is made of (`compact.coefficients`) and
 step tile by tile (`compact.tiled`). h_s(t) - h_s(0) is K_{s, train} C(t) there,
@@ -42,13 +45,12 @@ from jax.sharding import Mesh
 
 from ossgd.compact import coefficients, tiled, weights
 from ossgd.compact.coefficients import Visited, Visits
-from ossgd.engines import blocked, interface, measuring, meshes, tiles
+from ossgd.engines import blocked, interface, meshes, tiles
 from ossgd.engines.interface import Chunk, Numbers, Stage
 from ossgd.engines.setup import Setup
 from ossgd.paper import metrics, network
 from ossgd.paper.types import Params, matmul
-from ossgd.recording import recorders
-from ossgd.recording.recorders import DISTANCE, Examples, Record
+from ossgd.recording.recorders import DISTANCE, Examples
 
 
 class Constants(NamedTuple):
@@ -62,6 +64,7 @@ class Constants(NamedTuple):
   h: jax.Array | None
   patterns: dict[Examples, jax.Array]  # at w(0), as bits: (ceil(. / 8), M)
   norm: jax.Array  # ||w(0)||_F
+  w: jax.Array | None  # w(0)^T where C is folded: (d, M)
   # n m of the patterns of each data set, without the padding.
   num_patterns: dict[Examples, jax.Array]
   rows: jax.Array  # the batch of every step: (T, B) int32
@@ -74,6 +77,7 @@ class GramState(NamedTuple):
   # Coefficients of w - w(0) in the training inputs, (N, M), or what they are
   # made of.
   c: jax.Array | Visits
+  d: jax.Array  # D, (d, M); of no rows where C is not folded into it
   squared_distance: jax.Array  # ||w - w(0)||_F^2
   a: jax.Array | None = None  # output weights, where they are trained: (k, M)
 
@@ -104,9 +108,15 @@ class OnGram:
   @property
   def chunks(self) -> Sequence[Chunk]:
     """Several recorded steps each."""
-    return list(
-      interface.plan(self.setup.record_steps, steps_at_once(self.setup))
-    )
+    planned, every = [], self.setup.steps_to_fold
+    begin = end = 0
+    most = steps_at_once(self.setup)
+    for chunk in interface.plan(self.setup.record_steps, most):
+      due = np.bool_(end // every > begin // every)  # it comes after a fold
+      (slots,), of_pieces = chunk.arguments
+      planned.append(chunk._replace(arguments=((slots, due), of_pieces)))
+      begin, end = end, chunk.end
+    return planned
 
   @property
   def stages(self) -> Mapping[str, Stage]:
@@ -120,27 +130,27 @@ class OnGram:
 
   def start_from_rows(self, key, rows_of_w, a, split):
     """The same from w(0) a few rows at a time: `weights.Rows`."""
-    setup = self.setup
+    setup, transposed = self.setup, None
     width, shards = a.shape[1], meshes.shards(self.mesh)[1]
     share = width // shards
     padding = shards * (-share % tiles.width(share))  # whole tiles everywhere
-    if padding:
-      a = jnp.pad(a, ((0, 0), (0, padding)))
+    a = jnp.pad(a, ((0, 0), (0, padding)))
     x, num_train = split.train.x, split.train.x.shape[0]
     everything = jnp.concatenate([x, split.test.x])
     if setup.by_visits and self.mesh is None:
       h, norm = weights.preactivations(rows_of_w, everything, width, padding)
     else:
       w = rows_of_w(0, width)
-      h = network.preactivations(
-        jnp.pad(w, ((0, padding), (0, 0))) if padding else w, everything
-      )
       norm = jnp.linalg.norm(w)
+      w = jnp.pad(w, ((0, padding), (0, 0)))
+      h = network.preactivations(w, everything)
+      transposed = w.T if setup.folds else None
     state = GramState(
       h,
       coefficients.nothing(setup.num_visits, num_train, *a.shape)
       if setup.by_visits
       else jnp.zeros((num_train, h.shape[1]), h.dtype),
+      jnp.zeros((setup.num_inputs * setup.folds, h.shape[1]), h.dtype),
       jnp.zeros((), h.dtype),
       a if setup.model.layers == 'both' else None,
     )
@@ -151,7 +161,6 @@ class OnGram:
       order=setup.order,
       batch_size=setup.examples_per_step,
     )
-    numbers = setup.recorder_sizes.examples
     h0 = h if 'test' in setup.initial_of else h[:num_train]
     begin = Constants(
       a,
@@ -162,19 +171,33 @@ class OnGram:
         for e in setup.patterns_of
       },
       norm,
+      transposed,
       {
-        e: jnp.asarray(numbers[e] * float(width), h.dtype)
+        e: jnp.asarray(len(h[setup.rows(e)]) * float(width), h.dtype)
         for e in setup.patterns_of
       },
       rows,
     )
     return state, begin
 
-  def take_steps(self, state, begin, split, steps):
+  def _fold(self, state, begin, split):
+    """C into D, with H and the distance from there."""
+    x = split.train.x
+    d = state.d + matmul(x.T, state.c)
+    h = matmul(jnp.concatenate([x, split.test.x]), begin.w + d)
+    nothing = jnp.zeros_like(state.c)
+    return GramState(h, nothing, d, jnp.sum(d * d), state.a)
+
+  def take_steps(self, state, begin, split, steps, due):
     """Takes a chunk of steps, looking at its own batches only.
 
     The state has H as it was: `move_all` moves it by the `Trained` passed on.
+    C is folded before if that is due.
     """
+    if self.setup.folds:  # in place, as a loop; `cond` would copy H
+      state = jax.lax.fori_loop(
+        *(0, jnp.int32(due)), lambda _, s: self._fold(s, begin, split), state
+      )
     rows = begin.rows[steps.step]
     flat = rows.reshape(-1)
     gram = begin.gram[flat]
@@ -214,7 +237,9 @@ class OnGram:
       moved = metrics.squared_distances(u, h - h0, among)
       c = state.c.at[flat].add(u.reshape(flat.size, -1))
     distances = state.squared_distance + jnp.cumsum(moved)
-    state = GramState(state.h, c, distances[-1], None if a is None else a[-1])
+    state = GramState(
+      state.h, c, state.d, distances[-1], None if a is None else a[-1]
+    )
     return state, (Trained(gram, u.reshape(flat.size, -1), distances, a),)
 
   def move_all(self, state, begin, split, trained, recorded):
@@ -240,61 +265,32 @@ class OnGram:
       recorded,
     )
 
-    def of_piece(f):
-      found: Record = {}
-      for e, data in measuring.evaluated(split, setup.num_train_eval).items():
-        rows = setup.rows(e)
-        found |= recorders.of_logits(setup.measured, e, f[rows], data.y)
-      return found
-
-    record = jax.vmap(of_piece)(sums.logits) | sums.units
-    # Units of the padding are active, today as at w(0).
     padding = state.h.shape[1] - setup.width
-    for recorder in recorders.of_kind(setup.measured, 'of_pattern'):
-      number = sums.counts[recorder.name]
-      with jax.ensure_compile_time_eval():
-        counted = recorder.function(np.True_, np.True_)
-      if counted:
-        number -= padding * setup.recorder_sizes.examples[recorder.examples]
-      record[recorder.name] = number / begin.num_patterns[recorder.examples]
+    record = tiles.record(setup, sums, split, begin.num_patterns, padding)
     at_ends = trained.squared_distances.reshape(pieces, -1)[:, -1]
     distance = jnp.sqrt(jnp.maximum(at_ends, 0)) / begin.norm
     return state._replace(h=h), (record | {DISTANCE: distance},)
 
   def kept(self, state):
-    """C, and a where it is trained."""
-    return state.c, state.a
+    """C and D, and a where it is trained."""
+    return state.c, state.d, state.a
 
   def weights(self, kept, params, split):
-    """w(t) = w(0) + C(t)^T X: C (N, M), params at w(0) -> Params."""
+    """w(t) = w(0) + D(t)^T + C(t)^T X."""
     w = self.rows(kept, params, split)(0, params.w.shape[0])
-    a = kept[1]
+    a = kept[2]
     return Params(w, params.a if a is None else a[:, : w.shape[0]])
 
   def rows(self, kept, params, split):
     """The same of some units at a time."""
-    setup, x = self.setup, split.train.x
-
-    def of_units(first, number):
-      def columns(v):
-        return weights.part(v, first, number, axis=1)
-
-      c = kept[0]
-      if isinstance(c, Visits):
-        c = coefficients.coefficients(
-          c._replace(patterns=columns(c.patterns)),
-          columns(params.a),
-          setup.num_visits,
-        )
-      else:
-        c = columns(c)
-      return weights.part(params.w, first, number) + matmul(c.T, x)
-
-    return of_units
+    c, d, _ = kept
+    begun = functools.partial(weights.part, params.w)
+    visits = self.setup.num_visits
+    return weights.moved(begun, params.a, c, d, split.train.x, visits)
 
   def layout(self, state):
-    """H, C and a are split by units."""
+    """H, C, D and a are split by units."""
     columns = meshes.COLUMNS
     of_outputs = None if state.a is None else columns
     c = Visits(columns, meshes.WHOLE) if self.setup.by_visits else columns
-    return GramState(columns, c, meshes.WHOLE, of_outputs)
+    return GramState(columns, c, columns, meshes.WHOLE, of_outputs)

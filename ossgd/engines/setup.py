@@ -27,6 +27,7 @@ from ossgd.recording.recorders import (
 
 _WIDE = 2**29  # numbers in C, 2 GB: from there on it may be kept as patterns,
 _MOST_VISITS = 16  # of so few visits that it is found again fast
+_PER_INPUT, _EPOCHS = 32, 4  # examples that pass until C is folded, at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +83,20 @@ class Setup:
     wide = self.num_train * self.width > _WIDE and self.model.layers == 'hidden'
     slope = jax.eval_shape(self.model.slope, np.zeros(1, np.float32))
     return wide and slope.dtype == bool and self.num_visits <= _MOST_VISITS
+
+  @property
+  def steps_to_fold(self) -> int:
+    """Steps until coefficients are folded into weights (`gram`).
+
+    That is at most a sixteenth of their FLOPs: 2 (N + n) d m of 2 n B m each.
+    """
+    examples = max(_PER_INPUT * self.num_inputs, _EPOCHS * self.num_train)
+    return -(-examples // self.examples_per_step)
+
+  @property
+  def folds(self) -> bool:
+    """Whether a run is so long, and its coefficients are kept as such."""
+    return self.num_steps > self.steps_to_fold and not self.by_visits
 
   @property
   def output_step_size(self) -> float:

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from ossgd.engines import meshes
+from ossgd.engines import measuring, meshes
 from ossgd.engines.setup import Setup
 from ossgd.paper import metrics, network
-from ossgd.paper.types import matmul
+from ossgd.paper.types import Split, matmul
 from ossgd.recording import recorders
 from ossgd.recording.recorders import EXAMPLES, Examples, Record
 
@@ -234,6 +235,40 @@ def _of_real_units(
       none,
     ],
   )
+
+
+def record(
+  setup: Setup,
+  sums: Sums,
+  split: Split,
+  num_patterns: dict[Examples, jax.Array],
+  padding: int,
+) -> Record:
+  """What is recorded of each piece: arrays (P, ...).
+
+  Args:
+    setup: of the run.
+    sums: over the tiles, with units that fill them up.
+    split: the data.
+    num_patterns: n m of each data set that patterns are looked at for.
+    padding: the number of units that fill up tiles.
+  """
+
+  def of_piece(f):
+    found: Record = {}
+    for e, data in measuring.evaluated(split, setup.num_train_eval).items():
+      found |= recorders.of_logits(setup.measured, e, f[setup.rows(e)], data.y)
+    return found
+
+  found = jax.vmap(of_piece)(sums.logits) | sums.units
+  for recorder in recorders.of_kind(setup.measured, 'of_pattern'):
+    number = sums.counts[recorder.name]
+    with jax.ensure_compile_time_eval():
+      counted = recorder.function(np.True_, np.True_)
+    if counted:  # units of the padding are active, today as at w(0)
+      number -= padding * setup.recorder_sizes.examples[recorder.examples]
+    found[recorder.name] = number / num_patterns[recorder.examples]
+  return found
 
 
 def _moved(h: jax.Array, gram: jax.Array, updates: jax.Array) -> jax.Array:

@@ -22,16 +22,22 @@ SHAPES = {
   'small': (SMALL, 80),
   'wide': (WIDE, 30),
   'full': (SMALL._replace(order='full_batch', zero_columns=0), 40),
+  # More examples than coordinates, and C folded again and again.
+  'folded': (
+    SMALL._replace(num_train=58, dim=12, width=2, batch_size=8, zero_columns=6),
+    80,
+  ),
   'pass': (SMALL._replace(order='one_pass', num_train_eval=7), 6),
 }
-# Gaps longer than a chunk, several pieces in one, and a last gap of one.
-FIXED = agreement.Configuration(SMALL, 80, 20, 0.0, 5)
+# Gaps longer than a chunk, several pieces in one, and two folds of C.
+FIXED = agreement.Configuration(SMALL._replace(batch_size=8), 80, 20, 0.0, 5)
 
 
 class AgreementTest(parameterized.TestCase):
   @parameterized.named_parameters(
     *((name, *settings, False) for name, settings in SHAPES.items()),
     ('x64', SMALL, 80, True),
+    ('x64_folded', *SHAPES['folded'], True),
     ('in_bits', SMALL, 80, False, 0),
     ('wide_in_bits', WIDE, 14, False, 0),
     ('x64_in_bits', SMALL, 80, True, 0),
@@ -129,9 +135,9 @@ def labels_of_another_step(real, a, h, gram, y, *others):
   return real(a, h, gram, y.at[0].set(y[1]), *others)
 
 
-def a_coefficient_that_is_set(real, self, state, begin, split, steps):
+def a_coefficient_that_is_set(real, self, state, begin, split, steps, due):
   """An example that occurs twice in a chunk counts once: weights alone."""
-  new, (trained,) = real(self, state, begin, split, steps)
+  new, (trained,) = real(self, state, begin, split, steps, due)
   rows = begin.rows[steps.step].reshape(-1)
   c = state.c.at[rows].set(state.c[rows] + trained.updates)
   return new._replace(c=c), (trained,)
@@ -141,6 +147,11 @@ def one_part_in_ten_thousand(real, *arguments):
   """No bound is so wide that a step size wrong by that passes."""
   *others, rate, model, of_outputs = arguments
   return real(*others, rate * np.float32(1 + 1e-4), model, of_outputs)
+
+
+def what_was_folded_before_is_lost(real, self, state, begin, split):
+  """By the second time."""
+  return real(self, state._replace(d=state.d * 0), begin, split)
 
 
 class FaultTest(parameterized.TestCase):
@@ -153,6 +164,7 @@ class FaultTest(parameterized.TestCase):
     (blocked, 'updates', labels_of_another_step, 'blocked', 'gram'),
     (gram.OnGram, 'take_steps', a_coefficient_that_is_set, 'gram'),
     (blocked, 'updates', one_part_in_ten_thousand, 'blocked', 'gram'),
+    (gram.OnGram, '_fold', what_was_folded_before_is_lost, 'gram'),
   )
   def test_is_found(self, home, name, fault, *in_engines):
     """And in these engines only, in programs that are compiled anew."""

@@ -12,7 +12,7 @@ from ossgd.compact import tiled
 from ossgd.data import arrays, mixtures
 from ossgd.engines import blocked, interface, kinds, sgd, tiles
 from ossgd.engines.setup import Setup
-from ossgd.paper.model import PAPER
+from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.running import datasets, sweeps
 from tests import oracles, rounding
@@ -74,8 +74,9 @@ def run(engine, *, step_size=STEP_SIZE, **settings):
     batch_size=setup.batch_size,
   )
   moved = found.weights(found.kept(state), params, split).w - params.w
-  if engine == 'gram':  # C begins at zero, and keeps its digits
-    moved = np.asarray(state.c, np.float64)[:, :M].T @ split.train.x
+  if engine == 'gram':  # C and D begin at zero, and keep their digits
+    c, d = (np.asarray(v, np.float64)[:, :M] for v in (state.c, state.d))
+    moved = c.T @ split.train.x + (d.T if d.size else 0)
   together = {n: np.concatenate([r[n] for r in records]) for n in records[0]}
   return setup.record_steps, np.asarray(rows), together, moved
 
@@ -182,6 +183,42 @@ class RecursionTest(parameterized.TestCase):
       atol=4 * 2.0**-23,
     )
     self.assertLess(oracles.relative_error(moved, expected['w'] - w), 1e-5)
+
+  @parameterized.parameters(
+    dict(),
+    dict(model=Model(layers='both')),
+    dict(seeds_at_once=2),
+    dict(zeros=3),
+  )
+  def test_gram_where_training_never_rests(self, zeros=0, **settings):
+    """Distance and loss are those of its own weights; two units fit nothing."""
+    cut, n, k = 60, 70, 4
+    x = np.random.default_rng(0).normal(size=(n, 6))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    x, y = np.pad(x, ((0, 0), (zeros, 0))).astype(np.float32), np.arange(n) % k
+    found = sweeps.sweep(
+      Split(Dataset(x[:cut], y[:cut]), Dataset(x[cut:], y[cut:])),
+      engine='gram',
+      widths=(2,),
+      num_seeds=2,
+      batch_size=8,
+      lr_times_width=8.0,
+      num_steps=3000,
+      eval_every=1000,
+      extra=lambda end, begun, _: {'w': end.w, 'a': end.a, 'w0': begun.w},
+      **settings,
+    ).isel(width=0, step=-1)
+    for seed in found.seed:
+      one = {name: v.values for name, v in found.sel(seed=seed).items()}
+      w, w0, a = (
+        np.asarray(one[name], np.float64) for name in ('w', 'w0', 'a')
+      )
+      away = np.linalg.norm(w - w0) / np.linalg.norm(w0)
+      np.testing.assert_allclose(one['relative_distance'], away, rtol=1e-6)
+      f = a @ np.maximum(w @ x[:cut].T, 0)
+      loss = np.logaddexp.reduce(f) - f[y[:cut], np.arange(cut)]
+      np.testing.assert_allclose(one['train_loss'], loss.mean(), rtol=1e-6)
+      self.assertGreater(one['train_loss'], 0.5)
 
 
 class ChunksTest(parameterized.TestCase):
