@@ -24,8 +24,8 @@ LIBRARY = {
   'data.files': 'opening names columns libsvm',
   'data.own': 'containers values labels',
   'data.tfds': 'tfrecords prepared builders',
-  'data': 'geometry components mixtures arrays paths idx file_sets tfds_store '
-  'sources images',
+  'data': 'geometry components mixtures arrays paths idx archives file_sets '
+  'tfds_store sources images',
   'recording': 'recorders shapes divergence',
   'compact': 'normals coefficients tiled weights',
   'engines': 'meshes measuring optimizers orders sgd blocked interface setup '

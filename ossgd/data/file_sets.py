@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ossgd.data import idx
+from ossgd.data import archives, idx
 from ossgd.data.files import columns, libsvm, names, opening
 
 # Where torchvision, EMNIST's own archive and Hugging Face put files.
@@ -207,17 +207,17 @@ def _from_idx(prefix: str, files: Files) -> Found:
 
 def _from_archive(path: Path) -> Found:
   """One archive of four arrays, by whatever words their names say so."""
-  held = idx.names_in(path)
+  held = archives.names(path)
   said: dict[tuple[str, str], list[str]] = {}
   for name in held:
     _, _, part, role = names.read(name)
     said.setdefault((part, role), []).append(name)
   four = [said.get((part, r), []) for part in ('train', 'test') for r in 'xy']
   if {*idx.Arrays._fields} <= {*held} or not all(len(f) == 1 for f in four):
-    arrays = idx.read_npz(path)  # which says what it lacks
+    arrays = archives.read_sets(path)  # which says what it lacks
   else:
     wanted = [name for (name,) in four]
-    by_name = idx.read_archive(path, tuple(wanted))
+    by_name = archives.read(path, tuple(wanted))
     arrays = idx.Arrays(*(by_name[name] for name in wanted))
   return Found(arrays, _left_out(said))
 
@@ -228,7 +228,7 @@ def _left_out(parts: Mapping[tuple[str, str], object]) -> str:
 
 
 def _only_array(path: Path) -> np.ndarray:
-  arrays = idx.read_archive(path)
+  arrays = archives.read(path)
   if len(arrays) != 1:
     raise ValueError(
       f'{path} holds {len(arrays)} arrays; expected one, as three files beside '

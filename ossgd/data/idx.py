@@ -1,13 +1,9 @@
-"""IDX and npz files as NumPy arrays: whole, as they were written, or refused.
-
-Nothing is unpickled, and no name in an archive is a path.
-"""
+"""IDX files as NumPy arrays: whole, as they were written, or refused."""
 
 import hashlib
 import math
 import re
 import struct
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,49 +41,6 @@ def read_folder(folder: Path) -> Arrays:
     ValueError: a file is not what its name says, cut short or damaged.
   """
   return Arrays(*(read_idx(_find(folder, name)) for name in FILES))
-
-
-def read_npz(path: Path) -> Arrays:
-  """A NumPy archive of x_train, y_train, x_test and y_test, any numbers.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it is no such archive, cut short or damaged.
-  """
-  if not path.is_file():
-    raise FileNotFoundError(
-      f'there is no file {path}; expected an archive of x_train, y_train, '
-      'x_test and y_test: check the name'
-    )
-  return Arrays(**read_archive(path, Arrays._fields))
-
-
-def read_archive(
-  path: Path, names: tuple[str, ...] = ()
-) -> dict[str, np.ndarray]:
-  """Arrays of a NumPy archive, by name: these, or if none are given all.
-
-  Raises:
-    ValueError: it is no such archive, cut short or damaged.
-  """
-  with opening.named(path), zipfile.ZipFile(path) as archive:
-    held = _members(archive)
-    if {*names} - {*held}:
-      raise ValueError(
-        f'it holds {", ".join(held):.200}; expected arrays named '
-        f'{", ".join(names)}.'
-      )
-    return {name: _read_member(archive, name) for name in names or held}
-
-
-def names_in(path: Path) -> list[str]:
-  """Names of the arrays in a NumPy archive.
-
-  Raises:
-    ValueError: as `read_archive`.
-  """
-  with opening.named(path), zipfile.ZipFile(path) as archive:
-    return _members(archive)
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -137,23 +90,3 @@ def _find(folder: Path, name: str) -> Path:
     if path.is_file():
       return path
   raise FileNotFoundError(f'{folder} has no file {name}, plain or with .gz.')
-
-
-def _members(archive: zipfile.ZipFile) -> list[str]:
-  held = [name.removesuffix('.npy') for name in archive.namelist()]
-  if len({*held}) < len(held):
-    raise ValueError('it holds several arrays of one name.')
-  if not held:  # a few bytes at its end say so
-    raise ValueError('it holds nothing.')
-  return held
-
-
-def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-  """One array, read to its end: there zipfile compares its checksum."""
-  with archive.open(f'{name}.npy') as stream:
-    array = np.lib.format.read_array(stream, allow_pickle=False)
-    if stream.read(1):
-      raise ValueError(f'{name} holds more than its header promises.')
-  if array.dtype.kind not in 'buif':
-    raise ValueError(f'{name} has type {array.dtype}, expected real numbers.')
-  return array

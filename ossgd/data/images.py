@@ -11,7 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ossgd.data import arrays, file_sets, idx, paths, sources, tfds_store
+from ossgd.data import (
+  archives,
+  arrays,
+  file_sets,
+  idx,
+  paths,
+  sources,
+  tfds_store,
+)
 from ossgd.data.tfds import builders, prepared
 from ossgd.machine import files
 from ossgd.paper.types import Split
@@ -182,7 +190,7 @@ def _load_known(name: str, folder: Path) -> idx.Arrays:
   cache = data_dir / 'ossgd' / f'{name}-{tfds_store.VERSION}.npz'
   with contextlib.suppress(FileNotFoundError):
     try:
-      cached = idx.read_npz(cache)
+      cached = archives.read_sets(cache)
       sources.verify(name, cached, sources.TFDS_DIGESTS, cache)
       return cached
     except ValueError as error:

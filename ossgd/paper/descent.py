@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int, Key
 
 from ossgd.paper import network, theory
+from ossgd.paper.model import PAPER
 from ossgd.paper.types import Array, Dataset, Params, matmul
 
 
@@ -79,8 +80,7 @@ def descend(
     errors = theory.signed_errors(f, problem.y)
     slopes = -p[:, None] * errors
     gradient = jnp.where(h >= 0, matmul(slopes, problem.a), 0)
-    log_o = jax.nn.log_softmax(f)
-    loss = -jnp.take_along_axis(log_o, problem.y[:, None], axis=1)[:, 0]
+    loss = PAPER.losses(f, problem.y)
     return View(step, coefficients, h, errors, loss, gradient)
 
   def step_fn(coefficients, step_and_weights):

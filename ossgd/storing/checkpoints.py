@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ossgd.data import idx
+from ossgd.data import archives
 from ossgd.machine import files, hosts
 from ossgd.running import jobs
 
@@ -123,7 +123,7 @@ class Store:
       self._tell_of_others(path, name, job)
       return None
     try:
-      arrays = idx.read_archive(path)
+      arrays = archives.read(path)
       identity = bytes(arrays.pop(_IDENTITY, np.zeros(0, np.uint8)))
       if identity != _identity(name, job, arrays):
         raise ValueError(f'it is not what was saved as {name}')
@@ -164,7 +164,7 @@ def finished(
       dated.append((path.stat().st_mtime_ns, path))
   for _, path in sorted(dated):
     with contextlib.suppress(ValueError, OSError):
-      arrays = idx.read_archive(path)
+      arrays = archives.read(path)
       name, description, _ = json.loads(bytes(arrays.pop(_IDENTITY)))
       yield name, description, arrays
 

@@ -29,7 +29,7 @@ from sklearn import datasets
 
 from experiments.common import options
 from experiments.common.publishing import run_folders
-from ossgd.data import arrays, file_sets, idx
+from ossgd.data import archives, arrays, file_sets, idx
 from ossgd.storing import folders, records
 from tests import idx_files, mutations
 from tests.experiments import options_test
@@ -166,7 +166,8 @@ class FilesTest(Case):
     self.assertBetween(read, count / 20, count / 2)
 
   @parameterized.product(
-    save=(np.savez, np.savez_compressed), read=(idx.read_npz, idx.read_archive)
+    save=(np.savez, np.savez_compressed),
+    read=(archives.read_sets, archives.read),
   )
   def test_npz(self, save, read):
     """zip has checksums: what is read is what was written."""
