@@ -68,7 +68,9 @@ def _claims(results: xr.Dataset) -> list[Claim]:
       low=0.0,
     ),
   ]
-  for step in sorted({min(20, last), last}):  # the first while it still rises
+  # The first while it still rises: the record nearest to step 20.
+  early = int(results.step[1:].sel(step=20, method='nearest'))
+  for step in sorted({early, last}):
     found += [
       claim(
         f'a larger l couples more tightly at the same step ({step})',

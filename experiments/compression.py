@@ -111,13 +111,6 @@ def _worst(words: str, quantity: str, values: Callable, **end: Any) -> Claim:
 def _of_ranks(results: xr.Dataset) -> list[Claim]:
   """What a part of the spectrum has and does."""
   count = results.attrs['num_patterns']
-
-  def listed(rank):  # the largest rank not above this, or the smallest of all
-    cuts = results.cut.values
-    return max(cuts[cuts <= rank], default=cuts[0])
-
-  k_l, half, tenth = (listed(count / part) for part in (1, 2, 10))
-  error = 'error of the output at rank {} / how far training moved it'
   return [
     _worst(
       'the update is approximately low rank',
@@ -131,31 +124,41 @@ def _of_ranks(results: xr.Dataset) -> list[Claim]:
       lambda ds: abs(ds.energy_weights / ds.energy_initial - 1),
       high=0.1,
     ),
-    _claim(
-      'the update can easily be compressed: k l directions predict',
-      f'test accuracy with an update of rank {k_l}, at every m',
-      lambda ds: paper_claims.right(ds, ds.cut_accuracy.sel(cut=k_l)),
-      low=0.99,
-    ),
-    _claim(
-      'far fewer do not',
-      f'test accuracy with an update of rank {tenth}, at every m',
-      lambda ds: paper_claims.right(ds, ds.cut_accuracy.sel(cut=tenth)),
-      high=0.9,
-    ),
-    _worst(
-      'k l directions carry the output',
-      error.format(k_l),
-      lambda ds: ds.cut_error.sel(cut=k_l),
-      high=0.01,
-    ),
-    _worst(
-      'half as many do not',
-      error.format(half),
-      lambda ds: ds.cut_error.sel(cut=half),
-      low=0.1,
-    ),
+    *_of_cuts(count, results.cut.values),
   ]
+
+
+def _of_cuts(count: int, cuts: np.ndarray) -> list[Claim]:
+  """What updates cut to k l and to fewer directions do, if they were tried."""
+
+  def predict(words, rank, **end):
+    return _claim(
+      words,
+      f'test accuracy with an update of rank {rank}, at every m',
+      lambda ds: paper_claims.right(ds, ds.cut_accuracy.sel(cut=rank)),
+      **end,
+    )
+
+  def carry(words, rank, **end):
+    return _worst(
+      words,
+      f'error of the output at rank {rank} / how far training moved it',
+      lambda ds: ds.cut_error.sel(cut=rank),
+      **end,
+    )
+
+  few, half, found = cuts[cuts <= count / 10], count // 2, []
+  if count in cuts:
+    easily = 'the update can easily be compressed: k l directions predict'
+    found += [
+      predict(easily, count, low=0.99),
+      carry('k l directions carry the output', count, high=0.01),
+    ]
+  if few.size:
+    found.append(predict('far fewer do not', few.max(), high=0.9))
+  if half in cuts:
+    found.append(carry('half as many do not', half, low=0.1))
+  return found
 
 
 def _of_parts(results: xr.Dataset) -> list[Claim]:
@@ -224,7 +227,6 @@ def _table(results: xr.Dataset) -> str:
     ('|sum| / sum || in f_y, {} part', '{}_addition_own', _PARTS),
   ):
     rows |= {quantity.format(p): results[name.format(p)] for p in parts}
-  widths = results.width.values
   by_width = [
     (quantity, *map(tables.mean_std, v.transpose('width', ...).values))
     for quantity, v in rows.items()
@@ -232,13 +234,11 @@ def _table(results: xr.Dataset) -> str:
   by_rank = {
     f'{quantity}, m = {m}': results[f'cut_{quantity}'].sel(width=m)
     for quantity in ('accuracy', 'error')
-    for m in widths
+    for m in results.width.values
   }
-  return (
-    claims.markdown_table(('quantity', *(f'm = {m}' for m in widths)), by_width)
-    + '\n'
-    + tables.means_table(by_rank, cut='rank q')
-  )
+  header = 'quantity', *(f'm = {m}' for m in results.width.values)
+  first = claims.markdown_table(header, by_width)
+  return f'{first}\n{tables.means_table(by_rank, cut="rank q")}'
 
 
 _AGAINST_RANK = {

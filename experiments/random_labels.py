@@ -111,7 +111,7 @@ def run(
     steps_to_fit=training.at_first(fitted, results.step),
     distance_at_fit=training.at_first(fitted, results.relative_distance),
     stable_rank=(values**2).sum('rank') / largest**2,
-    num_large=(values > 0.01 * largest).sum('rank'),
+    num_large=(values > 0.01 * largest).sum('rank').where(largest.notnull()),
   ).assign_attrs(num_classes=k)
 
 

@@ -37,7 +37,7 @@ from ossgd.results.statistics import Every
 from ossgd.running import jobs, sweeps, watching
 
 from .common import command, seeds, training
-from .common.lemmas.evidence import most
+from .common.lemmas.evidence import least
 from .common.options import option
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def run(
       )
     )
   together = xr.concat(found, xr.Variable('view', list(VIEWS)), join='outer')
-  key = measuring.seed_keys(jnp.asarray(config.seed)).data
+  # To be drawn: the same whichever seeds were run.
+  key = measuring.seed_keys(jnp.asarray(0)).data
   points = mixtures.sample(key, mixtures.xor(), num_train=_DRAWN, num_test=1)
   return (
     together.squeeze('width', drop=True)
@@ -178,6 +179,9 @@ def _claims(results: xr.Dataset) -> list[Claim]:
   def ratio(ds, view, parts):
     return ds.ratio.sel(view=view, labelling=parts)
 
+  def wrong(accuracy):
+    return ((1 - accuracy) * num_train).round()
+
   return [
     claim(
       'with each disc a component (l = 2) the data are separable',
@@ -193,12 +197,12 @@ def _claims(results: xr.Dataset) -> list[Claim]:
     ),
     claim(
       'the data are not linearly separable',
-      'training accuracy of logistic regression, higher of plane and centred',
-      lambda ds: most(
-        ds.linear_train_accuracy.sel(view=['plane', 'centred']),
+      'training errors of logistic regression, fewest of plane and centred',
+      lambda ds: least(
+        wrong(ds.linear_train_accuracy.sel(view=['plane', 'centred'])),
         *('view', 'intercept'),
       ),
-      high=1 - 0.5 / num_train,  # at least one of them is wrong
+      low=1,
     ),
     claim(
       'centred and of unit norm (A2), they are separable as well (l = 2)',

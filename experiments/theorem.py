@@ -140,7 +140,7 @@ def run(
       for name, ds in varied.items()
       for kind in ('steps', 'least')
     },
-    attrs={'batch_size': config.batch_size},
+    attrs={'batch_size': config.batch_size, 'width': config.widths[0]},
   )
 
 

@@ -271,8 +271,13 @@ def at_first(good: xr.DataArray, values: xr.DataArray) -> xr.DataArray:
 
 def early_error(results: xr.Dataset) -> xr.DataArray:
   """Mean test error over the first 50 steps, where learning happens."""
-  accuracy = results.test_accuracy.sel(step=slice(0, 50))
-  return 1 - statistics.mean_over_steps(accuracy)
+  steps = results.step.values
+  end = min(50, steps[-1])
+  inside = [*steps[steps < end], end]
+  accuracy = results.test_accuracy
+  if end not in steps:  # between two records
+    accuracy = accuracy.interp(step=inside)
+  return 1 - statistics.mean_over_steps(accuracy.sel(step=inside))
 
 
 def figures(

@@ -51,20 +51,22 @@ def moved(
   rows: Rows,
   a: jax.Array,
   c: jax.Array | Visits,
-  d: jax.Array,
+  folded: tuple[jax.Array, jax.Array | None],
   x: jax.Array,
   num_visits: int,
 ) -> Rows:
-  """Rows of w(0) + C^T X + D^T.
+  """Rows of w(0) + C^T X + (Q E)^T.
 
   Args:
     rows: of w(0).
     a: its output weights, (k, m).
     c: (N, M), or what it is made of.
-    d: (d, M), or of no rows where D is zero.
+    folded: E (r, M), of no rows where it is zero, and Q (d, r) or None for I.
     x: training inputs, (N, d).
     num_visits: at least those of each example.
   """
+
+  e, q = folded
 
   def of_units(first, number):
     def columns(v):
@@ -76,7 +78,10 @@ def moved(
     else:
       of_inputs = columns(c)
     w = rows(first, number) + matmul(of_inputs.T, x)
-    return w + columns(d).T if d.shape[0] else w
+    if not e.shape[0]:
+      return w
+    own = columns(e).T
+    return w + (own if q is None else matmul(own, q.T))
 
   return of_units
 

@@ -62,7 +62,7 @@ def work(engine: str, setup: Setup) -> Work:
     recorded = sum(int(c.recorded.sum()) for c in planned)
     update = 2 * n * block * batch * m
     folds = setup.folds * (setup.num_steps // setup.steps_to_fold)
-    folded = folds * 2 * (setup.num_train + n) * d * m
+    folded = folds * 2 * (setup.num_train + n) * setup.rank * m
     return Work(
       len(planned) * (update + inside) + recorded * 2 * n * k * m + folded,
       # H once a chunk from memory, and about three times a piece from cache.
@@ -136,27 +136,27 @@ def _of_gram(setup: Setup, shards: tuple[int, int]) -> tuple[float, ...]:
   m, d = setup.width // shards[1], setup.num_inputs
   weights, padded = m * (d + setup.num_classes), m + -m % tiles.width(m)
   n = setup.num_train + setup.num_test
-  h0 = setup.num_train * padded
   held = n * (padded + setup.num_train) + _patterns(setup, m) / 8
   held += setup.num_steps * setup.examples_per_step + _size_of_c(setup, m)
   if setup.initial_of or not setup.by_visits:
-    held += h0
-  held += setup.num_test * padded * ('test' in setup.initial_of)
+    held += setup.num_train * padded
+  if setup.folds:
+    held += setup.rank * (padded + d)
+  if setup.folds or 'test' in setup.initial_of:
+    held += setup.num_test * padded
   begin = held + weights + n * d + (padded > m) * weights
   if from_rows(setup, shards):
     begin = held + n * d + _patterns(setup, m) / 8
   block = gram.steps_at_once(setup)
   rows = block * setup.examples_per_step
   train, measure = held + 8 * rows * padded, held + 5 * rows * padded
-  if setup.folds:  # D and w(0); a fold has their sum and a new H besides
-    train = max(train + 2 * d * padded, held + (3 * d + n) * padded)
-    measure += 2 * d * padded
+  if setup.folds:  # a fold has a new H, and inputs in fewer coordinates
+    train = max(train, held + n * padded + 2 * (n + d) * setup.rank)
   if setup.by_visits and shards == (1, 1):  # U, and some rows of a step
     train = measure = held + (rows + 3 * setup.examples_per_step) * padded
   if setup.model.layers == 'both':  # a after every step, and their stack
     path = 2 * block * setup.num_classes * padded
     train, measure = train + path, measure + path
-  # Of every piece, and of those of a tile.
   return begin, train, measure + 2 * block * _recorded(setup)
 
 
@@ -176,8 +176,8 @@ def _of_weights(engine: str, setup: Setup, units: int) -> tuple[float, ...]:
 
 def _patterns(setup: Setup, m: int) -> float:
   """Numbers as large as the patterns at w(0), a byte each."""
-  examples = setup.recorder_sizes.examples
-  return sum(examples[e] for e in setup.patterns_of) * m / _FLOAT
+  sizes = setup.recorder_sizes.examples
+  return sum(sizes[e] for e in setup.patterns_of) * m / _FLOAT
 
 
 def _size_of_c(setup: Setup, m: int) -> float:

@@ -19,11 +19,12 @@ step. The distance follows from what a step has computed anyway:
 H is rounded whenever it moves, as w is in the other engines. Where training
 never rests C grows with t in directions that X^T C cancels, and K, which is
 rounded once, would put H off by t and the distance by t^2. So C is folded now
-and then into what it stands for, and H and the distance are found anew:
+and then into what it stands for, and H and the distance are found anew. With
+orthonormal columns Q that span the training inputs, (d, r), or I where d <= N,
 
-  D += X^T C,    C = 0,    H = X_all (w(0)^T + D),    ||W(t) - W(0)|| = ||D||,
+  E += Q^T X^T C,   C = 0,   H = H(0) + X_all Q E,   ||W(t) - W(0)|| = ||E||,
 
-for 2 (N + n) d m FLOPs (`Setup.steps_to_fold`). A shorter run has no D.
+for 2 (N + n) r m FLOPs (`Setup.steps_to_fold`). A shorter run has no E.
 
 Wide networks keep C as the patterns it is made of (`compact.coefficients`) and
 step tile by tile (`compact.tiled`). h_s(t) - h_s(0) is K_{s, train} C(t) there,
@@ -59,12 +60,10 @@ class Constants(NamedTuple):
   a: jax.Array  # output weights: (k, M); zero in the padding, which is inert
   gram: jax.Array  # K^T = X X_all^T: (N, n)
   # Pre-activations at w(0), of the training examples first: (N, M); of all,
-  # (n, M), where a recorder looks at those of the test examples. None where
-  # nothing looks at them.
+  # (n, M), where C is folded or a recorder looks at those; or None.
   h: jax.Array | None
   patterns: dict[Examples, jax.Array]  # at w(0), as bits: (ceil(. / 8), M)
   norm: jax.Array  # ||w(0)||_F
-  w: jax.Array | None  # w(0)^T where C is folded: (d, M)
   # n m of the patterns of each data set, without the padding.
   num_patterns: dict[Examples, jax.Array]
   rows: jax.Array  # the batch of every step: (T, B) int32
@@ -77,7 +76,8 @@ class GramState(NamedTuple):
   # Coefficients of w - w(0) in the training inputs, (N, M), or what they are
   # made of.
   c: jax.Array | Visits
-  d: jax.Array  # D, (d, M); of no rows where C is not folded into it
+  e: jax.Array  # E, (r, M); of no rows where C is not folded into it
+  q: jax.Array | None  # Q, (d, r), of no columns there; None where it is I
   squared_distance: jax.Array  # ||w - w(0)||_F^2
   a: jax.Array | None = None  # output weights, where they are trained: (k, M)
 
@@ -130,7 +130,7 @@ class OnGram:
 
   def start_from_rows(self, key, rows_of_w, a, split):
     """The same from w(0) a few rows at a time: `weights.Rows`."""
-    setup, transposed = self.setup, None
+    setup = self.setup
     width, shards = a.shape[1], meshes.shards(self.mesh)[1]
     share = width // shards
     padding = shards * (-share % tiles.width(share))  # whole tiles everywhere
@@ -141,16 +141,15 @@ class OnGram:
       h, norm = weights.preactivations(rows_of_w, everything, width, padding)
     else:
       w = rows_of_w(0, width)
+      h = network.preactivations(jnp.pad(w, ((0, padding), (0, 0))), everything)
       norm = jnp.linalg.norm(w)
-      w = jnp.pad(w, ((0, padding), (0, 0)))
-      h = network.preactivations(w, everything)
-      transposed = w.T if setup.folds else None
     state = GramState(
       h,
       coefficients.nothing(setup.num_visits, num_train, *a.shape)
       if setup.by_visits
       else jnp.zeros((num_train, h.shape[1]), h.dtype),
-      jnp.zeros((setup.num_inputs * setup.folds, h.shape[1]), h.dtype),
+      jnp.zeros((setup.rank * setup.folds, h.shape[1]), h.dtype),
+      self._span(x),
       jnp.zeros((), h.dtype),
       a if setup.model.layers == 'both' else None,
     )
@@ -161,7 +160,7 @@ class OnGram:
       order=setup.order,
       batch_size=setup.examples_per_step,
     )
-    h0 = h if 'test' in setup.initial_of else h[:num_train]
+    h0 = h if setup.folds or 'test' in setup.initial_of else h[:num_train]
     begin = Constants(
       a,
       matmul(x, everything.T),
@@ -171,7 +170,6 @@ class OnGram:
         for e in setup.patterns_of
       },
       norm,
-      transposed,
       {
         e: jnp.asarray(len(h[setup.rows(e)]) * float(width), h.dtype)
         for e in setup.patterns_of
@@ -180,13 +178,19 @@ class OnGram:
     )
     return state, begin
 
+  def _span(self, x):
+    """Q of the training inputs."""
+    if self.setup.num_inputs <= self.setup.num_train:
+      return None
+    return jnp.linalg.qr(x.T)[0] if self.setup.folds else x[:0].T
+
   def _fold(self, state, begin, split):
-    """C into D, with H and the distance from there."""
-    x = split.train.x
-    d = state.d + matmul(x.T, state.c)
-    h = matmul(jnp.concatenate([x, split.test.x]), begin.w + d)
-    nothing = jnp.zeros_like(state.c)
-    return GramState(h, nothing, d, jnp.sum(d * d), state.a)
+    """C into E, with H and the distance from there."""
+    x = jnp.concatenate([split.train.x, split.test.x])
+    x = x if state.q is None else matmul(x, state.q)
+    e = state.e + matmul(x[: self.setup.num_train].T, state.c)
+    h, nothing = begin.h + matmul(x, e), jnp.zeros_like(state.c)
+    return state._replace(h=h, c=nothing, e=e, squared_distance=jnp.sum(e * e))
 
   def take_steps(self, state, begin, split, steps, due):
     """Takes a chunk of steps, looking at its own batches only.
@@ -237,9 +241,8 @@ class OnGram:
       moved = metrics.squared_distances(u, h - h0, among)
       c = state.c.at[flat].add(u.reshape(flat.size, -1))
     distances = state.squared_distance + jnp.cumsum(moved)
-    state = GramState(
-      state.h, c, state.d, distances[-1], None if a is None else a[-1]
-    )
+    last = distances[-1], None if a is None else a[-1]
+    state = state._replace(c=c, squared_distance=last[0], a=last[1])
     return state, (Trained(gram, u.reshape(flat.size, -1), distances, a),)
 
   def move_all(self, state, begin, split, trained, recorded):
@@ -272,25 +275,26 @@ class OnGram:
     return state._replace(h=h), (record | {DISTANCE: distance},)
 
   def kept(self, state):
-    """C and D, and a where it is trained."""
-    return state.c, state.d, state.a
+    """C, E and Q, and a where it is trained."""
+    return state.c, (state.e, state.q), state.a
 
   def weights(self, kept, params, split):
-    """w(t) = w(0) + D(t)^T + C(t)^T X."""
+    """w(t) = w(0) + (Q E(t))^T + C(t)^T X."""
     w = self.rows(kept, params, split)(0, params.w.shape[0])
     a = kept[2]
     return Params(w, params.a if a is None else a[:, : w.shape[0]])
 
   def rows(self, kept, params, split):
     """The same of some units at a time."""
-    c, d, _ = kept
+    c, folded, _ = kept
     begun = functools.partial(weights.part, params.w)
     visits = self.setup.num_visits
-    return weights.moved(begun, params.a, c, d, split.train.x, visits)
+    return weights.moved(begun, params.a, c, folded, split.train.x, visits)
 
   def layout(self, state):
-    """H, C, D and a are split by units."""
+    """H, C, E and a are split by units."""
     columns = meshes.COLUMNS
     of_outputs = None if state.a is None else columns
     c = Visits(columns, meshes.WHOLE) if self.setup.by_visits else columns
-    return GramState(columns, c, columns, meshes.WHOLE, of_outputs)
+    q = None if state.q is None else meshes.WHOLE
+    return GramState(columns, c, columns, q, meshes.WHOLE, of_outputs)

@@ -27,7 +27,7 @@ from ossgd.recording.recorders import (
 
 _WIDE = 2**29  # numbers in C, 2 GB: from there on it may be kept as patterns,
 _MOST_VISITS = 16  # of so few visits that it is found again fast
-_PER_INPUT, _EPOCHS = 32, 4  # examples that pass until C is folded, at least
+_PER_RANK, _EPOCHS = 16, 4  # examples until C is folded: 16 r, 4 N at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +74,7 @@ class Setup:
   @property
   def num_visits(self) -> int:
     """The most often that training comes to an example: V."""
-    an_epoch = self.steps_per_epoch
-    return max(1, -(-self.num_steps // an_epoch))
+    return max(1, -(-self.num_steps // self.steps_per_epoch))
 
   @property
   def by_visits(self) -> bool:
@@ -85,12 +84,14 @@ class Setup:
     return wide and slope.dtype == bool and self.num_visits <= _MOST_VISITS
 
   @property
-  def steps_to_fold(self) -> int:
-    """Steps until coefficients are folded into weights (`gram`).
+  def rank(self) -> int:
+    """The largest that the training inputs can have: r."""
+    return min(self.num_inputs, self.num_train)
 
-    That is at most a sixteenth of their FLOPs: 2 (N + n) d m of 2 n B m each.
-    """
-    examples = max(_PER_INPUT * self.num_inputs, _EPOCHS * self.num_train)
+  @property
+  def steps_to_fold(self) -> int:
+    """Steps of `gram` until C is folded: an eighth of their FLOPs at most."""
+    examples = max(_PER_RANK * self.rank, _EPOCHS * self.num_train)
     return -(-examples // self.examples_per_step)
 
   @property
@@ -138,8 +139,7 @@ class Setup:
     )
 
   @property
-  def _moving(self) -> Any:
-    """What the optimizer moves, as shapes."""
+  def _moving(self) -> Any:  # by the optimizer, as shapes
     return optimizers.shapes(self.width, self.dim, self.num_classes, self.model)
 
   @property

@@ -89,11 +89,14 @@ def judge(claim: Claim, results: xr.Dataset) -> Finding:
     claim: the claim.
     results: what `claim.measure` reads, with a dim 'seed'. What its attributes
       do not say of `claim.setup` is taken to be the paper's.
+
+  Raises:
+    ValueError: what is measured has not one value a seed.
   """
   if claim.needs and claim.needs not in results:
     reason = f'these results have no {claim.needs}'
     return Finding(claim, verdict='measured', reason=reason)
-  found = _judged(claim, claim.measure(results))
+  found = _judged(claim, claim.measure(results), results.sizes['seed'])
   told = settings(results)
   away = [
     f'{name} {_shown(told[name])}, paper {_shown(value)}'
@@ -106,23 +109,27 @@ def judge(claim: Claim, results: xr.Dataset) -> Finding:
     reason = claim.beside
   else:
     return found
+  if found.num_missing:  # some may have no value at all
+    reason = '; '.join(filter(None, (found.reason, reason)))
   return found._replace(verdict='measured', reason=reason, p=NAN)
 
 
-def _judged(claim: Claim, evidence: Any) -> Finding:
+def _judged(claim: Claim, evidence: Any, num_seeds: int) -> Finding:
   """By the kind of the evidence, from the seeds that have a value."""
   kind: Kind = 'mean'
-  trials = 0
+  trials, shared = 0, False
   if isinstance(evidence, Proportion):
     kind, trials = 'proportion', int(evidence.trials or 0)
+    shared = evidence.shared
     fraction = evidence.fraction.transpose(..., 'seed').values
     values = fraction.reshape(-1, fraction.shape[-1])
   elif isinstance(evidence, Cells):
-    values = np.stack([np.asarray(side) for side in evidence])
+    values = np.stack([_of_seeds(claim, side, num_seeds) for side in evidence])
   elif isinstance(evidence, Every):
-    kind, values = 'every', np.asarray(evidence.values)[None]
+    kind = 'every'
+    values = _of_seeds(claim, evidence.values, num_seeds)[None]
   else:
-    values = np.asarray(evidence)[None]
+    values = _of_seeds(claim, evidence, num_seeds)[None]
   known = np.isfinite(values).all(axis=0)
   missing = int(np.sum(~known))
   without = f'{missing} of {known.size} seeds without a value'
@@ -137,7 +144,24 @@ def _judged(claim: Claim, evidence: Any) -> Finding:
   values = values[:, known].astype(np.float64)
   if kind == 'every':
     return _worst_case(finding, values[0])
-  return _by_interval(finding, values)
+  return _by_interval(finding, values, shared=shared)
+
+
+def _of_seeds(claim: Claim, values: Any, num_seeds: int) -> np.ndarray:
+  """One number a seed: others would be taken for more seeds.
+
+  Raises:
+    ValueError: they are not.
+  """
+  dims = getattr(values, 'dims', ('seed',))
+  array = np.asarray(values)
+  if dims != ('seed',) or array.shape != (num_seeds,):
+    raise ValueError(
+      f'the claim {claim.words!r:.100} measured {tuple(dims)} {array.shape}; '
+      f'expected one value for each of the {num_seeds} seeds: choose a width '
+      'and a step (isel), or take a mean, a largest one or a slope over them'
+    )
+  return array
 
 
 def _worst_case(finding: Finding, known: np.ndarray) -> Finding:
@@ -163,7 +187,9 @@ def _worst_case(finding: Finding, known: np.ndarray) -> Finding:
   )
 
 
-def _by_interval(finding: Finding, values: np.ndarray) -> Finding:
+def _by_interval(
+  finding: Finding, values: np.ndarray, *, shared: bool = False
+) -> Finding:
   """Inside of (low, high), outside, or across an end: of (rows, seed)."""
   if values.size:
     finding = finding._replace(mean=float(np.mean(values)))
@@ -172,11 +198,12 @@ def _by_interval(finding: Finding, values: np.ndarray) -> Finding:
     return finding._replace(reason=finding.reason or few)
   if finding.trials:
     counts = np.rint(values * finding.trials).astype(int)
-    estimates = statistics.of_proportions(counts, finding.trials)
+    estimates = statistics.of_proportions(counts, finding.trials, shared=shared)
   elif finding.kind == 'proportion':
     return finding._replace(reason='how many trials there were is not known')
   elif any(map(statistics.no_spread, values)):
-    equal = f'no spread: all values are {finding.mean:.3g}'
+    ends = ' or '.join(dict.fromkeys(f'{row.mean():.3g}' for row in values))
+    equal = f'no spread: all values are {ends}'
     return finding._replace(std=0.0, reason=finding.reason or equal)
   else:
     low = values[0]
@@ -192,8 +219,10 @@ def _by_interval(finding: Finding, values: np.ndarray) -> Finding:
     )
     for one in estimates
   ]
-  # Of several the worst: the last to hold, among equals the first to fail.
-  at = max(range(len(sides)), key=lambda i: (sides[i][0], -sides[i][1]))
+  # Of several the worst: the last to hold, among equals the first to fail,
+  # then the one that lies furthest out.
+  out = [max(low - one.value, one.value - high) for one in estimates]
+  at = max(range(len(out)), key=lambda i: (sides[i][0], -sides[i][1], out[i]))
   finding = finding._replace(
     mean=estimates[at].value,
     std=float(np.std(values[at], ddof=1)),

@@ -30,6 +30,7 @@ class Proportion(NamedTuple):
 
   fraction: xr.DataArray  # (seed,) or (seed, ...)
   trials: int | None  # behind each fraction; None: not known
+  shared: bool = False  # whether those of all seeds are the same examples
 
 
 class Every(NamedTuple):
@@ -100,7 +101,9 @@ def of_mean(low: np.ndarray, high: np.ndarray) -> Estimate:
   )
 
 
-def of_proportions(counts: np.ndarray, trials: int) -> list[Estimate]:
+def of_proportions(
+  counts: np.ndarray, trials: int, *, shared: bool = False
+) -> list[Estimate]:
   """Proportions that are to be judged together, an estimate each.
 
   The interval of a proportion is all that Clopper and Pearson's exact limits of
@@ -108,18 +111,25 @@ def of_proportions(counts: np.ndarray, trials: int) -> list[Estimate]:
   nothing of seeds that differ, the t-interval nothing of rare events. Several
   intervals are simultaneous (Bonferroni), so the worst may be picked.
 
+  Trials that all seeds share are counted once: five networks that are tried on
+  the same examples have not seen five times as many of them.
+
   Args:
     counts: (case, seed), int.
     trials: behind each count.
+    shared: whether they are the same for all seeds.
   """
-  return [_of_proportion(one, trials, len(counts)) for one in counts]
+  times = counts.shape[1] if shared else 1
+  return [_of_proportion(one, trials, len(counts), times) for one in counts]
 
 
-def _of_proportion(counts: np.ndarray, trials: int, cases: int) -> Estimate:
+def _of_proportion(
+  counts: np.ndarray, trials: int, cases: int, times: int
+) -> Estimate:
   from scipy import special
 
   level = 1 - (1 - LEVEL) / cases
-  pooled, total = int(counts.sum()), counts.size * trials
+  pooled, total = counts.sum() / times, counts.size * trials / times
   low, high = _exact_limits(pooled, total, (1 - level) / 2)
   fractions = counts / trials
   of_seeds = None
@@ -144,7 +154,9 @@ def _of_proportion(counts: np.ndarray, trials: int, cases: int) -> Estimate:
   return Estimate(pooled / total, (float(low), float(high)), tail)
 
 
-def _exact_limits(count: int, trials: int, tail: float) -> tuple[float, float]:
+def _exact_limits(
+  count: float, trials: float, tail: float
+) -> tuple[float, float]:
   """Clopper and Pearson's, quantiles of beta distributions.
 
   Those of `scipy.stats.binomtest`, which searches for them and rounds at 2e-12;

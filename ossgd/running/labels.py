@@ -223,7 +223,7 @@ def _stacked(
     ]
   together = np.stack(values)
   gone = np.isfinite(diverged).reshape(diverged.shape + (1,) * len(dims))
-  if np.issubdtype(together.dtype, np.floating):
+  if together.dtype.kind in 'iuf' and gone.any():  # of these no count is kept
     together = np.where(gone, np.nan, together)
   return ('width', 'seed', *dims), together
 

@@ -98,6 +98,9 @@ class SavedStates:
     again = []
     for i, leaf in enumerate(leaves):
       shape = _numbers(leaf).shape[self._of_seeds :]
+      if not saved[0][f'state_{i}'].size:  # a shorter run had none of it
+        again.append(leaf)
+        continue
       parts = [_filled(one[f'state_{i}'], shape) for one in saved]
       value: Any = np.stack(parts) if self._of_seeds else parts[0]
       if _is_key(leaf):

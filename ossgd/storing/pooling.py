@@ -88,11 +88,7 @@ def pool(named: Mapping[str, xr.Dataset]) -> xr.Dataset:
   for name, results in named.items():
     if 'seed' not in results.dims:
       raise records.RecordError(f'{name} has no seeds to be pooled')
-  alone = {
-    str(results.attrs.get('width'))
-    for results in named.values()
-    if 'width' not in results.dims
-  }
+  alone = {str(results.attrs.get('width')) for results in named.values()}
   if len(alone) > 1:
     raise records.RecordError(
       f'{", ".join(named)} are of the widths {", ".join(sorted(alone)):.200}, '

@@ -144,14 +144,16 @@ def _so_far(place: Path, notes: Mapping[str, Any]) -> xr.Dataset | None:
 
   size = notes.get(records.SIZE)
   parts: dict[str, dict[Any, xr.Dataset]] = {}
-  for name, described, arrays in checkpoints.finished(
-    place / records.CHECKPOINTS
-  ):
-    # Of a folder that may grow, runs of other sources are not gone on with.
-    asked = size is None or (
-      folders.is_asked(described, size) and described['code'] == notes['code']
-    )
-    if asked:
+  finished = [*checkpoints.finished(place / records.CHECKPOINTS)]
+  # Runs of other sources or versions are not gone on with.
+  newest = finished[-1][1] if finished else {}
+  made_by = [newest.get(name) for name in ('code', 'environment')]
+  if size is not None:
+    made_by[0] = notes['code']
+  for name, described, arrays in finished:
+    theirs = [described['code'], described['environment']]
+    asked = size is None or folders.is_asked(described, size)
+    if asked and theirs == made_by:
       run = described['width'], described['seed']
       part = parts.setdefault(name.rpartition('m=')[0].strip(), {})
       part[run] = labels.from_arrays(arrays)

@@ -151,7 +151,7 @@ def one_part_in_ten_thousand(real, *arguments):
 
 def what_was_folded_before_is_lost(real, self, state, begin, split):
   """By the second time."""
-  return real(self, state._replace(d=state.d * 0), begin, split)
+  return real(self, state._replace(e=state.e * 0), begin, split)
 
 
 class FaultTest(parameterized.TestCase):

@@ -14,6 +14,7 @@ from ossgd.engines import blocked, interface, kinds, sgd, tiles
 from ossgd.engines.setup import Setup
 from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Dataset, Params, Split
+from ossgd.recording.recorders import Recorder
 from ossgd.running import datasets, sweeps
 from tests import oracles, rounding
 
@@ -74,9 +75,9 @@ def run(engine, *, step_size=STEP_SIZE, **settings):
     batch_size=setup.batch_size,
   )
   moved = found.weights(found.kept(state), params, split).w - params.w
-  if engine == 'gram':  # C and D begin at zero, and keep their digits
-    c, d = (np.asarray(v, np.float64)[:, :M] for v in (state.c, state.d))
-    moved = c.T @ split.train.x + (d.T if d.size else 0)
+  if engine == 'gram':  # C and E begin at zero, and keep their digits
+    c, e = (np.asarray(v, np.float64)[:, :M] for v in (state.c, state.e))
+    moved = c.T @ split.train.x + (e.T if e.size else 0)
   together = {n: np.concatenate([r[n] for r in records]) for n in records[0]}
   return setup.record_steps, np.asarray(rows), together, moved
 
@@ -188,14 +189,20 @@ class RecursionTest(parameterized.TestCase):
     dict(),
     dict(model=Model(layers='both')),
     dict(seeds_at_once=2),
-    dict(zeros=3),
+    dict(dim=9),
+    dict(dim=200),
+    dict(dim=200, seeds_at_once=2),
   )
-  def test_gram_where_training_never_rests(self, zeros=0, **settings):
-    """Distance and loss are those of its own weights; two units fit nothing."""
+  def test_gram_where_training_never_rests(self, dim=6, **settings):
+    """Distance and loss are those of its own weights; two units fit nothing.
+
+    All inputs lie in six dimensions of so many.
+    """
     cut, n, k = 60, 70, 4
-    x = np.random.default_rng(0).normal(size=(n, 6))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 6)) @ np.linalg.qr(rng.normal(size=(dim, 6)))[0].T
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    x, y = np.pad(x, ((0, 0), (zeros, 0))).astype(np.float32), np.arange(n) % k
+    x, y = x.astype(np.float32), np.arange(n) % k
     found = sweeps.sweep(
       Split(Dataset(x[:cut], y[:cut]), Dataset(x[cut:], y[cut:])),
       engine='gram',
@@ -214,11 +221,40 @@ class RecursionTest(parameterized.TestCase):
         np.asarray(one[name], np.float64) for name in ('w', 'w0', 'a')
       )
       away = np.linalg.norm(w - w0) / np.linalg.norm(w0)
-      np.testing.assert_allclose(one['relative_distance'], away, rtol=1e-6)
+      np.testing.assert_allclose(one['relative_distance'], away, rtol=1e-5)
       f = a @ np.maximum(w @ x[:cut].T, 0)
       loss = np.logaddexp.reduce(f) - f[y[:cut], np.arange(cut)]
       np.testing.assert_allclose(one['train_loss'], loss.mean(), rtol=1e-6)
       self.assertGreater(one['train_loss'], 0.5)
+
+  @parameterized.parameters(9, 30)
+  def test_a_fold_moves_no_dead_unit(self, dim):
+    """Inputs in a cone leave units dead: these are at w(0) to the bit."""
+    x = np.abs(np.random.default_rng(1).normal(size=(22, dim))) + 2
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    y = np.arange(22) % 3
+    moved = [
+      Recorder(
+        f'moved_{examples}',
+        of_units=lambda h, h0, a: jnp.any(h != h0, axis=0).sum(),
+        examples=examples,
+      )
+      for examples in ('train', 'test')
+    ]
+    found = sweeps.sweep(
+      Split(Dataset(x[:17], y[:17]), Dataset(x[17:], y[17:])),
+      engine='gram',
+      widths=(521,),
+      num_seeds=1,
+      num_steps=60,
+      order='full_batch',
+      lr_times_width=0.5,
+      eval_every=20,
+      recorders=tuple(moved),
+      extra=lambda end, begun, _: {'moved': (end.w != begun.w).any(1).sum()},
+    ).isel(width=0, seed=0)
+    for name in ('moved_train', 'moved_test'):
+      np.testing.assert_array_equal(found[name][1:], found.moved)
 
 
 class ChunksTest(parameterized.TestCase):

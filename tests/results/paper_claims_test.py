@@ -196,7 +196,7 @@ class StepsTest(parameterized.TestCase):
     reached = xr.DataArray([4.0, 8.0, NAN, 0.0], dims='seed')
     steps = np.array([0, 1, 4, 8, 16])
     low, high = paper_claims.step_cells(reached, steps)
-    np.testing.assert_array_equal(low, [2, 5, NAN, 1])
+    np.testing.assert_array_equal(low, [2, 5, NAN, 0])
     np.testing.assert_array_equal(high, reached)
 
   def test_recorded_steps_do_not_matter(self):

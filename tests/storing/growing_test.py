@@ -117,7 +117,14 @@ class GrowingTest(Case):
     dict(steps=(5, 6), engine='blocked', eval_every=4, order='one_pass'),
     dict(steps=(7, 11), seeds_at_once=2),
     dict(steps=(21, 25, 47), engine='gram', eval_every=1, num_seeds=1),
-    dict(steps=(90, 130, 250), engine='gram', num_seeds=1),  # C is folded
+    # C is folded, in coordinates of its own or in those of 24 examples.
+    dict(steps=(40, 90, 250), engine='gram', num_seeds=1),
+    dict(
+      steps=(90, 130, 250),
+      engine='gram',
+      num_seeds=1,
+      data=mixtures.gaussian(num_classes=3, num_components=1, dim=40),
+    ),
     dict(steps=(9, 14), engine='gram', order='full_batch', num_seeds=1),
   )
   def test_more_steps(self, steps, **settings):

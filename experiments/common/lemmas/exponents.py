@@ -37,8 +37,9 @@ def fitted(results: xr.Dataset, name: str) -> Between:
   if name == 'epsilon':
     return low, high
   low, high = low.isel(epsilon=0), high.isel(epsilon=0)
-  if name == 'width':  # the theorem has m >= M
-    kept = high.width.values >= high.width.values[0]
+  if name == 'width':  # the theorem has m >= M; pooled widths are sorted
+    base = results.attrs.get('width', high.width.values[0])
+    kept = high.width.values >= base
     return low.isel(width=kept), high.isel(width=kept)
   return low, high
 
