@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import itertools
 import sys
 import time
@@ -89,9 +90,16 @@ PRESETS = {
 def run(
   config: Config, progress: sweeps.Progress = lambda fraction, label: None
 ) -> xr.Dataset:
-  """Times everything; seconds in dims work, contender, repetition."""
+  """Times everything; seconds in dims work, contender, repetition.
+
+  Raises:
+    ValueError: there is no PyTorch.
+  """
   import xarray as xr
 
+  asked = any(name.startswith('torch') for name in CONTENDERS)
+  if asked and importlib.util.find_spec('torch') is None:
+    raise ValueError('PyTorch is one of the rivals: pip install torch')
   measures: dict[str, Callable[[], dict[str, np.ndarray]]] = {
     f'{name}, m = {width}': functools.partial(compare, name, width, config)
     for name in ('synthetic, every step', 'synthetic', 'MNIST shape')

@@ -254,7 +254,8 @@ def over(
     results = sweep(one, its_data, part, **others(one))
     found.append(results.squeeze('width', drop=True))
   results = xr.concat(found, xr.Variable(name, list(values)))
-  results.attrs.pop(name, None)  # the first one's is not that of all
+  for of_first in (name, 'data'):  # which is not that of all
+    results.attrs.pop(of_first, None)
   return results.assign_attrs(width=config.widths[0])
 
 

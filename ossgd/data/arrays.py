@@ -208,8 +208,8 @@ def _directions(
     what = 'x' if preprocess == 'unit_norm' else f'x, {preprocess},'
     raise ValueError(
       f'{name} {what} is zero in row {zero[0]} ({zero.size} rows in all): a '
-      'zero vector cannot have unit norm. Remove them, or pass '
-      "preprocess='raw'."
+      'zero vector cannot have unit norm. Remove them, or leave all inputs as '
+      "they are: preprocess='raw' of arrays.to_split or images.load."
     )
 
   def unit(rows):

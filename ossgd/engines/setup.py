@@ -102,9 +102,8 @@ class Setup:
   @property
   def output_step_size(self) -> float:
     """Of the output weights, where they are trained."""
-    if self.output_lr_times_width is None:
-      return self.step_size
-    return float(self.output_lr_times_width / self.width)
+    own = self.output_lr_times_width
+    return self.step_size if own is None else float(own / self.width)
 
   @property
   def numbers(self) -> Numbers:
@@ -164,8 +163,7 @@ class Setup:
   @property
   def num_inputs(self) -> int:
     """The coordinates that are not zero in every example."""
-    used = self.used_columns
-    return self.dim if used is None else len(used)
+    return self.dim if self.used_columns is None else len(self.used_columns)
 
   @property
   def num_evaluated(self) -> int:
@@ -249,8 +247,10 @@ class Setup:
     others = 'lr_times_width', 'init_scale', 'output_lr_times_width'
     for name in (*whole, *others):
       value = getattr(self, name)
-      if value is not None and not 0 < value < float('inf'):
-        raise ValueError(f'{name} is {value}; expected a positive number')
+      if value is None and name in ('num_train_eval', 'output_lr_times_width'):
+        continue
+      if isinstance(value, str | None) or not 0 < value < float('inf'):
+        raise ValueError(f'{name} is {value!r}; expected a positive number')
     for name in (*whole, 'batch_size'):
       value = getattr(self, name)
       if value is not None and not isinstance(value, numbers.Integral):

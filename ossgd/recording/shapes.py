@@ -101,6 +101,20 @@ def check(asked: Sequence[Recorder], *sizes: Sizes) -> None:
       _check_blocks(recorder, sizes[0])
 
 
+def check_extra(more: Any, measured: Sequence[Recorder]) -> None:
+  """Raises ValueError for what cannot be measured of w(T) beside recorders."""
+  if not isinstance(more, dict):
+    raise ValueError(
+      f'extra returned {type(more).__name__}; expected a dict of arrays by name'
+    )
+  taken = {*more} & {*_RESULTS, *(recorder.name for recorder in measured)}
+  if taken:
+    raise ValueError(
+      f'extra returned {", ".join(sorted(taken))}, which the results have '
+      'already; expected other names'
+    )
+
+
 # Variables and coordinates of the results besides.
 _RESULTS = (
   *('width', 'seed', 'step', 'rank', 'engine'),

@@ -100,7 +100,8 @@ def rows_table(rows: Sequence[Mapping[str, str]]) -> str:
 def note(findings: Sequence[Finding]) -> str:
   """What the words of a table of these findings mean, in a paragraph."""
   return (
-    'Verdicts are by the 95 % interval of a mean over seeds (Student) or of a '
+    '±: standard deviation over seeds. Verdicts are by the 95 % interval of a '
+    'mean over seeds (Student) or of a '
     'proportion (Clopper-Pearson, joined with Student over seeds); p is the '
     'least alpha at which the interval decides. Family-wise: by Holm over the '
     f'{sum(map(_in_family, findings))} claims of this table that an interval '

@@ -1,9 +1,10 @@
 """What is asked of a sweep: whether it can be; what its jobs are known by."""
 
 import dataclasses
+import json
 import logging
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from ossgd.machine import hosts, memory
 from ossgd.paper import model as models
 from ossgd.paper.model import PAPER
 from ossgd.paper.types import Split
-from ossgd.running import datasets, jobs, watching
+from ossgd.running import datasets, identities, jobs, watching
 
 
 def basis(
@@ -48,6 +49,33 @@ def basis(
   return jobs.basis(settings | more, 'ossgd.running.sweeps')
 
 
+def known_as(
+  data: datasets.Known, transform: Callable[[jax.Array, Split], Split] | None
+) -> str:
+  """What data are told from others by, 16 hexadecimal digits; '' if nothing."""
+  content: Any = jobs.data_digest(data) if isinstance(data, Split) else data
+  try:
+    told = identities.of((content, transform), 'data')
+  except ValueError:  # a function that holds what cannot be told from others
+    return ''
+  return identities.sha256(json.dumps(told, sort_keys=True))[:16]
+
+
+def widths(given: Iterable[Any]) -> tuple[Any, ...]:
+  """The widths as Python's numbers, of any sequence or array of them.
+
+  Raises:
+    ValueError: it is none.
+  """
+  try:
+    return tuple(w.item() if hasattr(w, 'item') else w for w in given)
+  except (TypeError, ValueError) as error:
+    raise ValueError(
+      f'widths is {given!r:.60}; expected several whole numbers, such as '
+      '(1000, 4000)'
+    ) from error
+
+
 def check(
   setup: Setup,
   widths: Sequence[int],
@@ -63,7 +91,7 @@ def check(
     ('num_seeds', num_seeds),
     ('seeds_at_once', 1 if seeds_at_once is None else seeds_at_once),
   ):
-    if value < 1 or not isinstance(value, numbers.Integral):
+    if not isinstance(value, numbers.Integral) or value < 1:
       raise ValueError(f'{name} is {value}; expected a whole number from 1 on')
   whole = all(isinstance(width, numbers.Integral) for width in widths)
   if not widths or len(set(widths)) < len(widths) or not whole:

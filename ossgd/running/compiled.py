@@ -284,7 +284,10 @@ class _Block:
         return weights.spectra(engine.rows(kept, params, split), params)
       trained = engine.weights(kept, params, split)
       return measuring.finish(
-        trained, params, split, extra=self.extra, mesh=mesh
+        *(trained, params, split),
+        extra=self.extra,
+        mesh=mesh,
+        recorders=self.setup.measured,
       )
 
     return self.over_seeds(one, 0, 0, self.split_axis)(kept, params, split)

@@ -111,6 +111,7 @@ def results(
   *,
   setup: Setup,
   data: Any,
+  known_as: str,
   target: float,
   mesh: Mesh | None,
 ) -> xr.Dataset:
@@ -122,6 +123,7 @@ def results(
     seeds: of every width.
     setup: that was asked for.
     data: that they were trained on.
+    known_as: what those are told from others by.
     target: the test accuracy of Figures 4 and 5.
     mesh: of devices, if there were several.
   """
@@ -129,7 +131,7 @@ def results(
   found = label(rows, widths, np.array(seeds), setup, target)
   engines = ('width', [one.engine for one in chosen])
   return found.assign_coords(engine=engines).assign_attrs(
-    mesh=meshes.text(mesh), **settings(setup, data)
+    mesh=meshes.text(mesh), data=known_as, **settings(setup, data)
   )
 
 

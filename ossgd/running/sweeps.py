@@ -200,6 +200,7 @@ def sweep(
     output_lr_times_width=output_lr_times_width,
     recorders=recorders,
   )
+  widths = asking.widths(widths)
   asking.check(
     setup, widths, seed, num_seeds, seeds_at_once, target, keep, source
   )
@@ -211,7 +212,12 @@ def sweep(
   )
   watch = watching.watch(progress)
   labelled = functools.partial(
-    labels.results, setup=setup, data=data, target=target, mesh=grouping.mesh
+    labels.results,
+    setup=setup,
+    data=data,
+    known_as=asking.known_as(data, transform),
+    target=target,
+    mesh=grouping.mesh,
   )
   work = execution.Work(
     source,

@@ -13,7 +13,7 @@ import jax
 
 from ossgd.machine import sources
 from ossgd.paper.types import Split
-from ossgd.running import datasets, identities, jobs, sweeps, watching
+from ossgd.running import asking, datasets, identities, jobs, sweeps, watching
 from ossgd.storing import checkpoints, folders, records, saving
 from ossgd.storing.records import CHECKPOINTS, CONFIG, SIZE, RecordError
 
@@ -49,8 +49,8 @@ def sweep(
       refused. `ossgd.load` reads it, during the work too.
     keep_states: whether `checkpoints/` in the folder keeps those states: of
       each run 4 m d bytes, with what an optimizer has of each weight, or where
-      the engine is gram 4 m (2 N + N_test). Without them more steps begin
-      again.
+      the engine is gram 4 m (2 N + N_test), and 4 m min(d, N) in runs of more
+      than 16 epochs. Without them more steps begin again.
 
   Raises:
     RecordError: the folder holds something else; a ValueError as well.
@@ -157,8 +157,11 @@ def _config(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(data, Split)
     else identities.of(data, 'data')
   )
+  if isinstance(data, Split):  # which is as large as it is
+    for name in ('num_train', 'num_test'):
+      settings.pop(name)
   size = {
-    'widths': [int(width) for width in arguments['widths']],
+    'widths': list(asking.widths(arguments['widths'])),
     'seeds': [int(arguments['seed']), int(arguments['num_seeds'])],
     **{
       name: identities.of(arguments[name], name)

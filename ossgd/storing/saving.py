@@ -79,6 +79,11 @@ def load(folder: str | os.PathLike[str]) -> xr.Dataset:
     RecordError: there are none, or they are damaged.
   """
   place = Path(folder).expanduser()
+  if not place.is_dir():
+    what = 'a file' if place.exists() else 'not there'
+    raise records.RecordError(
+      f'{place} is {what}; expected a run folder, which holds {records.RESULTS}'
+    )
   notes = records.read_notes(place)
   if not notes:
     return records.read(place)[0]

@@ -99,6 +99,19 @@ class CompressionTest(parameterized.TestCase):
       for words in claims:
         self.assertEqual(found[words], verdict, words)
 
+  def test_claims_of_ranks_that_were_cut(self):
+    """Of k l = 8 directions, half as many and a tenth."""
+    for cuts, words in (
+      ([0, 2, 4], ['far fewer', 'half as many']),
+      ([7, 8], ['k l directions predict', 'k l directions carry']),
+      ([2, 9], []),
+    ):
+      some = self.results.sel(cut=cuts)
+      said = ' '.join(scripts_test.verdicts(compression.EXPERIMENT, some))
+      every = 'k l directions predict', 'k l directions carry', 'far fewer'
+      found = [w for w in (*every, 'half as many') if w in said]
+      self.assertEqual(found, words)
+
   def test_shown(self):
     """Every width and rank has its place in the table and in the figures."""
     table, figures = scripts_test.shown(compression.EXPERIMENT, self.results)

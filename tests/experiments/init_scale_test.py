@@ -83,6 +83,19 @@ class InitScaleTest(parameterized.TestCase):
       pair = [found[words], turned[words]]
       self.assertEqual(pair[: len(expected)], expected, words)
 
+  def test_claims_of_scales_that_were_run(self):
+    """None of a small, a large or the paper's scale in another's place."""
+    for scales, words in (
+      ([1.0, 30.0], {'proper', 'large'}),
+      ([0.03, 1.0], {'proper', 'small'}),
+      ([0.03, 30.0], set()),
+    ):
+      some = self.results.sel(init_scale=scales)
+      said = ' '.join(scripts_test.verdicts(init_scale.EXPERIMENT, some))
+      asked = {'with a proper': 'proper', 'too large': 'large'}
+      asked['too small'] = 'small'
+      self.assertEqual({v for k, v in asked.items() if k in said}, words)
+
   def test_shown(self):
     """A row a scale; a curve a scale, and a point."""
     table, figures = scripts_test.shown(init_scale.EXPERIMENT, self.results)

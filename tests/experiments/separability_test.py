@@ -7,6 +7,7 @@ from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from absl.testing import parameterized
 from sklearn import linear_model
 
@@ -89,6 +90,15 @@ class SeparabilityTest(section7_test.ScriptCase):
     self.assertEqual(np.unique(ds.separable.sel(labelling=2)), separable)
     self.assertFalse(ds.separable.sel(labelling=1).values.any())
     self.assertEqual(np.unique(ds.unit_norm), unit_norm)
+
+  def test_tasks_of_a_job_array(self):
+    """They are pooled: what is drawn is the same whichever seeds were run."""
+    other = dataclasses.replace(TINY, num_seeds=1, seed=9, num_steps=30)
+    self.assertNotEqual(other.seed, TINY.seed)
+    drawn = separability.run(other)[['x', 'y', 'component']]
+    xr.testing.assert_identical(
+      drawn.drop_attrs(), self.results[['x', 'y', 'component']].drop_attrs()
+    )
 
   def test_network_learns_what_no_line_separates(self):
     """A line has at most three of the four discs on the right sides.

@@ -10,6 +10,7 @@ import xarray as xr
 from absl.testing import parameterized
 
 from experiments import theorem
+from experiments.common.lemmas import exponents
 from ossgd.data import mixtures
 from ossgd.results import claims
 from ossgd.running import blocks, sweeps
@@ -74,6 +75,17 @@ class TheoremTest(parameterized.TestCase):
       cls.results = theorem.run(
         TINY, lambda fraction, label: cls.fractions.append(fraction)
       )
+
+  def test_sorted_widths(self):
+    """Pooling sorts them, and the base is the first that was asked for."""
+    found, again = (
+      scripts_test.verdicts(theorem.EXPERIMENT, results)
+      for results in (self.results, self.results.sortby('width'))
+    )
+    self.assertEqual(found, again)
+    low, high = exponents.fitted(self.results.sortby('width'), 'width')
+    np.testing.assert_array_equal(high.width, [64, 128])
+    np.testing.assert_array_equal(low.width, [64, 128])
 
   def test_one_at_a_time(self):
     """The base with all widths, then the base width with one number else.

@@ -223,6 +223,8 @@ class MeasureTest(parameterized.TestCase):
     np.testing.assert_allclose(training.early_error(results), [0.5, 0.25])
     short = results.isel(step=slice(0, 4))
     np.testing.assert_allclose(training.early_error(short), [0.9, 0.25])
+    coarse = results.sel(step=[0, 50, 400]).assign_coords(step=[0, 100, 800])
+    np.testing.assert_allclose(training.early_error(coarse), [0.75, 0.25])
 
   def test_at_first(self):
     """The first of several; NaN where there is none, and for a NaN."""

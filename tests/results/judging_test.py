@@ -30,6 +30,32 @@ def right_of(trials):
   return lambda values: statistics.Proportion(values, trials)
 
 
+class SeedsTest(parameterized.TestCase):
+  ds = xr.Dataset({'value': (('width', 'seed'), np.arange(6.0).reshape(2, 3))})
+
+  @parameterized.parameters(
+    lambda values: values,
+    lambda values: values.isel(seed=0),
+    lambda values: values.values[0, :2],
+    lambda values: statistics.Cells(values, values),
+    lambda values: statistics.Every(values),
+  )
+  def test_other_values_are_no_seeds(self, kind):
+    """Widths and steps would be taken for independent draws."""
+    with self.assertRaisesRegex(ValueError, "'words' measured .*the 3 seeds"):
+      claims.judge(claim(kind=kind), self.ds)
+    found = claims.judge(claim(kind=lambda v: v.max('width')), self.ds)
+    self.assertEqual(found.num_seeds, 3)
+
+  def test_away_from_the_paper_and_without_values(self):
+    """Both are said, whatever else the results are of."""
+    ds = xr.Dataset({'value': ('seed', [1.0, NAN])}, attrs={'dim': 5})
+    away = claim(high=2.0)._replace(setup={'dim': 9})
+    found = claims.judge(away, ds)
+    self.assertEqual(found.verdict, 'measured')
+    self.assertRegex(found.reason, '1 of 2 seeds without .*dim 5, paper 9')
+
+
 class MeanTest(parameterized.TestCase):
   @parameterized.parameters(
     # t(0.975, n - 1) from a table; std from the sum of squares by hand.
@@ -162,6 +188,19 @@ class ProportionTest(parameterized.TestCase):
       finding = claims.judge(claim(0.99, kind=right_of(1000)), data)
       self.assertEqual(finding.verdict, verdict)
       np.testing.assert_allclose(finding.mean, np.nanmin(values))
+
+
+class WorstTest(parameterized.TestCase):
+  @parameterized.parameters((0, 1, 2), (1, 2, 0), (2, 0, 1))
+  def test_is_shown(self, *order):
+    """Also where the p-values of several are one: whichever comes first."""
+    fractions = np.array(
+      [[0.985, 0.999, 0.992], [0.98, 0.996, 0.987], [0.986, 1.0, 0.993]]
+    )[[*order]]
+    ds = xr.Dataset({'value': (('width', 'seed'), fractions)})
+    found = claims.judge(claim(0.99, kind=right_of(1000)), ds)
+    self.assertAlmostEqual(found.mean, fractions.mean(axis=1).min())
+    self.assertEqual(found.verdict, 'undecided')
 
 
 class EveryTest(parameterized.TestCase):

@@ -122,6 +122,23 @@ class IntervalTest(parameterized.TestCase):
     # Three standard errors of 400 draws below 95 %.
     self.assertGreater(hits / 400, 0.95 - 3 * (0.05 * 0.95 / 400) ** 0.5)
 
+  @parameterized.parameters((0.95, 0.0), (0.5, 0.02), (0.1, 0.05))
+  def test_coverage_on_shared_examples(self, alike, spread):
+    """Five networks on the same 200 examples, some harder for all of them."""
+    rng = np.random.default_rng(0)
+    hits = {True: 0, False: 0}
+    p, concentration = 0.8, (1 - alike) / alike
+    for _ in range(400):
+      easy = rng.beta(p * concentration, (1 - p) * concentration, 200)
+      own = np.clip(easy + rng.normal(0, spread, (5, 1)), 0, 1)
+      counts = (rng.random((5, 200)) < own).sum(axis=1)
+      for shared in hits:
+        (found,) = statistics.of_proportions(counts[None], 200, shared=shared)
+        hits[shared] += found.interval[0] <= p <= found.interval[1]
+    self.assertGreater(hits[True] / 400, 0.95 - 3 * (0.05 * 0.95 / 400) ** 0.5)
+    if alike > 0.9:  # as if they were independent
+      self.assertLess(hits[False] / 400, 0.75)
+
   @parameterized.parameters(2, 3, 5, 20, 200)
   def test_students_t(self, number):
     """Interval and tails are those of SciPy's test, at any scale."""

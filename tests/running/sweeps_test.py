@@ -271,6 +271,23 @@ class SweepTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (dict(widths=()), 'widths'),
+    (dict(widths=64), 'widths is 64; expected several whole numbers'),
+    (dict(widths=np.ones((2, 2), int)), 'expected several whole numbers'),
+    (dict(num_seeds=[0, 1]), r'num_seeds is \[0, 1\]; expected a whole number'),
+    (
+      dict(lr_times_width='0.1'),
+      "lr_times_width is '0.1'; expected",
+    ),
+    (dict(num_steps=None), 'num_steps is None; expected a positive number'),
+    (
+      dict(extra=lambda *_: {'test_loss': 1}),
+      'extra returned test_loss,',
+    ),
+    (
+      dict(extra=lambda *_: {'width': 1}),
+      'extra returned width, which',
+    ),
+    (dict(extra=lambda *_: jnp.ones(3)), 'expected a dict of arrays by name'),
     (dict(widths=(8, 8)), 'all different'),
     (dict(widths=(8, 0)), 'width is 0'),
     (dict(num_seeds=0), 'num_seeds is 0'),
@@ -306,6 +323,19 @@ class SweepTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       sweeps.sweep(SPEC, **(SMALL | change), progress=progress)
     progress.assert_not_called()
+
+  @parameterized.parameters(np.array, jnp.array, list)
+  def test_widths_of_any_kind(self, kind):
+    found = sweeps.sweep(SPEC, **SMALL | dict(widths=kind([16])))
+    np.testing.assert_array_equal(found.width, [16])
+
+  def test_counts_of_what_diverged(self):
+    """A number of units says nothing where there are no weights."""
+    settings = SMALL | dict(lr_times_width=1e30, num_seeds=1)
+    count = dict(extra=lambda end, *_: {'count': (end.w > 0).sum()})
+    found = sweeps.sweep(SPEC, **settings, **count)
+    self.assertTrue(np.isfinite(found.diverged_at).all())
+    self.assertTrue(np.isnan(found['count']).all())
 
   def test_pattern_is_exactly_zero_at_the_start(self):
     """Two programs compute it: a difference in rounding would show."""

@@ -4,6 +4,7 @@ import functools
 import inspect
 from unittest import mock
 
+import numpy as np
 import optax
 import xarray as xr
 from absl.testing import parameterized
@@ -39,6 +40,16 @@ class FolderTest(Case):
     ):
       self.sweep(**change)
     self.assertEqual(self.files(), before)
+
+  def test_sizes_of_data_of_ones_own(self):
+    """They are as large as they are: what is not used makes no difference."""
+    x = np.random.default_rng(0).normal(size=(30, 5))
+    data = x[:20], np.arange(20) % 2, x[20:], np.arange(10) % 2
+    first = self.sweep(data, num_train=7)
+    self.assert_same(self.sweep(data, num_train=9), first)
+    self.assertEqual(self.chunks, 0)
+    settings = records.read_config(self.folder)['settings']
+    self.assertNotIn('num_train', settings)
 
   def results(self, *_, **settings):
     """Of a sweep that was made earlier."""

@@ -61,6 +61,11 @@ class MergeTest(parameterized.TestCase):
     )
     with self.assertRaisesRegex(records.RecordError, 'of the widths 16, 8'):
       ossgd.merge(places)
+    for i, place in enumerate(places):  # beside a dim that is not all of them
+      other = make().isel(seed=[i]).assign_attrs(width=8 * (i + 1))
+      ossgd.save(other, place, overwrite=True)
+    with self.assertRaisesRegex(records.RecordError, 'of the widths 16, 8'):
+      ossgd.merge(places)
 
   def test_unfinished(self):
     """What is missing of any is told of all."""

@@ -2,12 +2,16 @@
 
 import pathlib
 import tempfile
+from unittest import mock
 
 import xarray as xr
 from absl.testing import parameterized
 
 import ossgd
-from ossgd.storing import records
+from ossgd.data import mixtures
+from ossgd.machine import sources
+from ossgd.running import sweeps, watching
+from ossgd.storing import checkpoints, records
 from tests.storing import records_test
 
 
@@ -52,3 +56,32 @@ class SavingTest(parameterized.TestCase):
       ossgd.save(self.results, self.folder)
     with self.assertRaises(records.RecordError):
       ossgd.load(self.folder)
+
+  @parameterized.parameters(('nothing', 'not there'), ('results.nc', 'a file'))
+  def test_no_folder(self, name, what):
+    """Nothing is to be moved away."""
+    ossgd.save(self.results, self.folder)
+    for read in (ossgd.load, lambda path: ossgd.merge([path])):
+      with self.assertRaisesRegex(
+        records.RecordError, f'{name} is {what}; expected a run folder'
+      ):
+        read(self.folder / name)
+
+  def test_unfinished_work_of_other_sources(self):
+    """What was made before an edit is not shown among what came after."""
+    unfinished = self.folder / records.CHECKPOINTS
+    unfinished.mkdir(parents=True)
+    records.write_config(unfinished, {'experiment': 'toy', 'settings': {}})
+    spec = mixtures.gaussian(num_classes=2, num_components=1, dim=5)
+    small = dict(widths=(4,), num_steps=2, num_train=16, num_test=8)
+    for code, seeds in (('old', 3), ('new', 1)):
+      store = checkpoints.Store(unfinished, 1e9)
+      with mock.patch.object(sources, 'code', return_value=code):
+        sweeps.sweep(
+          spec,
+          **small,
+          num_seeds=seeds,
+          progress=watching.Watch(lambda *_: None, store),
+        )
+      found = ossgd.load(self.folder)
+      self.assertEqual(found.unfinished, f'{seeds} runs are finished')

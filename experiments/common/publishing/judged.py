@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from ossgd.machine import files
+from ossgd.machine import files, sources
 from ossgd.results import claims, tables
 from ossgd.storing import pooling, records
 
@@ -99,12 +99,14 @@ def find(path: Path, known: Mapping[str, Any]) -> Found:
   listed = records.listed(config).get(records.RESULTS)
   if judgement and listed == files.sha256(path / records.RESULTS):
     run = decoded(path.name, judgement, _pictures(path))
+    run = _of_sources(run, config)
     return Found(path, run, config, judgement['variables'], judgement['runs'])
   results, config = records.read(path)
   script = config.get('experiment')
   if script not in scripts.names():
     raise ValueError(f'of an unknown script, {script!r:.100}')
   run = judge(path.name, results, config, _pictures(path))
+  run = _of_sources(run, config)
   dims = [dim for dim in ('width', 'seed') if dim in results.dims]
   runs = {dim: results[dim].values.tolist() for dim in dims}
   return Found(path, run, config, [*map(str, results.variables)], runs, results)
@@ -193,6 +195,14 @@ def decoded(
     ]
   run = _shown(folder, summary, pictures)
   return run._replace(pooled=judgement['pooled'])
+
+
+def _of_sources(run: Run, config: Mapping[str, Any]) -> Run:
+  """With it said if they are not today's: numbers may be others."""
+  home = scripts.load(run.summary.experiment).EXPERIMENT.run.__module__
+  if config.get('code') in (None, sources.code(home)):
+    return run
+  return run._replace(differences=[*run.differences, 'sources of the numbers'])
 
 
 def _differences(summary: Summary) -> list[str]:
