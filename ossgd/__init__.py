@@ -33,6 +33,7 @@ functions. What is public, each imported when it is first asked for:
   plots           figures of what a sweep returns
   records         reads and writes run folders
 
+They are attributes: `from ossgd import mixtures`, not `import ossgd.mixtures`.
 All else is internal and may move. The paper's symbols are words here:
 
   word in the code                         paper                  shape
@@ -41,7 +42,7 @@ All else is internal and may move. The paper's symbols are words here:
   num_classes                              k                      int
   num_components (per class)               l                      int
   Params.w, hidden weights                 w_r                    (m, d)
-  Params.a, output weights, kept fixed     a_{i,r}                (k, m)
+  Params.a, output weights                 a_{i,r}                (k, m)
   preactivations                           <w_r, x>               (n, m)
   pattern                                  1[<w_r, x> >= 0]       (n, m) bool
   logits                                   f_i(x)                 (n, k)

@@ -109,12 +109,16 @@ class ResultsTest(parameterized.TestCase):
     expected = sweep('unit:1', **settings)
     self.check('seed:1,unit:3', sweep('unit:3', **settings), expected)
 
-  def test_agreement(self):
-    """Against float64, and that units missing from a sum would be seen."""
+  @parameterized.parameters(7, 30)
+  def test_agreement(self, dim):
+    """Against float64, and that units missing from a sum would be seen.
+
+    C is folded, in d coordinates or in N.
+    """
     shape = agreement.Shape(
-      *(20, 9, 7, 3, 12, 8, 'epochs', 8.0, 20, -1, 2, 'seed:2,unit:4')
+      *(20, 9, dim, 3, 12, 8, 'epochs', 8.0, 20, -1, 2, 'seed:2,unit:4')
     )
-    configuration = agreement.Configuration(shape, 40, 20, 0.0, 5)
+    configuration = agreement.Configuration(shape, 60, 20, 0.0, 5)
     self.addCleanup(agreement.forget)
     self.assertEmpty(agreement.disagreements(configuration)[0])
     agreement.forget()

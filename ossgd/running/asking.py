@@ -87,6 +87,16 @@ def check(
   source: datasets.Source,
 ) -> None:
   """Raises ValueError for settings that no sweep can have."""
+  if not isinstance(setup.model, models.Model):
+    raise ValueError(
+      f'model is {setup.model!r:.60}; expected an ossgd.Model, such as '
+      "ossgd.Model(activation='tanh')"
+    )
+  for name in ('gradient_fn', 'optimizer'):
+    if not callable(getattr(setup, name)):
+      raise ValueError(
+        f'{name} is {getattr(setup, name)!r:.60}; expected a function'
+      )
   for name, value in (
     ('num_seeds', num_seeds),
     ('seeds_at_once', 1 if seeds_at_once is None else seeds_at_once),

@@ -57,7 +57,7 @@ def run(
   put = functools.partial(meshes.put, mesh=grouping.mesh, of_seeds=not one)
   seeds = np.array([job.seed for job in block])
   seeds = put(jnp.asarray(seeds[0] if one else seeds))
-  with timing.part('start') as wait:
+  with timing.part('start') as wait, lanes.one_blas_thread():
     split = source.shared or put(source.draw(seeds))
     params = programs.draw(seeds, split)
     saved.check(params, split, shared=grouping.shared)

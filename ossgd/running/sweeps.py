@@ -165,22 +165,22 @@ def sweep(
       see `ossgd.Recorder`.
     callback: called between chunks of steps with (job, step, record): the job
       has `width` and `seed`; the record is a dict of arrays (recorded steps,)
-      up to this step, by the names above. What it returns stops this run if it
-      is true: `stopped_at` says where, later measurements are NaN, and spectra
-      and weights are those of that step. No number depends on it. What it
-      raises ends the sweep.
+      up to this step, by the names that results have. What it returns stops
+      this run if it is true: `stopped_at` says where, later measurements are
+      NaN, and spectra and weights are those of that step. No number depends on
+      it. What it raises ends the sweep.
     keep: 'weights' for w(0), w(T) and a of every run as well, 8 m d + 4 k m
       bytes each.
 
   Returns:
-    Dataset with dims width, seed, step and rank, as listed above; the
-    arrays of `extra` have dims width, seed and NAME_0, NAME_1, ..., those of
-    `recorders` width, seed, step and NAME_0, NAME_1, ...
+    Dataset with dims width, seed, step and rank, whose variables
+    `help(ossgd.sweeps)` lists; the arrays of `extra` have dims width, seed and
+    NAME_0, NAME_1, ..., those of `recorders` width, seed, step and the same
 
   Raises:
     ValueError: a setting or the data does not fit, said before any training.
   """
-  data = datasets.checked(data)
+  data, widths = datasets.checked(data), asking.widths(widths)
   source = datasets.source(data, num_train, num_test, transform)
   setup = Setup(
     width=0,  # one after the other
@@ -200,7 +200,6 @@ def sweep(
     output_lr_times_width=output_lr_times_width,
     recorders=recorders,
   )
-  widths = asking.widths(widths)
   asking.check(
     setup, widths, seed, num_seeds, seeds_at_once, target, keep, source
   )

@@ -193,7 +193,7 @@ class CheckerTest(_Case):
 class ProgramsTest(_Case):
   """All that `compiled` has for one width and a block of seeds."""
 
-  def check_all(self, programs, source):
+  def check_all(self, programs, source, **of_start):
     seeds = seeds_of(programs.grouping.seeds_at_once)
     split = source.shared
     if split is None:
@@ -201,7 +201,7 @@ class ProgramsTest(_Case):
       split = source.draw.shapes(seeds)
     self.check(programs.draw, seeds, split)
     begun = programs.draw.shapes(seeds, split)
-    self.check(programs.start, begun, seeds, split)
+    self.check(programs.start, begun, seeds, split, **of_start)
     state, begin = programs.start.shapes(begun, seeds, split)
     passed = ()
     for stage, told in zip(
@@ -232,7 +232,21 @@ class ProgramsTest(_Case):
     """
     programs, source = programs_of(engine, seeds_at_once)
     self.check_all(programs, source)
-    seeds = seeds_of(seeds_at_once)
+    self.check_memory(programs, source)
+
+  @parameterized.product(dim=(5, 60), seeds_at_once=(1, 2))
+  def test_folds(self, dim, seeds_at_once):
+    """A run so long that C is folded, in d coordinates or in N."""
+    spec = mixtures.gaussian(num_classes=K, num_components=2, dim=dim)
+    programs, source = programs_of('gram', seeds_at_once, spec, num_steps=200)
+    self.assertTrue(programs.setup.folds)
+    by_qr = dim > NUM_TRAIN
+    self.check_all(programs, source, decompositions=by_qr)
+    self.check_memory(programs, source)
+
+  def check_memory(self, programs, source):
+    """What the state is in, nothing else is in."""
+    seeds = seeds_of(programs.grouping.seeds_at_once)
     split = zeros(source.draw.shapes(seeds))
     begun = zeros(programs.draw.shapes(seeds, split))
     state, begin = programs.start(begun, seeds, split)

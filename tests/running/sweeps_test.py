@@ -12,6 +12,7 @@ from absl.testing import parameterized
 from ossgd.data import mixtures
 from ossgd.engines import measuring, sgd
 from ossgd.machine import lanes
+from ossgd.paper.model import Model
 from ossgd.paper.types import Dataset, Split
 from ossgd.running import sweeps
 from tests import oracles
@@ -286,6 +287,12 @@ class SweepTest(parameterized.TestCase):
     (
       dict(extra=lambda *_: {'width': 1}),
       'extra returned width, which',
+    ),
+    (dict(model='tanh'), "model is 'tanh'; expected an ossgd.Model"),
+    (dict(model=Model), 'expected an ossgd.Model, such as'),
+    (
+      dict(gradient_fn='pseudo'),
+      "gradient_fn is 'pseudo'; expected a function",
     ),
     (dict(extra=lambda *_: jnp.ones(3)), 'expected a dict of arrays by name'),
     (dict(widths=(8, 8)), 'all different'),
