@@ -92,11 +92,9 @@ def check(
       f'model is {setup.model!r:.60}; expected an ossgd.Model, such as '
       "ossgd.Model(activation='tanh')"
     )
-  for name in ('gradient_fn', 'optimizer'):
-    if not callable(getattr(setup, name)):
-      raise ValueError(
-        f'{name} is {getattr(setup, name)!r:.60}; expected a function'
-      )
+  function = setup.gradient_fn
+  if not callable(function):
+    raise ValueError(f'gradient_fn is {function!r:.60}; expected a function')
   for name, value in (
     ('num_seeds', num_seeds),
     ('seeds_at_once', 1 if seeds_at_once is None else seeds_at_once),
