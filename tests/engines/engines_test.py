@@ -196,9 +196,11 @@ class RecursionTest(parameterized.TestCase):
   def test_gram_where_training_never_rests(self, dim=6, **settings):
     """Distance and loss are those of its own weights; two units fit nothing.
 
-    All inputs lie in six dimensions of so many.
+    All inputs lie in six dimensions of so many. Where there are fewer than
+    examples, C is folded every four epochs, else every sixteen.
     """
     cut, n, k = 60, 70, 4
+    num_steps, rtol = (3000, 1e-5) if dim < cut else (6000, 4e-5)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(n, 6)) @ np.linalg.qr(rng.normal(size=(dim, 6)))[0].T
     x /= np.linalg.norm(x, axis=1, keepdims=True)
@@ -210,7 +212,7 @@ class RecursionTest(parameterized.TestCase):
       num_seeds=2,
       batch_size=8,
       lr_times_width=8.0,
-      num_steps=3000,
+      num_steps=num_steps,
       eval_every=1000,
       extra=lambda end, begun, _: {'w': end.w, 'a': end.a, 'w0': begun.w},
       **settings,
@@ -221,7 +223,7 @@ class RecursionTest(parameterized.TestCase):
         np.asarray(one[name], np.float64) for name in ('w', 'w0', 'a')
       )
       away = np.linalg.norm(w - w0) / np.linalg.norm(w0)
-      np.testing.assert_allclose(one['relative_distance'], away, rtol=1e-5)
+      np.testing.assert_allclose(one['relative_distance'], away, rtol=rtol)
       f = a @ np.maximum(w @ x[:cut].T, 0)
       loss = np.logaddexp.reduce(f) - f[y[:cut], np.arange(cut)]
       np.testing.assert_allclose(one['train_loss'], loss.mean(), rtol=1e-6)
