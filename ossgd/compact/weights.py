@@ -65,7 +65,6 @@ def moved(
     x: training inputs, (N, d).
     num_visits: at least those of each example.
   """
-
   e, q = folded
 
   def of_units(first, number):

@@ -40,22 +40,25 @@ def basis(
   if not setup.recorders:
     aside.add('recorders')
   settings = {n: v for n, v in vars(setup).items() if n not in aside}
-  content: Any = data
+  known = content(data)
   if isinstance(data, Split):
-    content = jobs.data_digest(data)
-    store.data.add(content)
-  more = {'data': content, 'transform': transform, 'extra': extra}
+    store.data.add(known)
+  more = {'data': known, 'transform': transform, 'extra': extra}
   more |= {'keep': keep} if keep else {}
   return jobs.basis(settings | more, 'ossgd.running.sweeps')
+
+
+def content(data: datasets.Known) -> Any:
+  """What data are told from others by: themselves, arrays by a digest."""
+  return jobs.data_digest(data) if isinstance(data, Split) else data
 
 
 def known_as(
   data: datasets.Known, transform: Callable[[jax.Array, Split], Split] | None
 ) -> str:
   """What data are told from others by, 16 hexadecimal digits; '' if nothing."""
-  content: Any = jobs.data_digest(data) if isinstance(data, Split) else data
   try:
-    told = identities.of((content, transform), 'data')
+    told = identities.of((content(data), transform), 'data')
   except ValueError:  # a function that holds what cannot be told from others
     return ''
   return identities.sha256(json.dumps(told, sort_keys=True))[:16]

@@ -225,7 +225,7 @@ def _stacked(
     ]
   together = np.stack(values)
   gone = np.isfinite(diverged).reshape(diverged.shape + (1,) * len(dims))
-  if together.dtype.kind in 'iuf' and gone.any():  # of these no count is kept
+  if together.dtype.kind in 'iuf' and gone.any():  # a count has no NaN
     together = np.where(gone, np.nan, together)
   return ('width', 'seed', *dims), together
 

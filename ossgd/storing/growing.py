@@ -152,11 +152,7 @@ def _config(arguments: Mapping[str, Any]) -> dict[str, Any]:
       plain = getattr(value, '__name__', value) if is_default else value
       settings[name] = identities.of(plain, name)
   data = datasets.checked(arguments['data'])
-  settings['data'] = (
-    jobs.data_digest(data)
-    if isinstance(data, Split)
-    else identities.of(data, 'data')
-  )
+  settings['data'] = identities.of(asking.content(data), 'data')
   if isinstance(data, Split):  # which is as large as it is
     for name in ('num_train', 'num_test'):
       settings.pop(name)

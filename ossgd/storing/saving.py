@@ -151,14 +151,12 @@ def _so_far(place: Path, notes: Mapping[str, Any]) -> xr.Dataset | None:
   parts: dict[str, dict[Any, xr.Dataset]] = {}
   finished = [*checkpoints.finished(place / records.CHECKPOINTS)]
   # Runs of other sources or versions are not gone on with.
-  newest = finished[-1][1] if finished else {}
-  made_by = [newest.get(name) for name in ('code', 'environment')]
+  today = finished[-1][1] if finished else {}
   if size is not None:
-    made_by[0] = notes['code']
+    today = {**today, 'code': notes['code']}
   for name, described, arrays in finished:
-    theirs = [described['code'], described['environment']]
-    asked = size is None or folders.is_asked(described, size)
-    if asked and theirs == made_by:
+    ours = all(described[n] == today[n] for n in ('code', 'environment'))
+    if ours and (size is None or folders.is_asked(described, size)):
       run = described['width'], described['seed']
       part = parts.setdefault(name.rpartition('m=')[0].strip(), {})
       part[run] = labels.from_arrays(arrays)

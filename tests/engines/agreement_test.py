@@ -29,7 +29,7 @@ SHAPES = {
   ),
   'pass': (SMALL._replace(order='one_pass', num_train_eval=7), 6),
 }
-# Gaps longer than a chunk, several pieces in one, and two folds of C.
+# Gaps longer than a chunk, several pieces in one, and folds of C.
 FIXED = agreement.Configuration(SMALL._replace(batch_size=8), 80, 20, 0.0, 5)
 
 

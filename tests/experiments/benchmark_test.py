@@ -1,5 +1,6 @@
 """The benchmark in its smallest form: same work, same results, honest sums."""
 
+import importlib.util
 import json
 import pathlib
 import re
@@ -31,6 +32,15 @@ GROWN = {'seconds': np.array(0.5), 'bytes': np.array(1e9)}
 
 
 class BenchmarkTest(parameterized.TestCase):
+  def test_without_pytorch(self):
+    """Said before anything is timed."""
+    with (
+      mock.patch.object(importlib.util, 'find_spec', return_value=None),
+      mock.patch.object(benchmark, 'compare', side_effect=AssertionError),
+      self.assertRaisesRegex(ValueError, 'pip install torch'),
+    ):
+      benchmark.run(SMALL)
+
   def test_same_work_same_results(self):
     """Contenders agree; times, limits and floors are there for every work."""
     fractions = []

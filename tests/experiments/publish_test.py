@@ -8,8 +8,9 @@ import tempfile
 
 from absl.testing import parameterized
 
-from experiments import publish
+from experiments import publish, synthetic
 from experiments.common.publishing import judged, pages, summaries
+from ossgd.machine import sources
 from ossgd.results import claims
 from tests.experiments.run_folder import ended, make_config, make_results, write
 
@@ -200,6 +201,18 @@ class PublishTest(parameterized.TestCase):
     code, err = self.publish(str(self.root / 'runs'))
     self.assertEqual(code, 2)
     self.assertRegex(err, r'\Aerror: .*runs/synthetic cannot be pub.*settings')
+
+  def test_results_of_other_sources(self):
+    """They are marked; of today's sources they are published."""
+    today = sources.code(synthetic.run.__module__)
+    for code, differs in ((today, False), ('0' * 32, True)):
+      path = self.root / 'runs' / code
+      run_folder(path, make_config() | {'code': code})
+      found = judged.read(path).differences
+      self.assertEqual('sources of the numbers' in found, differs)
+    code, err = self.publish(str(self.root / 'runs'))
+    self.assertEqual(code, 2)
+    self.assertIn('cannot be published: sources of the numbers', err)
 
   def test_wrong(self):
     code, err = self.publish(str(self.root / 'figures'))

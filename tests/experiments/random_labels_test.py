@@ -94,6 +94,13 @@ class RandomLabelsTest(parameterized.TestCase):
       true, random = self.true[name].values, self.random[name].values
       self.assertTrue(np.all(random > factor * true), name)
 
+  def test_diverged(self):
+    """No rank is counted of what there is not."""
+    config = dataclasses.replace(TINY, lr_times_width=1e30)
+    found = random_labels.run(config)
+    self.assertTrue(np.isnan(found.num_large).all())
+    self.assertTrue(np.isfinite(self.results.num_large).all())
+
   def test_where_all_labels_are_fitted(self):
     """The first recorded step, found by a loop."""
     for ds in (self.true, self.random):

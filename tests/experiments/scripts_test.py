@@ -89,6 +89,13 @@ class ScriptsTest(parameterized.TestCase):
     self.assertLess(found[0].mean, -0.1)  # accuracy falls
     self.assertGreater(found[1].mean, 0.1)  # learning takes longer
 
+  def test_components_on_a_coarse_grid(self):
+    """Without step 20 the record nearest to it is spoken of."""
+    for steps, early in (([0, 50, 100], 50), ([0, 15, 28, 100], 15)):
+      found = components.EXPERIMENT.claims(xr.Dataset(coords={'step': steps}))
+      told = {c.words.rpartition('(')[2] for c in found if '(' in c.words}
+      self.assertEqual(told, {f'{early})', '100)'})
+
   def test_components(self):
     """D.3: more components are harder, with the spectrum's cliff at k l."""
     config = components.Config(

@@ -163,6 +163,33 @@ class TrainingClaimsTest(parameterized.TestCase):
     np.testing.assert_allclose(cliff, np.broadcast_to(expected, (2, 3)))
 
 
+class RightTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('synthetic', False),
+    ('Bounded', False),
+    ('Xor', False),
+    ('function mine', False),
+    ('arrays', True),
+    ('mnist', True),
+    ('file:x.csv', True),
+  )
+  def test_who_is_tried_on_the_same_examples(self, dataset, shared):
+    ds = xr.Dataset(attrs={'dataset': dataset, 'num_test': 50})
+    found = paper_claims.right(ds, xr.DataArray([0.5], dims='seed'))
+    self.assertEqual((found.trials, found.shared), (50, shared))
+
+  def test_figures(self):
+    """The paper has bounds of Figure 1, and of Figure 2 only words."""
+    for figure, judged in (('Figure 1', True), ('Figure 2', False)):
+      found = paper_claims.training_claims(
+        figure, num_patterns=None, constant=1.0
+      )
+      for quantity in ('largest pattern difference', 'largest relative dist'):
+        (claim,) = (c for c in found if c.quantity.startswith(quantity))
+        self.assertEqual(claim.high == 0.1, judged)
+        self.assertEqual(bool(claim.beside), not judged)
+
+
 class StepsTest(parameterized.TestCase):
   def verdict(self, widths, steps) -> str:
     """Figure 4's: the steps to the target do not depend on width."""

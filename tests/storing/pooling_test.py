@@ -8,6 +8,8 @@ import xarray as xr
 from absl.testing import parameterized
 
 import ossgd
+from ossgd.data import mixtures
+from ossgd.running import sweeps
 from ossgd.storing import pooling, records
 from tests.results.drawn import make_records
 
@@ -66,6 +68,31 @@ class MergeTest(parameterized.TestCase):
       ossgd.save(other, place, overwrite=True)
     with self.assertRaisesRegex(records.RecordError, 'of the widths 16, 8'):
       ossgd.merge(places)
+
+  def test_other_data(self):
+    """Which nothing else in the attributes may tell."""
+    x = np.random.default_rng(0).normal(size=(30, 4))
+    y = np.arange(30) % 2
+    kinds = (
+      [
+        mixtures.bounded(
+          num_classes=2, num_components=1, dim=4, separation=s, ratio=0.1
+        )
+        for s in (0.5, 1.0)
+      ],
+      [(v[:20], y[:20], v[20:], y[20:]) for v in (x, x + 0.1)],
+    )
+    small = dict(widths=(4,), num_steps=2, num_train=20, num_test=10)
+    for i, kind in enumerate(kinds):
+      places = [self.root / f'{i}{j}' for j in range(3)]
+      for seed, (data, place) in enumerate(
+        zip((*kind, kind[0]), places, strict=True)
+      ):
+        found = sweeps.sweep(data, **small, num_seeds=1, seed=seed)
+        ossgd.save(found, place)
+      with self.assertRaisesRegex(records.RecordError, 'settings.data: '):
+        ossgd.merge(places[:2])
+      self.assertEqual(ossgd.merge(places[::2]).sizes['seed'], 2)
 
   def test_unfinished(self):
     """What is missing of any is told of all."""

@@ -99,14 +99,13 @@ def find(path: Path, known: Mapping[str, Any]) -> Found:
   listed = records.listed(config).get(records.RESULTS)
   if judgement and listed == files.sha256(path / records.RESULTS):
     run = decoded(path.name, judgement, _pictures(path))
-    run = _of_sources(run, config)
-    return Found(path, run, config, judgement['variables'], judgement['runs'])
+    of_runs = judgement['variables'], judgement['runs']
+    return Found(path, _of_sources(run, config), config, *of_runs)
   results, config = records.read(path)
   script = config.get('experiment')
   if script not in scripts.names():
     raise ValueError(f'of an unknown script, {script!r:.100}')
-  run = judge(path.name, results, config, _pictures(path))
-  run = _of_sources(run, config)
+  run = _of_sources(judge(path.name, results, config, _pictures(path)), config)
   dims = [dim for dim in ('width', 'seed') if dim in results.dims]
   runs = {dim: results[dim].values.tolist() for dim in dims}
   return Found(path, run, config, [*map(str, results.variables)], runs, results)
