@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import json
 import logging as stdlib_logging
+import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -77,6 +81,7 @@ def _take_part(experiment: Experiment, call: options.Call) -> None:
       # The precision is the script's, not that of what runs after it.
       jax.default_matmul_precision(call.matmul_precision),
       company.joined(call.coordinator, call.num_processes, call.process_id),
+      warnings.catch_warnings(),  # what to do with some changes, till the end
     ):
       _cache_compilations()
       _execute(experiment, call)
@@ -97,7 +102,29 @@ def _cache_compilations() -> None:
       )
       return
     jax.config.update('jax_compilation_cache_dir', str(folder))
+    _mend_compilations(folder)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+
+
+def _mend_compilations(folder: Path) -> None:
+  """Deletes what JAX cannot read there, before it compiles that again.
+
+  What was cut short, on a full disk or by a kill, JAX itself never replaces:
+  each process would compile it, and keep nothing.
+  """
+  show = warnings.showwarning
+
+  def mend(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    unread = re.match(r"Error reading .* cache entry for '(.+?)'", str(message))
+    if not unread:
+      return show(message, *args, **kwargs)
+    for entry in folder.glob(f'{glob.escape(unread[1])}-*'):
+      with contextlib.suppress(OSError):  # another process may be faster
+        entry.unlink()
+    logging.info('damaged in %s, compiled again: %s', folder, unread[1])
+
+  warnings.filterwarnings('always', 'Error reading .* cache entry')
+  warnings.showwarning = mend
 
 
 def _execute(experiment: Experiment, call: options.Call) -> None:

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 import types
 from unittest import mock
@@ -210,6 +212,38 @@ class MainTest(Case):
     ):
       command._cache_compilations()
     self.assertIn('no home folder', logs.output[0])
+
+  def test_cut_short(self):
+    """A kept program that was cut short is told once, and whole thereafter."""
+    code = """if True:
+      import logging, warnings
+      import jax
+      from experiments.common import command
+      logging.basicConfig(level='INFO')
+      with warnings.catch_warnings():
+        command._cache_compilations()
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+        jax.jit(lambda x: x + 1)(1.0)
+    """
+    env = dict(os.environ, XDG_CACHE_HOME=str(self.out))
+    env.pop('JAX_COMPILATION_CACHE_DIR', None)
+
+    def told() -> str:
+      return subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        env=env,
+        check=True,
+        stderr=subprocess.PIPE,
+        text=True,
+      ).stderr
+
+    self.assertNotIn('damaged', told())
+    (entry,) = (self.out / 'ossgd').glob('jit__lambda*')
+    whole = entry.read_bytes()
+    entry.write_bytes(whole[:-9])
+    self.assertRegex(told(), 'damaged in .*ossgd, compiled again: jit__lambda')
+    self.assertGreater(len(entry.read_bytes()), len(whole) - 9)
+    self.assertNotIn('damaged', told())
 
   def test_terminal(self):
     """The bar ends before the table; shown again there is none."""
