@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 
 import jaxtyping
 import pytest
@@ -10,13 +9,12 @@ import pytest
 from tests import typechecker
 
 # Tests compile the same programs again and again, in other processes too: what
-# one of them has compiled is there for all, until the end of the session. JAX
-# takes one folder for as long as a process lives, so it is set before all else.
+# one of them has compiled is there for all, and for the next session as well
+# (`--cache-clear` deletes it). JAX takes one folder for as long as a process
+# lives, so it is told before JAX is imported.
 _CACHE = 'JAX_COMPILATION_CACHE_DIR'
-_OWN = None
-if _CACHE not in os.environ:
-  _OWN = os.environ[_CACHE] = tempfile.mkdtemp(prefix='ossgd-tests-')
-  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+_MOST = 2**30  # bytes; past that it begins anew
+_own = None  # the folder, in the process that tells the others
 
 # Tests of these compare numbers with a definition, in programs as users have
 # them. Elsewhere (data, files, folders, scripts, figures) XLA optimises little:
@@ -25,12 +23,27 @@ _OPTIMISED = ('paper', 'engines', 'compact')
 _LITTLE = 'jax_disable_most_optimizations'
 
 
-def pytest_configure():
-  """What JAX refuses in tests."""
+def pytest_configure(config):
+  """Where programs are kept, and what JAX refuses in tests."""
+  if _CACHE not in os.environ:
+    global _own
+    _own = config.cache.mkdir('programs')
+    if sum(entry.stat().st_size for entry in _own.iterdir()) > _MOST:
+      shutil.rmtree(_own)
+    os.environ[_CACHE] = str(_own)
+    os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
   import jax
 
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_debug_key_reuse', True)
+
+
+def pytest_warning_recorded(warning_message):
+  """A program that a killed process wrote by half is written again."""
+  from experiments.common import command
+
+  if _own is not None:
+    command.delete_unread(_own, str(warning_message.message))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,12 +56,6 @@ def pytest_runtest_setup(item):
     os.environ[_LITTLE.upper()] = little
     jax.config.update(_LITTLE, little == '1')
     jax.clear_caches()  # no program of the other kind is used
-
-
-def pytest_unconfigure():
-  """The process that made the folder is the last one to end."""
-  if _OWN is not None:
-    shutil.rmtree(_OWN, ignore_errors=True)
 
 
 # Shapes and types of the mathematics, of steps and of data are checked in every

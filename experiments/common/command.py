@@ -107,24 +107,32 @@ def _cache_compilations() -> None:
 
 
 def _mend_compilations(folder: Path) -> None:
-  """Deletes what JAX cannot read there, before it compiles that again.
+  """Deletes what JAX cannot read there, before it compiles that again."""
+  show = warnings.showwarning
+
+  def mend(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    if program := delete_unread(folder, str(message)):
+      logging.info('damaged in %s, compiled again: %s', folder, program)
+    else:
+      show(message, *args, **kwargs)
+
+  warnings.filterwarnings('always', 'Error reading .* cache entry')
+  warnings.showwarning = mend
+
+
+def delete_unread(folder: Path, warning: str) -> str:
+  """The program that JAX warns it could not read, which is deleted; or ''.
 
   What was cut short, on a full disk or by a kill, JAX itself never replaces:
   each process would compile it, and keep nothing.
   """
-  show = warnings.showwarning
-
-  def mend(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-    unread = re.match(r"Error reading .* cache entry for '(.+?)'", str(message))
-    if not unread:
-      return show(message, *args, **kwargs)
-    for entry in folder.glob(f'{glob.escape(unread[1])}-*'):
-      with contextlib.suppress(OSError):  # another process may be faster
-        entry.unlink()
-    logging.info('damaged in %s, compiled again: %s', folder, unread[1])
-
-  warnings.filterwarnings('always', 'Error reading .* cache entry')
-  warnings.showwarning = mend
+  unread = re.match(r"Error reading .* cache entry for '(.+?)'", warning)
+  if not unread:
+    return ''
+  for entry in folder.glob(f'{glob.escape(unread[1])}-*'):
+    with contextlib.suppress(OSError):  # another process may be faster
+      entry.unlink()
+  return unread[1]
 
 
 def _execute(experiment: Experiment, call: options.Call) -> None:
