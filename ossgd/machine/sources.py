@@ -8,6 +8,7 @@ import importlib.util
 import json
 import re
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 _OURS = ('ossgd', 'experiments')  # installed or not
@@ -68,14 +69,27 @@ def located(module: str) -> tuple[str, Path | None]:
   elif module == '__main__':
     path = getattr(main, '__file__', None)
     return module, None if path is None else Path(path)
-  try:
-    spec = importlib.util.find_spec(module)
-  except (ImportError, AttributeError, ValueError):  # a name in a module
-    spec = None
+  spec = _spec(module)
   if spec is None or module.partition('.')[0] in sys.stdlib_module_names:
     return module, None
   path = Path(spec.origin or '')
   return module, path if path.suffix == '.py' else None
+
+
+def _spec(module: str) -> ModuleSpec | None:
+  """As `importlib.util.find_spec`, which would import, and run, its parents."""
+  if module in sys.modules:
+    return getattr(sys.modules[module], '__spec__', None)
+  parent = module.rpartition('.')[0]
+  above = _spec(parent) if parent else None
+  places = above.submodule_search_locations if above else None
+  if parent and places is None:  # a name in a module
+    return None
+  if above and above.origin is None:  # finds by `sys.modules`; has no code
+    importlib.import_module(parent)
+  finders = (f for f in sys.meta_path if hasattr(f, 'find_spec'))
+  found = (finder.find_spec(module, places) for finder in finders)
+  return next(filter(None, found), None)
 
 
 def checked_out(name: str) -> str:
@@ -99,7 +113,7 @@ def is_own(module: str) -> bool:
 @functools.cache
 def _folder(package: str) -> Path | None:
   """Of a package that has no file of its own, for want of an __init__.py."""
-  spec = None if package == '__main__' else importlib.util.find_spec(package)
+  spec = None if package == '__main__' else _spec(package)
   if spec is None or spec.origin is not None:
     return None
   return next(map(Path, spec.submodule_search_locations or ()), None)

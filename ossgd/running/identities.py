@@ -144,10 +144,12 @@ def _named_globals(function: types.FunctionType) -> list[dict[str, Any]]:
   Of such a module what is named, not all: another function there may change.
   """
   names = _names(function.__code__)
-  waiting = [function.__globals__]
+  waiting, found, seen = [function.__globals__], [], set()
   for imported in _imported(function.__code__, function.__globals__):
-    waiting.append(vars(importlib.import_module(imported)))
-  found, seen = [], set()
+    try:
+      waiting.append(vars(importlib.import_module(imported)))
+    except Exception:  # it may be for another machine, in a branch not taken
+      found.append({imported: sources.code(imported)})
   for everything in waiting:  # which grows
     if id(everything) in seen:
       continue
