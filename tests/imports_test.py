@@ -26,7 +26,7 @@ LIBRARY = {
   'data.tfds': 'tfrecords prepared builders',
   'data': 'geometry components mixtures arrays paths idx archives file_sets '
   'tfds_store sources images',
-  'recording': 'recorders shapes divergence',
+  'recording': 'recorders shapes extras divergence',
   'compact': 'normals coefficients tiled weights',
   'engines': 'meshes measuring optimizers orders sgd blocked interface setup '
   'tiles gram kinds cost',

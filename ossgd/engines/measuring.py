@@ -18,7 +18,6 @@ from ossgd.paper import metrics, network
 from ossgd.paper.model import PAPER, Model
 from ossgd.paper.types import Dataset, Params, Split
 from ossgd.recording import recorders as recording
-from ossgd.recording import shapes
 from ossgd.recording.recorders import STANDARD, Examples, Record, Recorder
 
 # (params, params at initialisation, data) -> arrays by name
@@ -246,7 +245,6 @@ def finish(
   *,
   extra: Extra | None,
   mesh: Mesh | None = None,
-  recorders: Sequence[Recorder] = STANDARD,
 ) -> dict[str, jax.Array]:
   """What is measured once, after the last step.
 
@@ -256,22 +254,16 @@ def finish(
     split: the data.
     extra: more to measure.
     mesh: over which the units are split, if any.
-    recorders: of what was measured before.
 
   Returns:
     Singular values of the accumulated update w(T) - w(0) and of w(T), each
     (min(m, d),), and what `extra` returned.
-
-  Raises:
-    ValueError: that is no dict, or has a name of the results.
   """
   spectra = {
     'singular_values_update': _spectrum(trained.w - begun.w, mesh),
     'singular_values_weights': _spectrum(trained.w, mesh),
   }
-  more = extra(trained, begun, split) if extra else {}
-  shapes.check_extra(more, recorders)
-  return spectra | more
+  return spectra | (extra(trained, begun, split) if extra else {})
 
 
 def _spectrum(w: jax.Array, mesh: Mesh | None) -> jax.Array:

@@ -39,23 +39,22 @@ def shape(recorder: Recorder, sizes: Sizes) -> jax.ShapeDtypeStruct:
   if recorder.kind == 'of_pattern':
     if two.dtype != jnp.bool_ or two.shape != (_examples(recorder, sizes), 2):
       wanted = 'bool of the shape of its arguments'
-      raise _refusal(recorder, f'returns {_text(two)}', wanted)
+      raise _refusal(recorder, f'returns {text(two)}', wanted)
     return jax.ShapeDtypeStruct((), jnp.float32)
-  if _text(two) != _text(three):
+  if text(two) != text(three):
     raise _refusal(
       recorder,
-      f'returns {_text(two)} of 2 units and {_text(three)} of 3',
+      f'returns {text(two)} of 2 units and {text(three)} of 3',
       'one shape: add the units up, as jnp.sum(..., axis=1) does',
     )
-  is_integer = jnp.issubdtype(two.dtype, jnp.integer)
-  if two.dtype not in (jnp.float32, jnp.float64) and not is_integer:
+  if two.dtype == jnp.bool_ or not is_number(two.dtype):
     wanted = 'float32 or integers, as .astype(jnp.float32) gives'
     raise _refusal(recorder, f'returns {two.dtype}', wanted)
   if recorder.mean and (
-    recorder.kind != 'of_logits' or _text(two) not in ('float32[]', 'int32[]')
+    recorder.kind != 'of_logits' or text(two) not in ('float32[]', 'int32[]')
   ):
     wanted = 'a float32 or int32 scalar of of_logits'
-    raise _refusal(recorder, f'returns {_text(two)} and is a mean', wanted)
+    raise _refusal(recorder, f'returns {text(two)} and is a mean', wanted)
   return two
 
 
@@ -78,49 +77,40 @@ def check(asked: Sequence[Recorder], *sizes: Sizes) -> None:
     raise ValueError(
       f'recorders is {asked!r:.60}; expected a tuple of ossgd.Recorder'
     )
-  known = {*_RESULTS, *(recorder.name for recorder in recorders.STANDARD)}
+  known = {*RESULTS, *(recorder.name for recorder in recorders.STANDARD)}
   for recorder in asked:
     _check_fields(recorder)
     found, *others = [shape(recorder, one) for one in sizes]
     if any(other.shape != found.shape for other in others):
       raise _refusal(
         recorder,
-        f'returns {_text(found)} at width {sizes[0].width} and other shapes at '
+        f'returns {text(found)} at width {sizes[0].width} and other shapes at '
         'other widths',
         'one shape',
       )
-    dims = range(len(found.shape))
-    names = [recorder.name, *(f'{recorder.name}_{i}' for i in dims)]
-    for name in known.intersection(names):
+    own = names(recorder.name, found)
+    for name in known.intersection(own):
       raise ValueError(
         f'recorder {recorder.name}: the results have another {name}; expected '
         'a name of its own'
       )
-    known.update(names)
+    known.update(own)
     if recorder.kind == 'of_units':
       _check_blocks(recorder, sizes[0])
 
 
-def check_extra(more: Any, measured: Sequence[Recorder]) -> None:
-  """Raises ValueError for what cannot be measured of w(T) beside recorders."""
-  if not isinstance(more, dict):
-    raise ValueError(
-      f'extra returned {type(more).__name__}; expected a dict of arrays by name'
-    )
-  taken = {*more} & {*_RESULTS, *(recorder.name for recorder in measured)}
-  if taken:
-    raise ValueError(
-      f'extra returned {", ".join(sorted(taken))}, which the results have '
-      'already; expected other names'
-    )
-
-
 # Variables and coordinates of the results besides.
-_RESULTS = (
+RESULTS = (
   *('width', 'seed', 'step', 'rank', 'engine'),
   *('singular_values_update', 'singular_values_weights', 'diverged_at'),
-  *('steps_to_accuracy', 'distance_at_accuracy'),
+  *('steps_to_accuracy', 'distance_at_accuracy', 'stopped_at'),
+  *('input', 'class'),
 )
+
+
+def names(name: str, found: jax.ShapeDtypeStruct) -> list[str]:
+  """Of a variable and of the dims that it brings."""
+  return [name, *(f'{name}_{i}' for i in range(len(found.shape)))]
 
 
 def _check_fields(recorder: Any) -> None:
@@ -210,11 +200,8 @@ def _returned(
       recorder.function, *_arguments(recorder, sizes, units)
     )
   except Exception as error:  # whatever a function of the user's may raise
-    first = str(error).strip().partition('\n')[0]
     wanted = f'a function of JAX arrays {_ARGUMENTS[recorder.kind]}'
-    raise _refusal(
-      recorder, f'raises {type(error).__name__}: {first}', wanted
-    ) from error
+    raise _refusal(recorder, f'raises {first_line(error)}', wanted) from error
   if not isinstance(found, jax.ShapeDtypeStruct):
     raise _refusal(recorder, f'returns {type(found).__name__}', 'one array')
   return found
@@ -226,6 +213,19 @@ def _refusal(recorder: Recorder, found: str, expected: str) -> ValueError:
   )
 
 
-def _text(found: jax.ShapeDtypeStruct) -> str:
+def first_line(error: Exception) -> str:
+  """Kind and first line of what it says."""
+  first = str(error).strip().partition('\n')[0]
+  return f'{type(error).__name__}: {first}'
+
+
+def is_number(dtype: Any) -> bool:
+  """Or a truth value: what files hold."""
+  return jnp.issubdtype(dtype, jnp.integer) or dtype in (
+    *(jnp.bool_, jnp.float32, jnp.float64),
+  )
+
+
+def text(found: jax.ShapeDtypeStruct) -> str:
   """As in int32[] or float32[3,4]."""
   return f'{found.dtype}[{",".join(map(str, found.shape))}]'

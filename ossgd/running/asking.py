@@ -15,6 +15,7 @@ from ossgd.machine import hosts, memory
 from ossgd.paper import model as models
 from ossgd.paper.model import PAPER
 from ossgd.paper.types import Split
+from ossgd.recording import extras
 from ossgd.running import datasets, identities, jobs, watching
 
 
@@ -88,6 +89,7 @@ def check(
   target: float,
   keep: str | None,
   source: datasets.Source,
+  extra: measuring.Extra | None,
 ) -> None:
   """Raises ValueError for settings that no sweep can have."""
   if not isinstance(setup.model, models.Model):
@@ -126,10 +128,24 @@ def check(
     raise ValueError(f"keep is {keep!r}; expected None or 'weights'")
   measuring.check_seeds(seed, num_seeds)
   of_widths[0].check_recorders(*of_widths[1:])
+  if extra is not None:
+    extras.check(
+      *(extra, source.shapes, setup.measured),
+      *(one.recorder_sizes for one in of_widths),
+    )
+  _check_room(of_widths, num_seeds, keep)
+  datasets.check_seeds(source, range(seed, seed + num_seeds))
+
+
+def _check_room(
+  of_widths: Sequence[Setup], num_seeds: int, keep: str | None
+) -> None:
+  """Raises ValueError where the results alone do not fit in memory."""
   needed = num_seeds * sum(map(cost.results, of_widths))
   if keep:  # twice: as they come, and all seeds of a width together
-    of_unit = 8 * (2 * setup.dim + setup.num_classes)
-    needed += num_seeds * of_unit * sum(widths)
+    for one in of_widths:
+      of_unit = 8 * (2 * one.dim + one.num_classes)
+      needed += num_seeds * of_unit * one.width
   free = hosts.least(memory.free())
   if needed > free:
     raise ValueError(
@@ -137,4 +153,3 @@ def check(
       f'{free / 1e9:.3g} GB are free; lower num_seeds, widths or num_steps, or '
       'raise eval_every'
     )
-  datasets.check_seeds(source, range(seed, seed + num_seeds))

@@ -283,8 +283,8 @@ class _Block:
       if self.extra is None and mesh is None:
         return weights.spectra(engine.rows(kept, params, split), params)
       trained = engine.weights(kept, params, split)
-      told: dict[str, Any] = {'mesh': mesh, 'recorders': self.setup.measured}
-      return measuring.finish(trained, params, split, extra=self.extra, **told)
+      told: dict[str, Any] = {'extra': self.extra, 'mesh': mesh}
+      return measuring.finish(trained, params, split, **told)
 
     return self.over_seeds(one, 0, 0, self.split_axis)(kept, params, split)
 

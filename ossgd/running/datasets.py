@@ -60,6 +60,11 @@ class Source(NamedTuple):
   sizes: dict[str, Any]  # fields of a `Setup`
   generated: caching.Program | None = None  # by a function, alone
 
+  @property
+  def shapes(self) -> Split:
+    """Of one seed's data, with dtypes; nothing is drawn."""
+    return self.draw.shapes(_seed(0))
+
 
 def source(
   data: Known,

@@ -144,7 +144,7 @@ def sweep(
     transform: (key, split) -> split, applied to each seed's data with a key
       of its own, to corrupt labels say. Sizes and classes stay as they are.
     extra: (params, params at initialisation, split) -> arrays by name, to be
-      measured after the last step.
+      measured after the last step, of one shape at all widths.
     engine: 'plain' is the definition; 'fast' gives its numbers, to float32
       rounding, for `optax.sgd` on the true gradient ('blocked' and 'gram' say
       which way); 'auto' is the fastest that is exact and fits in memory.
@@ -201,7 +201,7 @@ def sweep(
     recorders=recorders,
   )
   asking.check(
-    setup, widths, seed, num_seeds, seeds_at_once, target, keep, source
+    setup, widths, seed, num_seeds, seeds_at_once, target, keep, source, extra
   )
   grouping = compiled.group(
     mesh, widths, num_seeds, seeds_at_once, shared=source.shared is not None
