@@ -13,7 +13,8 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ from ossgd.running import identities
 
 # What a message tells of settings: so many, and so many characters of a value.
 _MOST, _LONGEST = 20, 200
+_DIGEST = re.compile(r'\W*(array )?[0-9a-f]{32,64}\W*')  # alone or in a list
 # Settings that no number of an earlier step depends on.
 _AT_THE_END = ('num_steps', 'extra', 'keep')
 
@@ -121,18 +123,26 @@ def data_digest(split: Split) -> str:
 def difference(previous: Mapping, config: Mapping) -> str:
   """The settings that differ, `name: there, here`, fit for a message.
 
-  They may be anybody's: what is long is cut, a value and the list.
+  They may be anybody's: what is long is cut, a value and the list. Of two
+  digests there is nothing more to tell.
   """
-  here, there = _flat(config), _flat(previous)
-  names = [n for n in here | there if here.get(n) != there.get(n)]
-  told = [
-    f'{_cut(json.dumps(name)[1:-1])}: {_cut(there.get(name))} there, '
-    f'{_cut(here.get(name))} here'
-    for name in names[:_MOST]
-  ]
-  if len(names) > _MOST:
-    told.append(f'and {len(names) - _MOST} more')
+  here, there = dict(_leaves(config)), dict(_leaves(previous))
+  paths = [p for p in here | there if here.get(p) != there.get(p)]
+  told = [_told(p, there.get(p), here.get(p)) for p in paths[:_MOST]]
+  if len(paths) > _MOST:
+    told.append(f'and {len(paths) - _MOST} more')
   return '; '.join(told)
+
+
+def _told(
+  path: tuple[str | int, ...], there: str | None, here: str | None
+) -> str:
+  """Of one setting; where it is in a list is no part of its name."""
+  keys = (key.strip('"') for key in path if isinstance(key, str))
+  name = _cut(json.dumps('.'.join(keys))[1:-1])
+  if there and here and _DIGEST.fullmatch(there) and _DIGEST.fullmatch(here):
+    return f'{name} differs'
+  return f'{name}: {_cut(there)} there, {_cut(here)} here'
 
 
 def _cut(text: str | None) -> str:
@@ -143,12 +153,19 @@ def _cut(text: str | None) -> str:
   return f'{shown[:half]}...{shown[-half:]}'
 
 
-def _flat(config: Mapping, prefix: str = '') -> dict[str, str]:
-  """Nested settings as one level of printable ones."""
-  flat: dict[str, str] = {}
-  for name, value in config.items():
-    if isinstance(value, Mapping):
-      flat |= _flat(value, f'{prefix}{name}.')
-    else:
-      flat[prefix + name] = json.dumps(value)
-  return flat
+def _leaves(
+  value: Any, path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+  """Where nested settings have what, as JSON; plain lists are one setting."""
+  inner: Iterable[tuple[str | int, Any]]
+  if isinstance(value, Mapping):
+    inner = value.items()
+  elif isinstance(value, list | tuple) and any(
+    isinstance(v, Mapping | list | tuple) for v in value
+  ):
+    inner = enumerate(value)
+  else:
+    yield path, json.dumps(value)
+    return
+  for key, part in inner:
+    yield from _leaves(part, (*path, key))

@@ -291,6 +291,50 @@ def transform(key, split, fast=False):
         jobs.basis({'transform': value}, 'ossgd.running.sweeps')
 
 
+class DifferenceTest(parameterized.TestCase):
+  def test_of_functions(self):
+    """What they hold is told, code and content by no digest."""
+
+    def of(by, table):
+      return lambda key, split: by * helper(split, table)
+
+    def difference(one, other):
+      there, here = ({'transform': identities.of(v, '')} for v in (one, other))
+      return jobs.difference(there, here)
+
+    helper, table = np.dot, np.arange(3)
+    self.assertEqual(
+      difference(of(1.0, table), of(2.5, table)),
+      'transform.holds.by: 1.0 there, 2.5 here',
+    )
+    self.assertEqual(
+      difference(of(1.0, table), of(1.0, 2 * table)),
+      'transform.holds.table differs',
+    )
+    self.assertIn(
+      'transform.code differs; ',
+      difference(of(1.0, table), lambda key, split: split),
+    )
+    spec = mixtures.gaussian(dim=3)
+    self.assertEqual(
+      difference(spec, mixtures.gaussian(dim=4)),
+      'transform.dim: 3 there, 4 here',
+    )
+    self.assertEqual(difference(spec, spec), '')
+
+  def test_of_lists(self):
+    """A list of numbers is one setting; order, length and type count."""
+    for there, here, said in (
+      ([8, 32], [8], 'm: [8, 32] there, [8] here'),
+      ([8, 32], [32, 8], 'm: [8, 32] there, [32, 8] here'),
+      ([1], [True], 'm: [1] there, [true] here'),
+      ((1, 2), [1, 2], ''),
+      ([[1], 2], [[1], 3], 'm: 2 there, 3 here'),
+      ([[1]], [[1], [2]], 'm: None there, [2] here'),
+    ):
+      self.assertEqual(jobs.difference({'m': there}, {'m': here}), said)
+
+
 class DataTest(parameterized.TestCase):
   def test_digest(self):
     """Of the content: any number or label that differs is other data."""
