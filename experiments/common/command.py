@@ -7,6 +7,7 @@ import dataclasses
 import glob
 import json
 import logging as stdlib_logging
+import os
 import re
 import signal
 import sys
@@ -93,8 +94,8 @@ def _take_part(experiment: Experiment, call: options.Call) -> None:
 def _cache_compilations() -> None:
   """Keeps compiled programs for the next process, if no one else has chosen."""
   config: Any = jax.config  # its options are attributes made at run time
+  folder = files.cache()
   if config.jax_compilation_cache_dir is None:
-    folder = files.cache()
     if folder is None:
       logging.warning(
         'no home folder: what is compiled is not kept; XDG_CACHE_HOME may '
@@ -102,8 +103,11 @@ def _cache_compilations() -> None:
       )
       return
     jax.config.update('jax_compilation_cache_dir', str(folder))
+  if folder is not None and config.jax_compilation_cache_dir == str(folder):
     _mend_compilations(folder)
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+  shortest = 'jax_persistent_cache_min_compile_time_secs'
+  if shortest.upper() not in os.environ:
+    jax.config.update(shortest, 0.1)
 
 
 def _mend_compilations(folder: Path) -> None:

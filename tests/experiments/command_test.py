@@ -222,11 +222,12 @@ class MainTest(Case):
       logging.basicConfig(level='INFO')
       with warnings.catch_warnings():
         command._cache_compilations()
-        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
         jax.jit(lambda x: x + 1)(1.0)
     """
     env = dict(os.environ, XDG_CACHE_HOME=str(self.out))
     env.pop('JAX_COMPILATION_CACHE_DIR', None)
+    # What the user has chosen is not changed.
+    env['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
     def told() -> str:
       return subprocess.run(
