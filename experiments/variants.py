@@ -173,7 +173,7 @@ def _quantities(results: xr.Dataset) -> dict[str, xr.DataArray | None]:
     f'at step {early}': results.scaled_early,
     'at the last step': results.scaled_last,
     'pattern difference': last.get('pattern_difference'),
-    'singular value k l / (k l + 1)': results.get('cliff'),
+    'singular value k l over the next': results.get('cliff'),
     f'value {k - 1} / {k}': results.classes_cliff,
   }
 

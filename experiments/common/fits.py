@@ -133,7 +133,7 @@ def _numbers(results: xr.Dataset) -> list[Claim]:
       high=0.1,
     ),
     of_all(
-      'singular value k l / (k l + 1), lowest over widths',
+      'singular value k l over the next, lowest over widths',
       lambda ds: ds.cliff.min('width', skipna=False),
       low=10.0,
     ),

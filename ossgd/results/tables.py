@@ -48,7 +48,7 @@ def sweep_table(
     ),
   }
   if 'cliff' in results:
-    columns['singular value k l / (k l + 1)'] = results.cliff
+    columns['singular value k l over the next'] = results.cliff
   # Results of an earlier version lack it.
   if 'diverged_at' in results and results.diverged_at.notnull().any():
     columns['diverged at step'] = results.diverged_at

@@ -204,7 +204,7 @@ class TableTest(parameterized.TestCase):
       [
         'symbol, test accuracy, pattern difference, relative distance, '
         'steps to 95 %, sqrt(m) x distance at 95 %, '
-        'singular value k l / (k l + 1)',
+        'singular value k l over the next',
         f'4, 0.5 ± 0, 0.01 ± 0, 0.03 ± 0, 5 ± 0, {first} ± 0, 2 of 2 without',
         '100, 0.75 ± 0, 0.02 ± 0, 0.04 ± 0, 6 (1 of 2 without), '
         f'{second} ± 0, 3 ± 0',
