@@ -1,7 +1,9 @@
 """Settings every test runs under."""
 
 import os
+import pathlib
 import shutil
+import tempfile
 
 import jaxtyping
 import pytest
@@ -27,15 +29,26 @@ def pytest_configure(config):
   """Where programs are kept, and what JAX refuses in tests."""
   if _CACHE not in os.environ:
     global _own
-    _own = config.cache.mkdir('programs')
-    if sum(entry.stat().st_size for entry in _own.iterdir()) > _MOST:
-      shutil.rmtree(_own)
+    _own = _folder(config)
     os.environ[_CACHE] = str(_own)
     os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
   import jax
 
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_debug_key_reuse', True)
+
+
+def _folder(config):
+  """Where pytest keeps what it knows; or, where it cannot, for this session."""
+  try:
+    folder = config.cache.mkdir('programs')
+    (folder / 'written').touch()
+    if sum(entry.stat().st_size for entry in folder.iterdir()) > _MOST:
+      shutil.rmtree(folder)
+  except (AttributeError, OSError):  # switched off, read-only, or just emptied
+    folder = tempfile.mkdtemp(prefix='ossgd-tests-')
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+  return pathlib.Path(folder)
 
 
 def pytest_warning_recorded(warning_message):

@@ -106,7 +106,8 @@ def _cache_compilations() -> None:
   if folder is not None and config.jax_compilation_cache_dir == str(folder):
     _mend_compilations(folder)
   shortest = 'jax_persistent_cache_min_compile_time_secs'
-  if shortest.upper() not in os.environ:
+  is_default = config.jax_persistent_cache_min_compile_time_secs == 1.0
+  if is_default and shortest.upper() not in os.environ:
     jax.config.update(shortest, 0.1)
 
 
@@ -120,23 +121,28 @@ def _mend_compilations(folder: Path) -> None:
     else:
       show(message, *args, **kwargs)
 
-  warnings.filterwarnings('always', 'Error reading .* cache entry')
+  warnings.filterwarnings('always', 'Error reading persistent compilation')
   warnings.showwarning = mend
 
 
 def delete_unread(folder: Path, warning: str) -> str:
-  """The program that JAX warns it could not read, which is deleted; or ''.
+  """The program that JAX warns is damaged, if it is deleted here; or ''.
 
   What was cut short, on a full disk or by a kill, JAX itself never replaces:
   each process would compile it, and keep nothing.
   """
-  unread = re.match(r"Error reading .* cache entry for '(.+?)'", warning)
-  if not unread:
+  unread = re.match(
+    r"Error reading persistent compilation cache entry for '([\w.-]+)': ",
+    warning,
+  )
+  if not unread or '[Errno' in warning:  # that one is not damaged
     return ''
+  deleted = ''
   for entry in folder.glob(f'{glob.escape(unread[1])}-*'):
     with contextlib.suppress(OSError):  # another process may be faster
       entry.unlink()
-  return unread[1]
+      deleted = unread[1]
+  return deleted
 
 
 def _execute(experiment: Experiment, call: options.Call) -> None:

@@ -46,7 +46,11 @@ def code(*names: str) -> str:
     known_as = checked_out(name)
     if path is None or known_as in found or not _makes_numbers(known_as):
       continue
-    tree = ast.parse(path.read_bytes())
+    try:
+      tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError) as error:  # zipped, or no Python
+      found[known_as] = str(error)
+      continue
     found[known_as] = ast.dump(_without_docstrings(tree))
     for node in ast.walk(tree):
       if isinstance(node, ast.Import):
@@ -69,7 +73,10 @@ def located(module: str) -> tuple[str, Path | None]:
   elif module == '__main__':
     path = getattr(main, '__file__', None)
     return module, None if path is None else Path(path)
-  spec = _spec(module)
+  try:
+    spec = _spec(module)
+  except (Exception, SystemExit):  # of a package that must run to be known
+    spec = None
   if spec is None or module.partition('.')[0] in sys.stdlib_module_names:
     return module, None
   path = Path(spec.origin or '')
@@ -82,14 +89,31 @@ def _spec(module: str) -> ModuleSpec | None:
     return getattr(sys.modules[module], '__spec__', None)
   parent = module.rpartition('.')[0]
   above = _spec(parent) if parent else None
+  if above and _says_where(above):
+    importlib.import_module(parent)
   places = above.submodule_search_locations if above else None
+  if parent in sys.modules:
+    places = getattr(sys.modules[parent], '__path__', None)
   if parent and places is None:  # a name in a module
     return None
-  if above and above.origin is None:  # finds by `sys.modules`; has no code
-    importlib.import_module(parent)
   finders = (f for f in sys.meta_path if hasattr(f, 'find_spec'))
-  found = (finder.find_spec(module, places) for finder in finders)
-  return next(filter(None, found), None)
+  try:
+    found = (finder.find_spec(module, places) for finder in finders)
+    return next(filter(None, found), None)
+  except KeyError:  # a folder that finds its own by that of an imported parent
+    return importlib.util.find_spec(module)
+
+
+def _says_where(package: ModuleSpec) -> bool:
+  """Whether it is known only when it runs where a package has its modules."""
+  if package.origin is None:  # a folder without code
+    return True
+  if package.submodule_search_locations is None:
+    return False
+  try:
+    return b'__path__' in Path(package.origin).read_bytes()
+  except OSError:  # no file of its own, as in an archive
+    return False
 
 
 def checked_out(name: str) -> str:

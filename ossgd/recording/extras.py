@@ -1,17 +1,20 @@
 """What is asked of w(T) beside recorders: refused before any training."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ossgd.paper.types import Params
 from ossgd.recording import shapes
 from ossgd.recording.recorders import Recorder
 
-# Variables and dims of `keep`, with a width behind.
-_WEIGHTS = ('initial_weights', 'final_weights', 'output_weights', 'unit_')
+# Variables and dims of `keep`.
+_OF_A_WIDTH = re.compile(r'((initial|final|output)_weights|unit)_\d+')
+_SPECTRUM = 'singular_values_'  # what has dim rank
 
 
 def check(
@@ -38,20 +41,22 @@ def check(
   for recorder in measured:
     taken.update(names(recorder.name, shapes.shape(recorder, sizes[0])))
   for name, value in found.items():
-    if name.startswith(_WEIGHTS):
+    own = [name] if name.startswith(_SPECTRUM) else names(name, value)
+    clash = next((n for n in own if n in taken or _OF_A_WIDTH.fullmatch(n)), '')
+    if clash:
       raise ValueError(
-        f"extra returned {name}, a name of keep='weights'; expected another"
+        f'extra returned {name}, but {clash} is a name of the results; '
+        'expected another'
       )
-    for own in taken.intersection(names(name, value)):
-      raise ValueError(
-        f'extra returned {name}, but the results have {own} already; expected '
-        'other names'
-      )
-    taken.update(names(name, value))
+    taken.update(own)
 
 
 def _told(found: dict[str, Any]) -> str:
-  return ', '.join(f'{n} {shapes.text(v)}' for n, v in sorted(found.items()))
+  """Names and shapes, where all widths have the same."""
+  return ', '.join(
+    name if name.startswith(_SPECTRUM) else f'{name} {list(value.shape)}'
+    for name, value in sorted(found.items())
+  )
 
 
 def _returned(
@@ -62,7 +67,7 @@ def _returned(
   arrays: list[Any] = [jax.ShapeDtypeStruct(v, jnp.float32) for v in of_units]
   params = Params(*arrays)
   try:
-    found = jax.eval_shape(extra, params, params, split)
+    found = jax.eval_shape(shapes.afresh(extra), params, params, split)
   except Exception as error:  # whatever a function of the user's may raise
     raise ValueError(
       f'extra at width {sizes.width} raises {shapes.first_line(error)}; '
@@ -73,18 +78,30 @@ def _returned(
     raise ValueError(
       f'extra returned {_kind(found)}; expected a dict of arrays by name'
     )
+  rank = min(sizes.width, sizes.dim)
   for name, value in found.items():
-    if not (isinstance(name, str) and name.isidentifier()):
+    if not (isinstance(name, str) and name) or '/' in name:
       raise ValueError(
-        f'extra returned {name!r}; expected names of letters, digits and _'
+        f'extra returned {name!r}; expected names that are texts without a /'
       )
-    is_array = isinstance(value, jax.ShapeDtypeStruct)
-    if not (is_array and shapes.is_number(value.dtype)):
+    if not _is_number(value):
       raise ValueError(
-        f'extra returned {name} {_kind(value)}; expected an array of bool, '
-        'integers, float32 or float64'
+        f'extra returned {name} {_kind(value)}; expected an array of numbers '
+        'as NumPy has them'
+      )
+    is_spectrum = value.shape == (rank,) and value.dtype.kind == 'f'
+    if name.startswith(_SPECTRUM) and not is_spectrum:
+      raise ValueError(
+        f'extra returned {name} {_kind(value)} at width {sizes.width}; '
+        f'expected float32[{rank}], or another name'
       )
   return found
+
+
+def _is_number(value: Any) -> bool:
+  """Or a truth value; without keys and the types that no file has."""
+  dtype = getattr(value, 'dtype', None)
+  return isinstance(dtype, np.dtype) and dtype.kind in 'biufc'
 
 
 def _kind(value: Any) -> str:

@@ -1,6 +1,6 @@
 """What recorders return, found out before anything is trained, or refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -47,7 +47,8 @@ def shape(recorder: Recorder, sizes: Sizes) -> jax.ShapeDtypeStruct:
       f'returns {text(two)} of 2 units and {text(three)} of 3',
       'one shape: add the units up, as jnp.sum(..., axis=1) does',
     )
-  if two.dtype == jnp.bool_ or not is_number(two.dtype):
+  is_integer = jnp.issubdtype(two.dtype, jnp.integer)
+  if two.dtype not in (jnp.float32, jnp.float64) and not is_integer:
     wanted = 'float32 or integers, as .astype(jnp.float32) gives'
     raise _refusal(recorder, f'returns {two.dtype}', wanted)
   if recorder.mean and (
@@ -60,7 +61,8 @@ def shape(recorder: Recorder, sizes: Sizes) -> jax.ShapeDtypeStruct:
 
 def needs_initial(recorder: Recorder, sizes: Sizes) -> bool:
   """Whether a recorder of units looks at the pre-activations at w(0)."""
-  traced = jax.make_jaxpr(recorder.function)(*_arguments(recorder, sizes, 2))
+  arguments = _arguments(recorder, sizes, 2)
+  traced = jax.make_jaxpr(afresh(recorder.function))(*arguments)
   initial = traced.jaxpr.invars[1]
   inputs = (v for equation in traced.jaxpr.eqns for v in equation.invars)
   return any(v is initial for v in (*inputs, *traced.jaxpr.outvars))
@@ -197,7 +199,7 @@ def _returned(
   """What its function returns, of a block of so many units."""
   try:
     found = jax.eval_shape(
-      recorder.function, *_arguments(recorder, sizes, units)
+      afresh(recorder.function), *_arguments(recorder, sizes, units)
     )
   except Exception as error:  # whatever a function of the user's may raise
     wanted = f'a function of JAX arrays {_ARGUMENTS[recorder.kind]}'
@@ -219,11 +221,12 @@ def first_line(error: Exception) -> str:
   return f'{type(error).__name__}: {first}'
 
 
-def is_number(dtype: Any) -> bool:
-  """Or a truth value: what files hold."""
-  return jnp.issubdtype(dtype, jnp.integer) or dtype in (
-    *(jnp.bool_, jnp.float32, jnp.float64),
-  )
+def afresh(function: Callable) -> Callable:
+  """The same to JAX, which does not trace a function that it knows again.
+
+  A user's may have changed with what it refers to.
+  """
+  return lambda *arguments: function(*arguments)
 
 
 def text(found: jax.ShapeDtypeStruct) -> str:

@@ -128,7 +128,7 @@ def check(
     raise ValueError(f"keep is {keep!r}; expected None or 'weights'")
   measuring.check_seeds(seed, num_seeds)
   of_widths[0].check_recorders(*of_widths[1:])
-  if extra is not None:
+  if extra:
     extras.check(
       *(extra, source.shapes, setup.measured),
       *(one.recorder_sizes for one in of_widths),

@@ -148,7 +148,7 @@ def _named_globals(function: types.FunctionType) -> list[dict[str, Any]]:
   for imported in _imported(function.__code__, function.__globals__):
     try:
       waiting.append(vars(importlib.import_module(imported)))
-    except Exception:  # it may be for another machine, in a branch not taken
+    except (Exception, SystemExit):  # as in a branch that is not taken
       found.append({imported: sources.code(imported)})
   for everything in waiting:  # which grows
     if id(everything) in seen:

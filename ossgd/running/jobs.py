@@ -158,7 +158,7 @@ def _leaves(
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
   """Where nested settings have what, as JSON; plain lists are one setting."""
   inner: Iterable[tuple[str | int, Any]]
-  if isinstance(value, Mapping):
+  if isinstance(value, Mapping) and value:
     inner = value.items()
   elif isinstance(value, list | tuple) and any(
     isinstance(v, Mapping | list | tuple) for v in value

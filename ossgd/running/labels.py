@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -232,7 +233,7 @@ def _stacked(
 
 def _kind(name: Any) -> str:
   """Of a variable, without a width at its end."""
-  return str(name).rpartition('_')[0]
+  return re.sub(r'_\d+$', '', str(name))
 
 
 def to_arrays(results: xr.Dataset) -> dict[str, np.ndarray]:

@@ -144,7 +144,8 @@ def sweep(
     transform: (key, split) -> split, applied to each seed's data with a key
       of its own, to corrupt labels say. Sizes and classes stay as they are.
     extra: (params, params at initialisation, split) -> arrays by name, to be
-      measured after the last step, of one shape at all widths.
+      measured after the last step, of one shape at all widths; those called
+      singular_values_NAME, (min(m, d),) each, have dim rank.
     engine: 'plain' is the definition; 'fast' gives its numbers, to float32
       rounding, for `optax.sgd` on the true gradient ('blocked' and 'gram' say
       which way); 'auto' is the fastest that is exact and fits in memory.

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import types
+import warnings
 from unittest import mock
 
 import jax
@@ -245,6 +246,30 @@ class MainTest(Case):
     self.assertRegex(told(), 'damaged in .*ossgd, compiled again: jit__lambda')
     self.assertGreater(len(entry.read_bytes()), len(whole) - 9)
     self.assertNotIn('damaged', told())
+
+  def test_what_else_is_warned_of(self):
+    """Is shown as ever, and nothing is deleted for it."""
+    kept = self.out / 'cache' / 'jit_f-0a-cache'
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b'')
+    reading = 'Error reading persistent compilation cache entry for '
+    for said in (
+      "Error reading image cache entry for 'jit_f': error: damaged",
+      reading + "'../cache/jit_f': error: damaged",
+      reading + "'jit_f': PermissionError: [Errno 13] Permission denied",
+      reading + "'jit_g': error: damaged",
+      'jit_f is slow',
+    ):
+      with warnings.catch_warnings(record=True) as told:
+        command._mend_compilations(kept.parent)
+        warnings.warn(said, stacklevel=1)
+      self.assertEqual([str(w.message) for w in told], [said])
+      self.assertTrue(kept.exists())
+    self.assertEqual(
+      command.delete_unread(kept.parent, reading + "'jit_f': error: damaged"),
+      'jit_f',
+    )
+    self.assertFalse(kept.exists())
 
   def test_terminal(self):
     """The bar ends before the table; shown again there is none."""

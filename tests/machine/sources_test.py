@@ -89,6 +89,29 @@ class CodeTest(parameterized.TestCase):
     (root / 'tools' / 'late.py').write_text('def once():\n  return 1\n')
     self.assertNotEqual(digests('users', root), [before])
 
+  def test_where_packages_are(self):
+    """Below a package and without one; elsewhere, where a package says so."""
+    root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    says = '__path__.append(__path__[0] + "/../elsewhere")\n'
+    files = {
+      'users.py': 'def draw():\n  from tools.free.mod import f\n  f()\n',
+      'others.py': 'def draw():\n  from moved.mod import f\n  f()\n',
+      'tools/__init__.py': '',
+      'tools/free/mod.py': 'def f():\n  return 1\n',
+      'moved/__init__.py': says,
+      'elsewhere/mod.py': 'def f():\n  return 1\n',
+    }
+    for name, text in files.items():
+      (root / name).parent.mkdir(parents=True, exist_ok=True)
+      (root / name).write_text(text)
+    for module, edited in (
+      ('users', 'tools/free/mod.py'),
+      ('others', 'elsewhere/mod.py'),
+    ):
+      (before,) = digests(module, root)
+      (root / edited).write_text('def f():\n  return 2\n')
+      self.assertNotEqual(digests(module, root), [before], module)
+
   def test_an_installation_is_as_a_checkout(self):
     """There the scripts are below `ossgd`; what they store is the same."""
     root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))

@@ -5,10 +5,12 @@ import json
 import pathlib
 import tempfile
 
+import hypothesis
 import jax.numpy as jnp
 import numpy as np
 import optax
 from absl.testing import parameterized
+from hypothesis import strategies
 
 from experiments import random_labels
 from ossgd.data import arrays, mixtures
@@ -222,22 +224,25 @@ class FunctionTest(parameterized.TestCase):
 
   def test_a_late_import_that_fails(self):
     """In a branch that is not taken: known by its sources, and no error."""
-    files = {
-      'users.py': """
+    users = """
 def transform(key, split, fast=False):
   if fast:
     from study import elsewhere
     return elsewhere.run(split)
   return split
-""",
-      'study/elsewhere.py': 'raise OSError("no such device")\n',
-    }
-    edited = {'study/elsewhere.py': 'raise OSError("no such machine")\n'}
-    one, again, other = identities_of(
-      *((each, 'users.transform') for each in (files, files, files | edited))
+"""
+    texts = (
+      *('raise OSError("no such device")', 'raise OSError("no such machine")'),
+      *('import sys\nsys.exit(2)', 'no Python'),
     )
-    self.assertEqual(one, again)
-    self.assertNotEqual(one, other)
+    found = identities_of(
+      *(
+        ({'users.py': users, 'study/elsewhere.py': text}, 'users.transform')
+        for text in (*texts, texts[0])
+      )
+    )
+    self.assertLen({*found}, len(texts))
+    self.assertEqual(found[0], found[-1])
 
   def test_functions_that_are_tuples(self):
     """By what they do, not by their fields alone."""
@@ -331,8 +336,28 @@ class DifferenceTest(parameterized.TestCase):
       ((1, 2), [1, 2], ''),
       ([[1], 2], [[1], 3], 'm: 2 there, 3 here'),
       ([[1]], [[1], [2]], 'm: None there, [2] here'),
+      ([{}], [{}, {}], 'm: None there, {} here'),
+      ({'a': {}}, {}, 'm: None there, {} here; m.a: {} there, None here'),
     ):
       self.assertEqual(jobs.difference({'m': there}, {'m': here}), said)
+
+  @hypothesis.settings(max_examples=300, deadline=None)
+  @hypothesis.given(strategies.data())
+  def test_of_anything(self, data):
+    """Nothing differs exactly where both say the same as JSON."""
+    leaves = strategies.sampled_from([None, True, 1, 1.0, 'a', {}, [], ()])
+    nested = strategies.recursive(
+      leaves,
+      lambda inner: (
+        strategies.lists(inner, max_size=3)
+        | strategies.dictionaries(strategies.sampled_from('ab'), inner)
+      ),
+      max_leaves=6,
+    )
+    settings = strategies.dictionaries(strategies.sampled_from('mn'), nested)
+    there, here = data.draw(settings), data.draw(settings)
+    same = json.dumps(there, sort_keys=True) == json.dumps(here, sort_keys=True)
+    self.assertEqual(jobs.difference(there, here) == '', same)
 
 
 class DataTest(parameterized.TestCase):

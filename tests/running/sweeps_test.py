@@ -280,7 +280,7 @@ class SweepTest(parameterized.TestCase):
     (dict(extra=lambda *_: {'test_loss': 1}), 'extra returned test_loss, but'),
     (
       dict(extra=lambda p, *_: {'last': p.w[:, 0]}, widths=(8, 16)),
-      r'extra returned last float32\[8\] at width 8, but not at every other',
+      r'extra returned last \[8\] at width 8, but not at every other',
     ),
     (dict(model='tanh'), "model is 'tanh'; expected an ossgd.Model"),
     (dict(model=Model), 'expected an ossgd.Model, such as'),
