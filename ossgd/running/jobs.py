@@ -127,7 +127,14 @@ def difference(previous: Mapping, config: Mapping) -> str:
   digests there is nothing more to tell.
   """
   here, there = dict(_leaves(config)), dict(_leaves(previous))
-  paths = [p for p in here | there if here.get(p) != there.get(p)]
+  inner = {p[:i] for p in here | there for i in range(len(p))}
+  paths = [
+    path
+    for path in here | there
+    if here.get(path) != there.get(path)
+    # What is empty on one side is told by what the other has in there.
+    and not (path in inner and '{}' in (here.get(path), there.get(path)))
+  ]
   told = [_told(p, there.get(p), here.get(p)) for p in paths[:_MOST]]
   if len(paths) > _MOST:
     told.append(f'and {len(paths) - _MOST} more')

@@ -337,7 +337,7 @@ class DifferenceTest(parameterized.TestCase):
       ([[1], 2], [[1], 3], 'm: 2 there, 3 here'),
       ([[1]], [[1], [2]], 'm: None there, [2] here'),
       ([{}], [{}, {}], 'm: None there, {} here'),
-      ({'a': {}}, {}, 'm: None there, {} here; m.a: {} there, None here'),
+      ({'a': {}}, {}, 'm.a: {} there, None here'),
     ):
       self.assertEqual(jobs.difference({'m': there}, {'m': here}), said)
 
