@@ -53,10 +53,10 @@ def _folder(config):
 
 def pytest_warning_recorded(warning_message):
   """A program that a killed process wrote by half is written again."""
-  from experiments.common import command
+  from ossgd.machine import compilations
 
   if _own is not None:
-    command.delete_unread(_own, str(warning_message.message))
+    compilations.delete_unread(_own, str(warning_message.message))
 
 
 @pytest.hookimpl(tryfirst=True)

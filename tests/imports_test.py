@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = {
   'paper': 'types choices model network gradients metrics decomposition theory '
   'descent adversary convexity kernels',
-  'machine': 'memory timing hosts lanes sources files',
+  'machine': 'memory timing hosts lanes sources files compilations',
   'data.files': 'opening names columns libsvm',
   'data.own': 'containers values labels',
   'data.tfds': 'tfrecords prepared builders',

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
 import json
 import logging as stdlib_logging
-import os
-import re
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 from absl import app, logging
 
-from ossgd.machine import files, hosts, sources, timing
+from ossgd.machine import compilations, files, hosts, sources, timing
 from ossgd.paper.types import Split
 from ossgd.results import claims
 from ossgd.results.claims import Finding
@@ -82,67 +77,12 @@ def _take_part(experiment: Experiment, call: options.Call) -> None:
       # The precision is the script's, not that of what runs after it.
       jax.default_matmul_precision(call.matmul_precision),
       company.joined(call.coordinator, call.num_processes, call.process_id),
-      warnings.catch_warnings(),  # what to do with some changes, till the end
+      compilations.kept(),
     ):
-      _cache_compilations()
       _execute(experiment, call)
   except watching.Stopped as stopped:
     printing.warn(f'stopped by {stopped}; to go on: {call.command}')
     sys.exit(128 + signal.Signals[str(stopped)])
-
-
-def _cache_compilations() -> None:
-  """Keeps compiled programs for the next process, if no one else has chosen."""
-  config: Any = jax.config  # its options are attributes made at run time
-  folder = files.cache()
-  if config.jax_compilation_cache_dir is None:
-    if folder is None:
-      logging.warning(
-        'no home folder: what is compiled is not kept; XDG_CACHE_HOME may '
-        'name a place for it'
-      )
-      return
-    jax.config.update('jax_compilation_cache_dir', str(folder))
-  if folder is not None and config.jax_compilation_cache_dir == str(folder):
-    _mend_compilations(folder)
-  shortest = 'jax_persistent_cache_min_compile_time_secs'
-  is_default = config.jax_persistent_cache_min_compile_time_secs == 1.0
-  if is_default and shortest.upper() not in os.environ:
-    jax.config.update(shortest, 0.1)
-
-
-def _mend_compilations(folder: Path) -> None:
-  """Deletes what JAX cannot read there, before it compiles that again."""
-  show = warnings.showwarning
-
-  def mend(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-    if program := delete_unread(folder, str(message)):
-      logging.info('damaged in %s, compiled again: %s', folder, program)
-    else:
-      show(message, *args, **kwargs)
-
-  warnings.filterwarnings('always', 'Error reading persistent compilation')
-  warnings.showwarning = mend
-
-
-def delete_unread(folder: Path, warning: str) -> str:
-  """The program that JAX warns is damaged, if it is deleted here; or ''.
-
-  What was cut short, on a full disk or by a kill, JAX itself never replaces:
-  each process would compile it, and keep nothing.
-  """
-  unread = re.match(
-    r"Error reading persistent compilation cache entry for '([\w.-]+)': ",
-    warning,
-  )
-  if not unread or '[Errno' in warning:  # that one is not damaged
-    return ''
-  deleted = ''
-  for entry in folder.glob(f'{glob.escape(unread[1])}-*'):
-    with contextlib.suppress(OSError):  # another process may be faster
-      entry.unlink()
-      deleted = unread[1]
-  return deleted
 
 
 def _execute(experiment: Experiment, call: options.Call) -> None:

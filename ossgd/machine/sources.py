@@ -10,6 +10,7 @@ import re
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 _OURS = ('ossgd', 'experiments')  # installed or not
 # Packages and modules that make no number: what they say is part of no job.
@@ -46,10 +47,11 @@ def code(*names: str) -> str:
     known_as = checked_out(name)
     if path is None or known_as in found or not _makes_numbers(known_as):
       continue
+    text = _text(name, path)
     try:
-      tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError) as error:  # zipped, or no Python
-      found[known_as] = str(error)
+      tree = ast.parse(text)
+    except (SyntaxError, ValueError):  # no Python
+      found[known_as] = repr(text)
       continue
     found[known_as] = ast.dump(_without_docstrings(tree))
     for node in ast.walk(tree):
@@ -81,6 +83,15 @@ def located(module: str) -> tuple[str, Path | None]:
     return module, None
   path = Path(spec.origin or '')
   return module, path if path.suffix == '.py' else None
+
+
+def _text(module: str, path: Path) -> bytes | str:
+  """Its source, which may lie in an archive."""
+  try:
+    return path.read_bytes()
+  except NotADirectoryError:
+    loader: Any = _spec(module).loader  # type: ignore[union-attr]
+    return loader.get_source(module)
 
 
 def _spec(module: str) -> ModuleSpec | None:

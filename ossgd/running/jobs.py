@@ -14,7 +14,7 @@ import importlib.metadata
 import json
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +28,7 @@ from ossgd.running import identities
 # What a message tells of settings: so many, and so many characters of a value.
 _MOST, _LONGEST = 20, 200
 _DIGEST = re.compile(r'\W*(array )?[0-9a-f]{32,64}\W*')  # alone or in a list
+_MISSING = object()
 # Settings that no number of an earlier step depends on.
 _AT_THE_END = ('num_steps', 'extra', 'keep')
 
@@ -126,53 +127,51 @@ def difference(previous: Mapping, config: Mapping) -> str:
   They may be anybody's: what is long is cut, a value and the list. Of two
   digests there is nothing more to tell.
   """
-  here, there = dict(_leaves(config)), dict(_leaves(previous))
-  inner = {p[:i] for p in here | there for i in range(len(p))}
-  paths = [
-    path
-    for path in here | there
-    if here.get(path) != there.get(path)
-    # What is empty on one side is told by what the other has in there.
-    and not (path in inner and '{}' in (here.get(path), there.get(path)))
-  ]
-  told = [_told(p, there.get(p), here.get(p)) for p in paths[:_MOST]]
-  if len(paths) > _MOST:
-    told.append(f'and {len(paths) - _MOST} more')
+  found = list(_differences(previous, config))
+  told = [_told(*one) for one in found[:_MOST]]
+  if len(found) > _MOST:
+    told.append(f'and {len(found) - _MOST} more')
   return '; '.join(told)
 
 
-def _told(
-  path: tuple[str | int, ...], there: str | None, here: str | None
-) -> str:
-  """Of one setting; where it is in a list is no part of its name."""
-  keys = (key.strip('"') for key in path if isinstance(key, str))
-  name = _cut(json.dumps('.'.join(keys))[1:-1])
-  if there and here and _DIGEST.fullmatch(there) and _DIGEST.fullmatch(here):
+def _differences(
+  there: Any, here: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+  """Where nested settings have what else; _MISSING if one has nothing there."""
+  of_there, of_here = _parts(there), _parts(here)
+  if of_there is not None and of_here is not None:
+    for key in of_here | of_there:  # where it is in a list is not told
+      inner = path if isinstance(key, int) else (*path, key.strip('"'))
+      pair = of_there.get(key, _MISSING), of_here.get(key, _MISSING)
+      yield from _differences(*pair, inner)
+    return
+  then, now = (
+    'None' if value is _MISSING else json.dumps(value)
+    for value in (there, here)
+  )
+  if then != now:
+    yield path, then, now
+
+
+def _parts(value: Any) -> dict[str | int, Any] | None:
+  """Of a mapping or a list of more than plain values, which is one setting."""
+  if isinstance(value, Mapping):
+    return {str(key): part for key, part in value.items()}
+  if isinstance(value, list | tuple) and any(
+    isinstance(part, Mapping | list | tuple) for part in value
+  ):
+    return dict(enumerate(value))
+  return None
+
+
+def _told(path: tuple[str, ...], there: str, here: str) -> str:
+  name = _cut(json.dumps('.'.join(path))[1:-1])
+  if _DIGEST.fullmatch(there) and _DIGEST.fullmatch(here):
     return f'{name} differs'
   return f'{name}: {_cut(there)} there, {_cut(here)} here'
 
 
-def _cut(text: str | None) -> str:
+def _cut(text: str) -> str:
   """Its ends, where it is long: values may differ in either."""
-  shown, half = str(text), _LONGEST // 2
-  if len(shown) <= _LONGEST:
-    return shown
-  return f'{shown[:half]}...{shown[-half:]}'
-
-
-def _leaves(
-  value: Any, path: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], str]]:
-  """Where nested settings have what, as JSON; plain lists are one setting."""
-  inner: Iterable[tuple[str | int, Any]]
-  if isinstance(value, Mapping) and value:
-    inner = value.items()
-  elif isinstance(value, list | tuple) and any(
-    isinstance(v, Mapping | list | tuple) for v in value
-  ):
-    inner = enumerate(value)
-  else:
-    yield path, json.dumps(value)
-    return
-  for key, part in inner:
-    yield from _leaves(part, (*path, key))
+  half = _LONGEST // 2
+  return text if len(text) <= _LONGEST else f'{text[:half]}...{text[-half:]}'

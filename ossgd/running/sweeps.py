@@ -176,7 +176,7 @@ def sweep(
   Returns:
     Dataset with dims width, seed, step and rank, whose variables
     `help(ossgd.sweeps)` lists; the arrays of `extra` have dims width, seed and
-    NAME_0, NAME_1, ..., those of `recorders` width, seed, step and the same
+    NAME_0, NAME_1, ..., those of `recorders` width, seed, step and the same.
 
   Raises:
     ValueError: a setting or the data does not fit, said before any training.

@@ -4,13 +4,8 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
-import types
-import warnings
 from unittest import mock
 
 import jax
@@ -201,75 +196,6 @@ class MainTest(Case):
     self.assertRegex(self.refused(TOY), 'config.json.*--out')
     err = self.refused(TOY, '--overwrite')
     self.assertIn('holds config.json, curve.png, report.md, results.nc', err)
-
-  def test_no_home(self):
-    """An unknown user has no home folder: said, and done without a cache."""
-    cache = 'jax_compilation_cache_dir'
-    with (
-      mock.patch.dict(os.environ, {'XDG_CACHE_HOME': 'relative'}),
-      mock.patch.object(jax, 'config', types.SimpleNamespace(**{cache: None})),
-      mock.patch.object(os.path, 'expanduser', lambda path: path),
-      self.assertLogs('absl', 'WARNING') as logs,
-    ):
-      command._cache_compilations()
-    self.assertIn('no home folder', logs.output[0])
-
-  def test_cut_short(self):
-    """A kept program that was cut short is told once, and whole thereafter."""
-    code = """if True:
-      import logging, warnings
-      import jax
-      from experiments.common import command
-      logging.basicConfig(level='INFO')
-      with warnings.catch_warnings():
-        command._cache_compilations()
-        jax.jit(lambda x: x + 1)(1.0)
-    """
-    env = dict(os.environ, XDG_CACHE_HOME=str(self.out))
-    env.pop('JAX_COMPILATION_CACHE_DIR', None)
-    # What the user has chosen is not changed.
-    env['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
-
-    def told() -> str:
-      return subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', code],
-        env=env,
-        check=True,
-        stderr=subprocess.PIPE,
-        text=True,
-      ).stderr
-
-    self.assertNotIn('damaged', told())
-    (entry,) = (self.out / 'ossgd').glob('jit__lambda*')
-    whole = entry.read_bytes()
-    entry.write_bytes(whole[:-9])
-    self.assertRegex(told(), 'damaged in .*ossgd, compiled again: jit__lambda')
-    self.assertGreater(len(entry.read_bytes()), len(whole) - 9)
-    self.assertNotIn('damaged', told())
-
-  def test_what_else_is_warned_of(self):
-    """Is shown as ever, and nothing is deleted for it."""
-    kept = self.out / 'cache' / 'jit_f-0a-cache'
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(b'')
-    reading = 'Error reading persistent compilation cache entry for '
-    for said in (
-      "Error reading image cache entry for 'jit_f': error: damaged",
-      reading + "'../cache/jit_f': error: damaged",
-      reading + "'jit_f': PermissionError: [Errno 13] Permission denied",
-      reading + "'jit_g': error: damaged",
-      'jit_f is slow',
-    ):
-      with warnings.catch_warnings(record=True) as told:
-        command._mend_compilations(kept.parent)
-        warnings.warn(said, stacklevel=1)
-      self.assertEqual([str(w.message) for w in told], [said])
-      self.assertTrue(kept.exists())
-    self.assertEqual(
-      command.delete_unread(kept.parent, reading + "'jit_f': error: damaged"),
-      'jit_f',
-    )
-    self.assertFalse(kept.exists())
 
   def test_terminal(self):
     """The bar ends before the table; shown again there is none."""

@@ -4,6 +4,7 @@ import functools
 import pathlib
 import shutil
 import tempfile
+import zipfile
 
 from absl.testing import parameterized
 
@@ -111,6 +112,21 @@ class CodeTest(parameterized.TestCase):
       (before,) = digests(module, root)
       (root / edited).write_text('def f():\n  return 2\n')
       self.assertNotEqual(digests(module, root), [before], module)
+
+  def test_archives(self):
+    """What lies in one is read as it is in a folder."""
+    root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    found = []
+    for text in ('ONE = 1\n', 'ONE = 2\n'):
+      with zipfile.ZipFile(root / 'tools.zip', 'w') as archive:
+        archive.writestr('tools/__init__.py', '')
+        archive.writestr('tools/mod.py', text)
+      script = (
+        'import sys; sys.path.insert(0, "tools.zip")\n'
+        'from ossgd.machine import sources; print(sources.code("tools.mod"))'
+      )
+      found += forked.printed([(root, script)], ['jax'], path=str(ROOT))
+    self.assertNotEqual(*found)
 
   def test_an_installation_is_as_a_checkout(self):
     """There the scripts are below `ossgd`; what they store is the same."""
